@@ -1,0 +1,94 @@
+"""Files and folders that are written whole or not at all.
+
+Everything is staged beside its destination, flushed to the disk, and renamed: a reader, a kill or a full disk sees
+the old content or the new one, never a part.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+def sync_directory(path: Path) -> None:
+    """Flush a directory's entries, so that a rename in it survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file's content to the disk."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def staging_file(final: Path) -> Iterator[Path]:
+    """Give a path beside ``final`` to write to; on success it becomes ``final``, on an error it is removed."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
+    os.close(descriptor)
+    part = Path(name)
+    try:
+        yield part
+        sync_file(part)
+        part.chmod(0o644)
+        part.replace(final)
+        sync_directory(final.parent)
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data``, atomically."""
+    with staging_file(path) as part:
+        part.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` by UTF-8 ``text``, atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace ``path`` by ``value`` as indented JSON with sorted keys, atomically."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def replace_dir(staged: Path, final: Path) -> None:
+    """Make the folder ``staged`` become ``final`` (same file system); an existing ``final`` is moved away, then removed."""
+    for folder, _, files in os.walk(staged):
+        for name in files:
+            sync_file(Path(folder) / name)
+        sync_directory(Path(folder))
+    if final.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".old", dir=final.parent))
+        final.rename(old / final.name)
+        staged.rename(final)
+        shutil.rmtree(old)
+    else:
+        staged.rename(final)
+    sync_directory(final.parent)
+
+
+@contextmanager
+def staging_dir(final: Path) -> Iterator[Path]:
+    """Give a folder beside ``final`` to fill; on success it becomes ``final``, on an error it is removed."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
+    try:
+        yield staged
+        staged.chmod(0o755)
+        replace_dir(staged, final)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)

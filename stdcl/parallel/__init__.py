@@ -1,0 +1,1 @@
+"""Everything that crosses ranks: the only package that talks to ``torch.distributed``."""

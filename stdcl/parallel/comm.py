@@ -1,0 +1,139 @@
+"""Communication between ranks, as a small protocol that is injected: one rank runs the same code as many."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+ReduceOp = Literal["sum", "max", "min"]
+
+
+@runtime_checkable
+class Comm(Protocol):
+    """Collectives over ``size`` ranks. Each is called by every rank, in the same order, with equal shapes."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def all_gather(self, x: Tensor) -> Tensor:
+        """Return ``(size, *x.shape)``: every rank's ``x`` in rank order. No gradient."""
+        ...
+
+    def all_reduce(self, x: Tensor, op: ReduceOp = "sum") -> Tensor:
+        """Return the element-wise reduction over ranks as a new tensor. No gradient."""
+        ...
+
+    def broadcast(self, x: Tensor, source: int = 0) -> Tensor:
+        """Return rank ``source``'s ``x`` as a new tensor. No gradient."""
+        ...
+
+    def barrier(self) -> None:
+        """Return when every rank has come here."""
+        ...
+
+
+class LocalComm:
+    """One rank: every collective is the identity."""
+
+    rank = 0
+    size = 1
+
+    def all_gather(self, x: Tensor) -> Tensor:
+        return x.detach().unsqueeze(0)
+
+    def all_reduce(self, x: Tensor, op: ReduceOp = "sum") -> Tensor:
+        return x.detach().clone()
+
+    def broadcast(self, x: Tensor, source: int = 0) -> Tensor:
+        return x.detach().clone()
+
+    def barrier(self) -> None:
+        return None
+
+
+_REDUCE = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}
+
+
+class ProcessGroupComm:
+    """The ranks of a ``torch.distributed`` process group (gloo on CPU, NCCL on GPU)."""
+
+    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
+        self._group = group
+        self.rank: int = dist.get_rank(group)
+        self.size: int = dist.get_world_size(group)
+
+    def all_gather(self, x: Tensor) -> Tensor:
+        x = x.detach().contiguous()
+        out = x.new_empty((self.size, *x.shape))
+        dist.all_gather_into_tensor(
+            out.view(self.size * x.shape[0], *x.shape[1:]) if x.dim() else out, x, self._group
+        )
+        return out
+
+    def all_reduce(self, x: Tensor, op: ReduceOp = "sum") -> Tensor:
+        out = x.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(out, _REDUCE[op], self._group)
+        return out
+
+    def broadcast(self, x: Tensor, source: int = 0) -> Tensor:
+        out = x.detach().clone(memory_format=torch.contiguous_format)
+        dist.broadcast(
+            out, source if self._group is None else dist.get_global_rank(self._group, source), self._group
+        )
+        return out
+
+    def barrier(self) -> None:
+        # A reduction rather than dist.barrier: NCCL's barrier guesses a device, a tensor says which one.
+        device = (
+            torch.device("cuda", torch.cuda.current_device()) if self._uses_nccl() else torch.device("cpu")
+        )
+        dist.all_reduce(torch.zeros(1, device=device), group=self._group)
+
+    def _uses_nccl(self) -> bool:
+        return "nccl" in str(dist.get_backend(self._group))
+
+
+class CountingComm:
+    """Wraps a communicator and counts what each rank sends, for measurements and tests.
+
+    ``bytes_sent`` counts payload by the ring algorithm that gloo and NCCL use for large tensors: an all-gather of b bytes a
+    rank sends ``(W-1) b``; an all-reduce of b bytes ``2 (W-1)/W b``; a broadcast at most b.
+    """
+
+    def __init__(self, inner: Comm) -> None:
+        self._inner = inner
+        self.rank: int = inner.rank
+        self.size: int = inner.size
+        self.bytes_sent: float = 0.0
+        self.calls: dict[str, int] = {"all_gather": 0, "all_reduce": 0, "broadcast": 0, "barrier": 0}
+
+    def reset(self) -> None:
+        """Set every counter to zero."""
+        self.bytes_sent = 0.0
+        self.calls = dict.fromkeys(self.calls, 0)
+
+    def _count(self, name: str, payload: float) -> None:
+        self.calls[name] += 1
+        self.bytes_sent += payload
+
+    def all_gather(self, x: Tensor) -> Tensor:
+        self._count("all_gather", (self.size - 1) * x.numel() * x.element_size())
+        return self._inner.all_gather(x)
+
+    def all_reduce(self, x: Tensor, op: ReduceOp = "sum") -> Tensor:
+        self._count("all_reduce", 2 * (self.size - 1) / self.size * x.numel() * x.element_size())
+        return self._inner.all_reduce(x, op)
+
+    def broadcast(self, x: Tensor, source: int = 0) -> Tensor:
+        self._count("broadcast", x.numel() * x.element_size() if self.size > 1 else 0)
+        return self._inner.broadcast(x, source)
+
+    def barrier(self) -> None:
+        self._count("barrier", 0)
+        self._inner.barrier()
