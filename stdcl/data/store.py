@@ -350,7 +350,7 @@ class StoreWriter:
         try:
             self._folder = self._stack.enter_context(atomic.staging_dir(self._final))
             self._sink = self._stack.enter_context(pa.OSFile(str(self._folder / DATA_FILE), "wb"))
-            self._writer = self._stack.enter_context(pa.ipc.new_file(self._sink, _schema()))
+            self._writer = pa.ipc.new_file(self._sink, _schema())
         except BaseException:
             self._stack.close()
             raise
