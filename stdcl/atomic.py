@@ -66,7 +66,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def replace_dir(staged: Path, final: Path) -> None:
-    """Make the folder ``staged`` become ``final`` (same file system); an existing ``final`` is moved away, then removed."""
+    """Make the folder ``staged`` become ``final`` (same file system); an existing ``final`` is replaced."""
     for folder, _, files in os.walk(staged):
         for name in files:
             sync_file(Path(folder) / name)

@@ -1,4 +1,4 @@
-"""Joint trees: which joint hangs on which, and what follows from it (bones, partitions, hop distances, joint groups)."""
+"""Joint trees: which joint hangs on which, and what follows from it (bones, partitions, hop distances)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Skeleton:
         centre: the joint that the encoders' graphs and the bone streams take as root.
         origin: the joint whose first position is moved to zero when the data are prepared or loaded.
         hyperedges: named groupings of the joints, each a group number a joint (Hyperformer).
-        hand_parents: parents that replace ``parents`` in Hyperformer's graph alone (NTU hangs the hand tips on the hand there).
+        hand_parents: parents in Hyperformer's graph alone, where they differ (NTU's tips and thumbs hang on the hand).
         relative_parents: parents of InfoGCN's relative-position modes (rooted elsewhere on NTU).
     """
 
@@ -39,9 +39,7 @@ class Skeleton:
         v = len(self.parents)
         where = f"skeleton '{self.name}'"
         if len(self.joint_names) != v:
-            raise UserError(
-                f"{where}: {len(self.joint_names)} joint names for {v} parents; there must be one each"
-            )
+            raise UserError(f"{where}: {len(self.joint_names)} joint names for {v} parents; there must be one each")
         for label, joint in (("centre", self.centre), ("origin", self.origin)):
             if not 0 <= joint < v:
                 raise UserError(f"{where}: {label} is {joint}; allowed are 0 to {v - 1}")
@@ -101,8 +99,8 @@ NTU = Skeleton(
     name="ntu",
     joint_names=(
         "base of spine", "mid spine", "neck", "head", "left shoulder", "left elbow", "left wrist", "left hand",
-        "right shoulder", "right elbow", "right wrist", "right hand", "left hip", "left knee", "left ankle", "left foot",
-        "right hip", "right knee", "right ankle", "right foot", "spine at shoulders", "left hand tip", "left thumb",
+        "right shoulder", "right elbow", "right wrist", "right hand", "left hip", "left knee", "left ankle",
+        "left foot", "right hip", "right knee", "right ankle", "right foot", "spine at shoulders", "left hand tip", "left thumb",
         "right hand tip", "right thumb",
     ),
     parents=_tree("2,21,21,3,21,5,6,7,21,9,10,11,1,13,14,15,1,17,18,19,21,23,8,25,12"),
@@ -117,8 +115,8 @@ NW_UCLA = Skeleton(
     name="nw-ucla",
     joint_names=(
         "hip centre", "spine", "shoulder centre", "head", "left shoulder", "left elbow", "left wrist", "left hand",
-        "right shoulder", "right elbow", "right wrist", "right hand", "left hip", "left knee", "left ankle", "left foot",
-        "right hip", "right knee", "right ankle", "right foot",
+        "right shoulder", "right elbow", "right wrist", "right hand", "left hip", "left knee", "left ankle",
+        "left foot", "right hip", "right knee", "right ankle", "right foot",
     ),
     parents=_tree("2,3,3,3,3,5,6,7,3,9,10,11,1,13,14,15,1,17,18,19"),
     centre=2,
@@ -139,8 +137,8 @@ def edges(parents: Iterable[int]) -> tuple[tuple[int, int], ...]:
 def spatial_partition(skeleton: Skeleton) -> NDArray[np.float32]:
     """Return the three-subset adjacency ``A`` of shape (3, V, V) of ST-GCN's family.
 
-    ``A[0]`` is the identity; ``A[1]`` has row = parent, column = child; ``A[2]`` row = child, column = parent; the columns of
-    the last two are divided by their sums (0 stays 0).
+    ``A[0]`` is the identity; ``A[1]`` has row = parent, column = child; ``A[2]`` row = child, column = parent; the
+    columns of the last two are divided by their sums (0 stays 0).
     """
     v = skeleton.num_joints
     inward = np.zeros((v, v))
@@ -149,7 +147,8 @@ def spatial_partition(skeleton: Skeleton) -> NDArray[np.float32]:
 
     def normalise(a: NDArray[np.float64]) -> NDArray[np.float64]:
         total = a.sum(axis=0, keepdims=True)
-        return np.divide(a, total, out=np.zeros_like(a), where=total > 0)
+        out: NDArray[np.float64] = np.divide(a, total, out=np.zeros_like(a), where=total > 0)
+        return out
 
     return np.stack([np.eye(v), normalise(inward), normalise(inward.T)]).astype(np.float32)
 

@@ -71,9 +71,7 @@ class ProcessGroupComm:
     def all_gather(self, x: Tensor) -> Tensor:
         x = x.detach().contiguous()
         out = x.new_empty((self.size, *x.shape))
-        dist.all_gather_into_tensor(
-            out.view(self.size * x.shape[0], *x.shape[1:]) if x.dim() else out, x, self._group
-        )
+        dist.all_gather_into_tensor(out.view(self.size * x.shape[0], *x.shape[1:]) if x.dim() else out, x, self._group)
         return out
 
     def all_reduce(self, x: Tensor, op: ReduceOp = "sum") -> Tensor:
@@ -83,16 +81,12 @@ class ProcessGroupComm:
 
     def broadcast(self, x: Tensor, source: int = 0) -> Tensor:
         out = x.detach().clone(memory_format=torch.contiguous_format)
-        dist.broadcast(
-            out, source if self._group is None else dist.get_global_rank(self._group, source), self._group
-        )
+        dist.broadcast(out, source if self._group is None else dist.get_global_rank(self._group, source), self._group)
         return out
 
     def barrier(self) -> None:
         # A reduction rather than dist.barrier: NCCL's barrier guesses a device, a tensor says which one.
-        device = (
-            torch.device("cuda", torch.cuda.current_device()) if self._uses_nccl() else torch.device("cpu")
-        )
+        device = torch.device("cuda", torch.cuda.current_device()) if self._uses_nccl() else torch.device("cpu")
         dist.all_reduce(torch.zeros(1, device=device), group=self._group)
 
     def _uses_nccl(self) -> bool:
@@ -102,8 +96,8 @@ class ProcessGroupComm:
 class CountingComm:
     """Wraps a communicator and counts what each rank sends, for measurements and tests.
 
-    ``bytes_sent`` counts payload by the ring algorithm that gloo and NCCL use for large tensors: an all-gather of b bytes a
-    rank sends ``(W-1) b``; an all-reduce of b bytes ``2 (W-1)/W b``; a broadcast at most b.
+    ``bytes_sent`` counts payload by the ring algorithms of gloo and NCCL: in an all-gather of b bytes a rank sends
+    ``(W-1) b``; in an all-reduce ``2 (W-1)/W b``; in a broadcast at most b.
     """
 
     def __init__(self, inner: Comm) -> None:

@@ -1,0 +1,24 @@
+"""The shape of a run and of a sweep; strict loading. Imports neither torch nor ray."""
+
+from stdcl.config.fingerprint import fingerprint, to_yaml
+from stdcl.config.load import load_run
+from stdcl.config.model import (
+    ContrastConfig,
+    DataConfig,
+    EncoderConfig,
+    ResourcesConfig,
+    RunConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "ContrastConfig",
+    "DataConfig",
+    "EncoderConfig",
+    "ResourcesConfig",
+    "RunConfig",
+    "TrainingConfig",
+    "fingerprint",
+    "load_run",
+    "to_yaml",
+]

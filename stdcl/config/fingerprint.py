@@ -1,0 +1,41 @@
+"""A stable name for what a configuration means."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import yaml
+
+from stdcl.config.model import RunConfig
+
+
+def scientific(config: RunConfig) -> dict[str, Any]:
+    """Return the keys that can change a result.
+
+    Left out: where the data lie, where numbers are shown, the recipe's name (its keys are all there), and the
+    resources: the result does not depend on the number of workers, except with ``batch_norm: local``.
+    """
+    whole = config.model_dump(mode="json")
+    data = {key: value for key, value in whole["data"].items() if key != "path"}
+    training = {k: v for k, v in whole["training"].items() if not k.startswith("checkpoint_every")}
+    contrast = {key: value for key, value in whole["contrast"].items() if key != "exchange"}
+    if config.contrast.strategy == "none":
+        contrast = {"strategy": "none"}
+    out = {"data": data, "encoder": whole["encoder"], "contrast": contrast, "training": training}
+    if config.training.batch_norm == "local":
+        out["workers"] = config.resources.workers
+    return out
+
+
+def fingerprint(config: RunConfig) -> str:
+    """Return 16 hexadecimal digits, equal for configurations that must give equal results on equal data."""
+    text = json.dumps(scientific(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def to_yaml(config: RunConfig) -> str:
+    """Return the resolved configuration as YAML that loads to the same configuration."""
+    whole = config.model_dump(mode="json")
+    return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)

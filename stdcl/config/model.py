@@ -1,0 +1,323 @@
+"""The shape of one run: every key, its type, its default, and what it means.
+
+A run file is YAML with these sections. Nothing else is accepted; every default stands here or in a recipe
+(``stdcl/recipes``), and the resolved whole is saved with each run.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Dataset = Literal["nw-ucla", "ntu60", "ntu120", "custom"]
+Stream = Literal[
+    "joint", "bone", "joint-motion", "bone-motion",
+    "relative-1", "relative-2", "relative-3", "relative-4", "relative-5", "relative-6", "relative-7", "relative-8",
+]  # fmt: skip
+Strategy = Literal["none", "spatial", "temporal", "spatial+temporal", "global", "spatial+temporal+global"]
+
+PROTOCOLS: dict[str, tuple[str, ...]] = {
+    "nw-ucla": ("cross-view",),
+    "ntu60": ("x-sub", "x-view"),
+    "ntu120": ("x-sub", "x-set"),
+}
+"""The official protocols of each dataset, the first being the default. A custom dataset names its own."""
+
+Positive = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A part of a configuration: immutable, unknown keys refused, values never coerced between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=False, allow_inf_nan=False)
+
+
+class SyntheticConfig(Section):
+    """A synthetic corpus in the dataset's own raw format, made and prepared at ``data.path`` if nothing is there."""
+
+    sequences: Positive = 400
+    """Sequences over all classes, subjects and cameras."""
+    seed: Natural = 0
+    """Seed of the corpus (not of the training)."""
+
+
+class DataConfig(Section):
+    """What is trained on."""
+
+    dataset: Dataset
+    """Which dataset the store at ``path`` must hold."""
+    path: str = Field(min_length=1)
+    """Folder of the prepared store; a relative one is looked up under $STDCL_DATA, else under the current folder."""
+    protocol: str = "default"
+    """The split: cross-view (NW-UCLA), x-sub, x-view (NTU60), x-sub, x-set (NTU120), or a custom dataset's own."""
+    stream: Stream = "joint"
+    """Input stream; relative-k are InfoGCN's relative-position modes."""
+    convention: Literal["auto", "plain", "centred"] = "auto"
+    """How streams are derived: as CTR-GCN (plain) or as Hyperformer (centred on a joint). auto: the encoder's own."""
+    centre: Literal["clip", "frame"] = "clip"
+    """Origin of the coordinates: once per clip, or in each frame (HCN's own NTU preprocessing)."""
+    frames: Positive | Literal["auto"] = "auto"
+    """Frames T given to the encoder; auto: 52 on NW-UCLA, 64 elsewhere."""
+    repeat: Positive = 1
+    """How often an epoch visits each clip; each visit is an item of its own, with a bank slot of its own."""
+    augment: bool = True
+    """Random rotation, crop and frame choice in training."""
+    evaluate_on: Literal["test", "validation"] = "test"
+    """validation: hold out whole training subjects and never read the test set (for searches)."""
+    validation_fraction: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the training subjects held out when evaluate_on is validation (rounded, at least one)."""
+    synthetic: SyntheticConfig | None = None
+    """Make a synthetic corpus instead of reading a real one."""
+
+
+class HCNConfig(Section):
+    """HCN (Li et al., 2018)."""
+
+    name: Literal["hcn"]
+    hidden: Positive = 512
+    """Width of the first fully connected layer."""
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    hook: Literal["final", "mid", "point"] = "final"
+    """Where the contrastive head takes its feature map."""
+
+
+class AGCNConfig(Section):
+    """2s-AGCN (Shi et al., 2019)."""
+
+    name: Literal["agcn"]
+
+
+class CTRGCNConfig(Section):
+    """CTR-GCN (Chen et al., 2021)."""
+
+    name: Literal["ctrgcn"]
+
+
+class HyperformerConfig(Section):
+    """Hyperformer (Zhou et al., 2022)."""
+
+    name: Literal["hyperformer"]
+    hyperedges: str = "auto"
+    """Which of the skeleton's joint groupings to use; auto: the published one for the stream."""
+
+
+class InfoGCNConfig(Section):
+    """InfoGCN (Chi et al., 2022)."""
+
+    name: Literal["infogcn"]
+    heads: Positive = 3
+    noise_ratio: float = Field(default=0.5, ge=0)
+    prior_gain: float = Field(default=3.0, gt=0)
+    weight_class_mmd: float = Field(default=0.1, ge=0)
+    """Weight of the distance between the class means of z and their priors."""
+    weight_mean_mmd: float = Field(default=1e-4, ge=0)
+    """Weight of the norm of the batch mean of z."""
+
+
+EncoderConfig = Annotated[
+    HCNConfig | AGCNConfig | CTRGCNConfig | HyperformerConfig | InfoGCNConfig, Field(discriminator="name")
+]
+
+
+class ContrastConfig(Section):
+    """STD-CL: decoupling head, memory banks, sampling, loss (paper, section 3)."""
+
+    strategy: Strategy = "spatial+temporal"
+    """Which features are contrasted (paper, Table 4c); none: cross-entropy alone."""
+    temperature: float = Field(default=0.8, gt=0)
+    """tau of eq. 8-9."""
+    channel_reduction: Positive = 8
+    """r of eq. 4."""
+    embedding_dim: Positive = 256
+    """D of eq. 5."""
+    hard_positives: Positive = 128
+    """N_H+: least similar slots of the anchor's class."""
+    hard_negatives: Natural = 512
+    """N_H-: most similar slots of other classes."""
+    random_negatives: Natural = 512
+    """N_R-: slots of other classes drawn at random, without replacement."""
+    negative_sets: Literal["separate", "union"] = "separate"
+    """Hard and random negatives in two terms, averaged, or in one denominator."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Over positives: the mean, or the sum as eq. 8-9 print it (about hard_positives times larger)."""
+    write: Literal["before", "after"] = "before"
+    """Whether the batch enters the bank before or after it is compared with it."""
+    exclude_own_slot: bool = True
+    """Whether an anchor's own slot is barred from its positives."""
+    shortage: Literal["skip", "clamp"] = "skip"
+    """An anchor with fewer candidates than asked for: leave it out, or use what exists."""
+    slots: Literal["item", "clip"] = "item"
+    """One slot a training item (a clip's repeats have their own), or one a clip."""
+    weight_spatial: float = Field(default=1.0, ge=0)
+    weight_temporal: float = Field(default=1.0, ge=0)
+    weight_global: float = Field(default=1.0, ge=0)
+    start_epoch: Natural = 0
+    """First epoch (from 0) whose loss holds the contrastive terms; the banks are filled from epoch 0."""
+    bias: bool = True
+    """Bias in the head's linear maps."""
+    nonlinearity: Literal["none", "relu", "bn+relu"] = "none"
+    """Between the two linear maps of a branch."""
+    person_mask: Literal["all", "present"] = "all"
+    """Mean over all persons, or over those who are there."""
+    freeze_head: bool = False
+    """Leave the head at its random start (to study it)."""
+    exchange: Literal["candidates", "allgather"] = "candidates"
+    """What travels between ranks: anchors and candidates' scores, or the bank itself. The result is the same."""
+
+    @model_validator(mode="after")
+    def _has_negatives(self) -> ContrastConfig:
+        if self.strategy != "none" and self.hard_negatives + self.random_negatives == 0:
+            raise ValueError("hard_negatives and random_negatives cannot both be 0: the loss needs negatives")
+        return self
+
+
+class TrainingConfig(Section):
+    """Optimiser, schedule and what surrounds them."""
+
+    epochs: Positive
+    batch_size: Positive
+    """The global batch; each of W workers takes its W-th part."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: float = Field(gt=0)
+    warmup_epochs: Natural = 0
+    """Epochs of linear warm-up, constant within an epoch."""
+    schedule: Literal["step", "exponential", "cosine"] = "step"
+    """step: times decay at each milestone; exponential: times decay each epoch; cosine: to zero, by step."""
+    milestones: tuple[Natural, ...] = Field(default=(), strict=False)
+    decay: float = Field(default=0.1, gt=0, le=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(default=0.0, ge=0)
+    """On every parameter, as the reference trainers do."""
+    gradient_clip: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient; null: no clipping."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    """Of the encoder's products; losses and contrast stay in float32 (float64: everything in double, for tests)."""
+    batch_norm: Literal["sync", "local"] = "sync"
+    """Statistics over the global batch (any number of workers gives the same result), or over each worker's part."""
+    drop_last: bool = True
+    """Leave out an epoch's last, incomplete batch."""
+    seed: Natural = 1
+    evaluate_every: Positive = 1
+    """Epochs between evaluations; the last epoch is always evaluated."""
+    checkpoint_every: Positive = 1
+    """Epochs between checkpoints; the last epoch always has one."""
+    checkpoint_every_steps: Positive | None = None
+    """Also write a checkpoint each so many steps inside an epoch."""
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> TrainingConfig:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) cannot be larger than epochs ({self.epochs})")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones {list(self.milestones)} must increase")
+        if self.milestones and self.schedule != "step":
+            raise ValueError(f"milestones belong to schedule 'step', not to '{self.schedule}'")
+        return self
+
+
+class ResourcesConfig(Section):
+    """What one training gets of the cluster."""
+
+    workers: Positive = 2
+    """Ray Train workers (ranks). 1: the loop runs in the trial's own process, without a process group."""
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    gpus_per_worker: float = Field(default=0.0, ge=0)
+    """0: CPU and gloo. 1: CUDA and NCCL. A fraction: several trials share a GPU; only with one worker."""
+    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
+    max_failures: Natural = 2
+    """How often a training may be restarted from its checkpoint after lost workers."""
+    collective_timeout: float = Field(default=60.0, gt=0)
+    """Seconds after which a collective without an answer ends the attempt."""
+    loader_threads: Natural = 1
+    """Threads a worker that prepare batches ahead; 0: in the loop itself."""
+
+    @model_validator(mode="after")
+    def _gpus_fit(self) -> ResourcesConfig:
+        if self.workers > 1 and self.gpus_per_worker not in (0.0, 1.0):
+            raise ValueError(
+                f"gpus_per_worker is {self.gpus_per_worker} with {self.workers} workers; allowed are 0 and 1 "
+                "(two NCCL ranks cannot share a GPU, and a rank drives one)"
+            )
+        if self.workers == 1 and self.gpus_per_worker > 1:
+            raise ValueError(f"gpus_per_worker is {self.gpus_per_worker}; a rank drives at most one GPU")
+        return self
+
+
+class TrackingConfig(Section):
+    """Where numbers are shown. The run folder always has them all."""
+
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """auto: online where an account is set up, else offline."""
+    project: str = "stdcl"
+    entity: str | None = None
+
+
+class RunConfig(Section):
+    """One training, completely."""
+
+    recipe: Literal["full", "lite", "none"] = "full"
+    """Which published recipe fills the keys that the file leaves out."""
+    data: DataConfig
+    encoder: EncoderConfig
+    contrast: ContrastConfig = ContrastConfig()
+    training: TrainingConfig
+    resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle(cls, raw: Any) -> Any:
+        """Replace every 'auto' and 'default' by what it stands for, so that a saved configuration says it."""
+        if not isinstance(raw, dict) or not isinstance(raw.get("data"), dict):
+            return raw
+        data = dict(raw["data"])
+        encoder = raw.get("encoder")
+        name = encoder.get("name") if isinstance(encoder, dict) else None
+        dataset = data.get("dataset")
+        if data.get("protocol", "default") == "default" and dataset in PROTOCOLS:
+            data["protocol"] = PROTOCOLS[dataset][0]
+        if data.get("frames", "auto") == "auto":
+            data["frames"] = 52 if dataset == "nw-ucla" else 64
+        if data.get("convention", "auto") == "auto":
+            data["convention"] = "centred" if name == "hyperformer" else "plain"
+        settled = {**raw, "data": data}
+        if name == "hyperformer" and isinstance(encoder, dict) and encoder.get("hyperedges", "auto") == "auto":
+            bone = str(data.get("stream", "joint")).startswith("bone")
+            settled["encoder"] = {
+                **encoder,
+                "hyperedges": "bone" if bone and dataset == "nw-ucla" else "default",
+            }
+        return settled
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> RunConfig:
+        data, contrast = self.data, self.contrast
+        allowed = PROTOCOLS.get(data.dataset)
+        if allowed is not None and data.protocol not in allowed:
+            raise ValueError(
+                f"data.protocol is '{data.protocol}', which {data.dataset} does not have; allowed: {', '.join(allowed)}"
+            )
+        if data.synthetic is not None and data.dataset == "custom":
+            raise ValueError("data.synthetic makes nw-ucla, ntu60 or ntu120 corpora; data.dataset is 'custom'")
+        if data.convention == "centred" and data.stream.startswith("relative-"):
+            raise ValueError(f"data.stream '{data.stream}' has no 'centred' convention; set data.convention: plain")
+        if contrast.slots == "clip" and contrast.strategy != "none" and contrast.shortage == "skip" and data.repeat > 1:
+            raise ValueError(
+                "contrast.slots 'clip' with contrast.shortage 'skip' leaves out every class with fewer clips than "
+                "hard_positives; set contrast.shortage: clamp"
+            )
+        if contrast.start_epoch >= self.training.epochs and contrast.strategy != "none":
+            raise ValueError(
+                f"contrast.start_epoch is {contrast.start_epoch}, but training.epochs is {self.training.epochs}: "
+                "the contrastive loss would never run"
+            )
+        if self.training.batch_size < self.resources.workers:
+            raise ValueError(
+                f"training.batch_size ({self.training.batch_size}) is smaller than resources.workers "
+                f"({self.resources.workers}): some workers would never see a sequence"
+            )
+        return self

@@ -1,0 +1,294 @@
+"""The shape of a sweep file: one question, asked by many trainings.
+
+A sweep is a base configuration plus either a grid (every combination, for ablations) or a search space (sampled by
+Optuna, judged on held-out training subjects). Its trials are listed, named and checked before anything starts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from stdcl.config.fingerprint import fingerprint
+from stdcl.config.load import (
+    Raw,
+    check_path,
+    merge,
+    parse_override,
+    put,
+    read_mapping,
+    resolve,
+    validate_fragment,
+)
+from stdcl.config.model import Natural, Positive, ResourcesConfig, RunConfig, Section
+from stdcl.errors import UserError, nearest
+
+ARM_BASELINE = "baseline"
+ARM_GRID = "grid"
+
+
+class FloatRange(Section):
+    """A continuous parameter."""
+
+    type: Literal["float"]
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> FloatRange:
+        if self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError(f"low ({self.low}) must be below high ({self.high}), and above 0 where log is true")
+        return self
+
+
+class IntRange(Section):
+    """A whole-number parameter."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    log: bool = False
+    step: Positive = 1
+
+    @model_validator(mode="after")
+    def _ordered(self) -> IntRange:
+        if self.low >= self.high or (self.log and (self.low <= 0 or self.step != 1)):
+            raise ValueError(f"low ({self.low}) must be below high ({self.high}); with log, low above 0 and step 1")
+        return self
+
+
+class Choices(Section):
+    """A parameter with a list of values."""
+
+    type: Literal["choices"]
+    values: tuple[float | int | str | bool, ...] = Field(min_length=1, strict=False)
+
+
+Parameter = Annotated[FloatRange | IntRange | Choices, Field(discriminator="type")]
+
+
+class OptunaConfig(Section):
+    """How the search space is sampled and when weak trials are stopped."""
+
+    trials: Positive = 20
+    seed: Natural = 0
+    startup_trials: Natural = 8
+    """Trials drawn at random before the TPE model takes over."""
+    scheduler: Literal["asha", "none"] = "asha"
+    grace_epochs: Positive = 2
+    """Epochs that every trial may run before ASHA may stop it."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    storage: Literal["journal", "sqlite"] = "journal"
+    """The study's file, which optuna-dashboard opens; sqlite must not lie on NFS."""
+
+
+class SweepConfig(Section):
+    """A sweep file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Names the sweep's folder, its study and its W&B group."""
+    question: str = Field(min_length=1)
+    """What the sweep is to answer, in a sentence."""
+    base: dict[str, Any]
+    """The run configuration that all trials share (as in a run file, without resources)."""
+    search: Literal["grid", "optuna"] = "grid"
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    """Dotted key -> values; every combination is a cell."""
+    baseline: bool = False
+    """Also train without contrast (contrast.strategy: none)."""
+    space: dict[str, Parameter] = Field(default_factory=dict)
+    """Dotted key -> range or choices, for search: optuna."""
+    optuna: OptunaConfig | None = None
+    seeds: list[Natural] = Field(default_factory=lambda: [1], min_length=1)
+    """Each cell is trained once with each."""
+    resources: ResourcesConfig = ResourcesConfig()
+    """What each trial gets."""
+    max_concurrent_trials: Positive | Literal["auto"] = "auto"
+    """auto: as many as the cluster holds."""
+    retries: Natural = 1
+    """How often a trial whose driver died is started again."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> SweepConfig:
+        if self.search == "grid":
+            if self.space or self.optuna:
+                raise ValueError("'space' and 'optuna' belong to search: optuna; a grid lists its values under 'grid'")
+            if not self.grid and not self.baseline:
+                raise ValueError("'grid' names no key to vary; give one, for example contrast.temperature: [0.5, 0.8]")
+        else:
+            if self.grid or self.baseline:
+                raise ValueError("'grid' and 'baseline' belong to search: grid; a search lists ranges under 'space'")
+            if not self.space:
+                raise ValueError("'space' names no key to search")
+            if len(self.seeds) != 1:
+                raise ValueError("a search trains each sample once; give one seed, then confirm the best by a grid")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds {self.seeds} repeat")
+        for key, values in self.grid.items():
+            if not values:
+                raise ValueError(f"grid '{key}' has no values")
+            if len({json.dumps(v, sort_keys=True) for v in values}) != len(values):
+                raise ValueError(f"grid '{key}' repeats a value: {values}")
+        return self
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration and one seed. ``key`` names its folder, from its content, so a restart finds it."""
+
+    key: str
+    arm: str
+    parameters: dict[str, Any]
+    seed: int
+    config: RunConfig
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.config)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A checked sweep: its file's content and the base it resolves to."""
+
+    config: SweepConfig
+    base: Raw
+    where: str
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The varied keys."""
+        return tuple(self.config.grid or self.config.space)
+
+    def make_trial(self, arm: str, parameters: dict[str, Any], seed: int) -> Trial:
+        """Resolve one trial; UserError names the cell if it is impossible."""
+        raw = merge(self.base, {})
+        for key, value in parameters.items():
+            if key == "encoder.name":  # another encoder has other options: none of the base's survive
+                raw["encoder"] = {"name": value}
+            else:
+                put(raw, key, value)
+        if arm == ARM_BASELINE:
+            put(raw, "contrast.strategy", "none")
+        put(raw, "training.seed", seed)
+        cell = ", ".join(f"{key}={value}" for key, value in parameters.items()) or arm
+        config = resolve(raw, f"{self.where} ({cell})")
+        return Trial(_trial_key(arm, parameters, seed, config), arm, parameters, seed, config)
+
+    def trials(self) -> list[Trial]:
+        """Return every trial of a grid, by cell and seed; empty for a search, whose trials are not known beforehand."""
+        if self.config.search != "grid":
+            return []
+        out: list[Trial] = []
+        grid = self.config.grid
+        cells = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())] if grid else []
+        # A baseline differs along the keys that are not the contrast's: the grid's contrast keys have no meaning in it.
+        plain = {key: values for key, values in grid.items() if not key.startswith("contrast.")}
+        baselines = [dict(zip(plain, values, strict=True)) for values in itertools.product(*plain.values())]
+        # Seeds outermost: an interrupted sweep has compared every cell before it repeats one.
+        for seed in self.config.seeds:
+            if self.config.baseline:
+                out.extend(self.make_trial(ARM_BASELINE, cell, seed) for cell in baselines)
+            out.extend(self.make_trial(ARM_GRID, cell, seed) for cell in cells)
+        seen: dict[str, Trial] = {}
+        for trial in out:
+            twin = seen.setdefault(trial.fingerprint, trial)
+            if twin is not trial:
+                raise UserError(
+                    f"{self.where}: the cells {twin.parameters or twin.arm} and {trial.parameters or trial.arm} "
+                    f"are the same configuration (seed {trial.seed}); remove one"
+                )
+        return out
+
+
+def _slug(value: Any) -> str:
+    return re.sub(r"[^A-Za-z0-9.+-]+", "-", str(value)).strip("-")
+
+
+def _trial_key(arm: str, parameters: dict[str, Any], seed: int, config: RunConfig) -> str:
+    parts = [
+        f"{key.split('.')[-1] if key != 'encoder.name' else 'encoder'}={_slug(v)}" for key, v in parameters.items()
+    ]
+    if arm == ARM_BASELINE:
+        parts.insert(0, ARM_BASELINE)
+    return f"{','.join(parts)[:96]},seed={seed},{fingerprint(config)[:8]}"
+
+
+def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """Read and check a sweep file, every trial of a grid included.
+
+    Args:
+        path: the YAML file.
+        overrides: ``a.b=c`` texts; a path is one of the sweep's own keys (``seeds``, ``resources.workers``,
+            ``optuna.trials``, ``base.training.epochs``) or of a run (``training.epochs``, short for ``base....``).
+
+    Raises:
+        UserError: with a line for each fault.
+    """
+    raw = read_mapping(path)
+    where = str(path)
+    for text in overrides:
+        key, value = parse_override(text)
+        put(raw, _sweep_path(key, f"--set {text}"), value)
+    config: SweepConfig = validate_fragment(SweepConfig, raw, where)
+    for key in (*config.grid, *config.space):
+        check_path(key, f"{where}: '{'grid' if config.grid else 'space'}'")
+        if key == "training.seed" or key.split(".")[0] in ("resources", "tracking", "recipe") or key == "data.path":
+            raise UserError(f"{where}: '{key}' cannot be varied; seeds stand under 'seeds', the rest is not a question")
+    if "resources" in config.base:
+        raise UserError(f"{where}: 'base.resources': resources stand once, at the top of a sweep file, not in 'base'")
+    base = merge(config.base, {"resources": config.resources.model_dump(mode="json")})
+    if config.search == "optuna":
+        evaluate_on = (
+            base.get("data", {}).get("evaluate_on", "validation") if isinstance(base.get("data"), dict) else ""
+        )
+        if evaluate_on == "test":
+            raise UserError(
+                f"{where}: 'base.data.evaluate_on' is 'test', but a search may not see the test set; "
+                "leave it out or set it to validation, then confirm the best configuration by a grid"
+            )
+        put(base, "data.evaluate_on", "validation")
+    sweep = Sweep(config, base, where)
+    if config.search == "grid":
+        sweep.trials()
+    else:
+        for corner in _corners(config):
+            sweep.make_trial(ARM_GRID, corner, config.seeds[0])
+    return sweep
+
+
+def _corners(config: SweepConfig) -> list[dict[str, Any]]:
+    """Two samples that touch both ends of every range, and one for each choice: enough to refuse a bad space early."""
+    ends = {key: list(p.values) if isinstance(p, Choices) else [p.low, p.high] for key, p in config.space.items()}
+    longest = max(len(values) for values in ends.values())
+    return [{key: values[min(i, len(values) - 1)] for key, values in ends.items()} for i in range(longest)]
+
+
+def _sweep_path(key: str, where: str) -> str:
+    head = key.split(".")[0]
+    if head in SweepConfig.model_fields:
+        if head == "base":
+            check_path(key.removeprefix("base."), where)
+        elif head not in ("grid", "space"):
+            check_path(key, where, SweepConfig)
+        elif head != key:
+            # 'grid.contrast.temperature' names one entry whose key itself has dots: only whole replacement is clear.
+            raise UserError(
+                f"{where}: give the whole of '{head}', for example --set '{head}={{contrast.temperature: [0.5]}}'"
+            )
+        return key
+    if head not in RunConfig.model_fields:
+        allowed = [*SweepConfig.model_fields, *RunConfig.model_fields]
+        raise UserError(
+            f"{where}: unknown key '{key}'{nearest(head, allowed)}; allowed: {', '.join(sorted(set(allowed)))}"
+        )
+    check_path(key, where)
+    return f"base.{key}"
