@@ -1,0 +1,1 @@
+"""Where a trial's numbers go: sinks for the history file and for Weights & Biases."""

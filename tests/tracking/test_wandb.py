@@ -1,0 +1,337 @@
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stdcl.tracking.wandb_sink import (
+    WandbSettings,
+    WandbSink,
+    find_account,
+    log_sweep_summary,
+    resolve_mode,
+    run_id,
+    unreachable,
+)
+
+PUBLIC = "https://api.wandb.ai"
+SECRET = "0123456789abcdef" * 2 + "deadbeef"
+ROW = {
+    "loss/cross_entropy": 1.5,
+    "loss/spatial": 6.2,
+    "loss/temporal": 6.1,
+    "accuracy": 0.75,
+    "learning_rate": 0.1,
+    "active_anchors": 1.0,
+    "throughput": 40.0,
+}
+CONFIG = {"contrast": {"temperature": 0.8}, "training": {"epochs": 3}}
+
+
+def _sink(directory: Path, **settings: Any) -> WandbSink:
+    return WandbSink(
+        WandbSettings(project="stdcl-tests", **settings), sweep="ablation", key="tau=0.8-s1", directory=directory
+    )
+
+
+def _train(sink: WandbSink, first: int, last: int, status: str = "finished") -> None:
+    sink.start(CONFIG, {"seed": 1, "resume_epoch": first})
+    for epoch in range(first, last):
+        sink.log_epoch({**ROW, "accuracy": epoch / 10}, epoch)
+    sink.finish({"last_accuracy": (last - 1) / 10}, status)
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def server() -> Iterator[Callable[[bytes | None], str]]:
+    """Starts a server on loopback that gives one answer to everything, or (None) accepts and never answers."""
+    open_sockets: list[socket.socket] = []
+
+    def serve(listener: socket.socket, answer: bytes | None) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+                open_sockets.append(connection)
+                if answer is not None:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+                    connection.close()
+            except OSError:
+                return
+
+    def start(answer: bytes | None) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        open_sockets.append(listener)
+        threading.Thread(target=serve, args=(listener, answer), daemon=True).start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    for each in open_sockets:
+        each.close()
+
+
+def test_the_offline_run_holds_what_was_logged(tmp_path: Path, offline_runs: Any) -> None:
+    _train(_sink(tmp_path), 0, 3)
+    (run,) = offline_runs(tmp_path)
+    assert run.identity == {
+        "id": run_id("ablation", "tau=0.8-s1"),
+        "name": "tau=0.8-s1",
+        "group": "ablation",
+        "project": "stdcl-tests",
+        "entity": "",
+        "job_type": "train",
+    }
+    assert run.config == {**CONFIG, "trial": {"seed": 1}}
+    assert [row["epoch"] for row in run.history] == [0, 1, 2]
+    assert [row["_step"] for row in run.history] == [0, 1, 2]
+    assert [row["accuracy"] for row in run.history] == [0.0, 0.1, 0.2]
+    for name, value in ROW.items():
+        if name != "accuracy":
+            assert [row[name] for row in run.history] == [value] * 3
+    assert run.step_metrics["*"] == "epoch"
+    assert run.summary["status"] == "finished"
+    assert run.summary["last_accuracy"] == 0.2
+    assert run.exit_code == 0
+
+
+def test_a_resumed_trial_continues_its_run(tmp_path: Path, offline_runs: Any) -> None:
+    _train(_sink(tmp_path), 0, 2, status="failed")
+    _train(_sink(tmp_path), 2, 4)
+    before, after = offline_runs(tmp_path)
+    assert before.identity == after.identity
+    assert (before.exit_code, after.exit_code) == (1, 0)
+    assert [row["epoch"] for row in before.history + after.history] == [0, 1, 2, 3]
+    assert [row["_step"] for row in before.history + after.history] == [0, 1, 2, 3]
+
+
+def test_ids_are_stable_and_tell_trials_apart() -> None:
+    assert run_id("sweep", "trial") == "87d37894cfbeb5ad"
+    assert len({run_id("a", "b"), run_id("a", "c"), run_id("ab", ""), run_id("", "ab")}) == 4
+
+
+def test_nothing_is_imported_or_written_when_disabled(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from stdcl.tracking.wandb_sink import WandbSettings, WandbSink, log_sweep_summary
+settings = WandbSettings(project="p", mode="disabled")
+sink = WandbSink(settings, sweep="s", key="k", directory=Path({str(tmp_path / "run")!r}))
+sink.start({{}}, {{}}); sink.log_epoch({{"loss": 1.0}}, 0); sink.finish({{}}, "finished")
+log_sweep_summary(settings, sweep="s", directory=Path({str(tmp_path / "run")!r}), config={{}}, columns=[], rows=[])
+assert "wandb" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_console_stays_silent(tmp_path: Path, closed_port: int) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from stdcl.tracking.wandb_sink import WandbSettings, WandbSink
+for key in (None, {SECRET!r}):
+    if key:
+        os.environ["WANDB_API_KEY"] = key
+        os.environ["WANDB_BASE_URL"] = "http://127.0.0.1:{closed_port}"
+    sink = WandbSink(WandbSettings(project="p"), sweep="s", key="k", directory=Path({str(tmp_path)!r}))
+    sink.start({{}}, {{}}); sink.log_epoch({{"loss": 1.0}}, 0); sink.finish({{}}, "finished")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1
+    assert "cannot be reached" in lines[0]
+
+
+def test_an_unreachable_server_costs_the_training_nothing(
+    tmp_path: Path, closed_port: int, offline_runs: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port}")
+    _train(_sink(tmp_path), 0, 3)
+    (run,) = offline_runs(tmp_path)
+    assert [row["epoch"] for row in run.history] == [0, 1, 2]
+    assert any("cannot be reached" in record.getMessage() for record in caplog.records)
+    assert SECRET not in caplog.text
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    "answer", [None, b"HTTP/1.1 500 no\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"], ids=["silence", "500"]
+)
+def test_a_server_that_does_not_serve_is_given_up(
+    tmp_path: Path,
+    server: Callable[[bytes | None], str],
+    answer: bytes | None,
+    offline_runs: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: Any,
+) -> None:
+    monkeypatch.setattr("stdcl.tracking.wandb_sink._PROBE_SECONDS", 1.0)
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    monkeypatch.setenv("WANDB_BASE_URL", server(answer))
+    _train(_sink(tmp_path, init_seconds=2.0), 0, 3)
+    (run,) = offline_runs(tmp_path)
+    assert [row["epoch"] for row in run.history] == [0, 1, 2]
+    assert any("cannot be reached" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("init_seconds", "finish_seconds", "said"), [(0.1, 60.0, "could not be opened"), (60.0, 0.1, "did not end within")]
+)
+def test_an_init_that_hangs_is_left_behind(
+    init_seconds: float,
+    finish_seconds: float,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: Any,
+) -> None:
+    import wandb
+
+    release = threading.Event()
+    monkeypatch.setattr("stdcl.tracking.wandb_sink._INIT_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(wandb, "init", lambda **_: release.wait())
+    sink = _sink(tmp_path, mode="offline", init_seconds=init_seconds, finish_seconds=finish_seconds)
+    _train(sink, 0, 3)  # returns, although nothing ever releases the call
+    release.set()
+    assert said in caplog.text
+
+
+def test_an_online_init_that_hangs_falls_back_to_offline(
+    tmp_path: Path,
+    server: Callable[[bytes | None], str],
+    offline_runs: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: Any,
+) -> None:
+    import wandb
+
+    release = threading.Event()
+    real = wandb.init
+    monkeypatch.setattr("stdcl.tracking.wandb_sink._INIT_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(
+        wandb, "init", lambda **options: release.wait() if options["mode"] == "online" else real(**options)
+    )
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    monkeypatch.setenv("WANDB_BASE_URL", server(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+    _train(_sink(tmp_path, init_seconds=2.0), 0, 2)
+    release.set()
+    (run,) = offline_runs(tmp_path)
+    assert [row["epoch"] for row in run.history] == [0, 1]
+    assert "no answer within" in caplog.text
+
+
+def test_an_error_in_wandb_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    import wandb
+
+    class Broken:
+        dir = str(tmp_path / "files")
+        summary: dict[str, Any] = {}  # noqa: RUF012
+        ended: list[int] = []  # noqa: RUF012
+
+        def define_metric(self, *_: Any, **__: Any) -> None: ...
+
+        def log(self, *_: Any, **__: Any) -> None:
+            raise OSError(f"disk full {SECRET}")
+
+        def finish(self, exit_code: int) -> None:
+            self.ended.append(exit_code)
+
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    monkeypatch.setattr(wandb, "init", lambda **_: Broken())
+    with caplog.at_level(logging.WARNING):
+        _train(_sink(tmp_path, mode="offline"), 0, 3)
+    assert Broken.ended == [0]
+    assert len([record for record in caplog.records if "disk full" in record.getMessage()]) == 1
+    assert SECRET not in caplog.text
+
+
+def test_the_sweep_has_a_run_of_its_own(tmp_path: Path, offline_runs: Any) -> None:
+    figure = tmp_path / "accuracy.png"
+    from matplotlib.figure import Figure
+
+    Figure(figsize=(1, 1)).savefig(figure)
+    log_sweep_summary(
+        WandbSettings(project="stdcl-tests"),
+        sweep="ablation",
+        directory=tmp_path,
+        config={"name": "ablation"},
+        columns=["temperature", "accuracy"],
+        rows=[["baseline", 0.9], [0.8, float("nan")], [1, None]],
+        figure=figure,
+        summary={"trials": 3},
+    )
+    (run,) = offline_runs(tmp_path)
+    assert run.identity["job_type"] == "sweep"
+    assert run.identity["group"] == "ablation"
+    assert run.identity["id"] != run_id("ablation", "tau=0.8-s1")
+    (row,) = run.history
+    assert row["table._type"] == "table-file"
+    assert row["figure._type"] == "image-file"
+    (stored,) = tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")
+    assert '"baseline"' in stored.read_text()
+    assert run.summary["trials"] == 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "environment", "mode"),
+    [
+        ("auto", {}, "offline"),
+        ("auto", {"WANDB_API_KEY": "k"}, "online"),
+        ("auto", {"WANDB_IDENTITY_TOKEN_FILE": "f"}, "online"),
+        ("auto", {"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, "offline"),
+        ("auto", {"WANDB_API_KEY": "k", "WANDB_MODE": "dryrun"}, "offline"),
+        ("auto", {"WANDB_API_KEY": "k", "WANDB_MODE": "disabled"}, "disabled"),
+        ("auto", {"WANDB_MODE": "online"}, "offline"),
+        ("offline", {"WANDB_API_KEY": "k"}, "offline"),
+        ("online", {"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, "online"),
+        ("online", {}, "offline"),
+        ("disabled", {"WANDB_API_KEY": "k"}, "disabled"),
+    ],
+)
+def test_mode(wanted: Any, environment: dict[str, str], mode: str, tmp_path: Path) -> None:
+    assert resolve_mode(wanted, {"HOME": str(tmp_path), **environment}, PUBLIC)[0] == mode
+
+
+@pytest.mark.parametrize(
+    ("text", "base_url", "found"),
+    [
+        ("machine api.wandb.ai login user password secret\n", PUBLIC, True),
+        ("machine api.wandb.ai login user password secret\n", "https://api.forge.coreweave.com", True),
+        ("machine api.wandb.ai login user password secret\n", "https://wandb.example.org", False),
+        ("machine localhost:8080 login user password secret\n", "http://localhost:8080", True),
+        ("machine github.com login user password secret\n", PUBLIC, False),
+        ("machine\n", PUBLIC, False),
+    ],
+)
+@pytest.mark.parametrize("place", [".netrc", "_netrc", "elsewhere"])
+def test_account_in_the_netrc_file(text: str, base_url: str, found: bool, place: str, tmp_path: Path) -> None:
+    (tmp_path / place).write_text(text)
+    (tmp_path / place).chmod(0o600)
+    environment = {"HOME": str(tmp_path)}
+    if place == "elsewhere":
+        environment["NETRC"] = str(tmp_path / place)
+    assert find_account(base_url, environment) is found
+
+
+def test_a_server_that_answers_anything_is_reachable(server: Callable[[bytes | None], str], closed_port: int) -> None:
+    assert unreachable(server(b"HTTP/1.1 404 no\r\nContent-Length: 0\r\n\r\n"), 2.0) is None
+    assert f"127.0.0.1:{closed_port}" in str(unreachable(f"http://127.0.0.1:{closed_port}", 2.0))
+    assert unreachable(server(None), 0.2) is not None
+    assert unreachable("not a url", 0.2) is not None
