@@ -1,0 +1,181 @@
+"""Batch normalisation over the batch of all ranks: one code path for one rank and many, for CPU and GPU.
+
+PyTorch's own ``SyncBatchNorm`` refuses CPU tensors. This one works on channels-last tensors (``(..., C)``), takes its
+statistics through an injected ``Comm`` and can fuse a residual sum and a ReLU, which saves passes over memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stdcl.parallel.comm import Comm, LocalComm
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last (Ioffe, Szegedy, 2015), with statistics of the global batch.
+
+    In training, mean and variance are those of all rows on all ranks of ``comm``, whatever number of rows each rank
+    has, and the gradient with respect to the input is the exact gradient of a loss over the global batch. The
+    gradients of ``weight`` and ``bias`` are this rank's share: summed over ranks they are those of the global batch,
+    as for any other parameter under data parallelism. Running statistics follow PyTorch: ``new = (1 - momentum) old +
+    momentum batch``, with the unbiased variance.
+
+    Attributes:
+        comm: the ranks whose rows are one batch; ``LocalComm`` (this rank alone) unless `use_synchronised` set
+            another.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps = eps
+        self.momentum = momentum
+        self.comm: Comm = LocalComm()
+        self.weight = nn.Parameter(torch.ones(num_channels))
+        self.bias = nn.Parameter(torch.zeros(num_channels))
+        self.register_buffer("running_mean", torch.zeros(num_channels))
+        self.register_buffer("running_var", torch.ones(num_channels))
+
+    @property
+    def num_channels(self) -> int:
+        """C."""
+        return self.weight.shape[0]
+
+    def extra_repr(self) -> str:
+        return f"{self.num_channels}, eps={self.eps}, momentum={self.momentum}"
+
+    def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        """Normalise ``x`` (..., C); optionally add ``residual`` (same shape), then optionally apply ReLU."""
+        return normalise([self], x, residual, relu)
+
+
+def normalise(parts: Sequence[BatchNorm], x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+    """Apply several batch normalisations side by side: each to its own run of the channels of ``x`` (..., C).
+
+    The parts must share mode, ``eps``, ``momentum`` and ``comm``; their channel counts must sum to C. The result is
+    ``[relu](BN(x) [+ residual])``.
+    """
+    first = parts[0]
+    weight = _joined([part.weight for part in parts])
+    bias = _joined([part.bias for part in parts])
+    if first.training:
+        mean, variance, count = _global_statistics(x, first.comm)
+        _update_running(parts, mean, variance, count)
+        scale = torch.rsqrt(variance + first.eps)
+        out: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]
+            x, weight, bias, residual, mean, scale, count, first.comm, relu
+        )
+        return out
+    mean = _joined([part.running_mean for part in parts])
+    variance = _joined([part.running_var for part in parts])
+    factor = weight * torch.rsqrt(variance + first.eps)
+    out = torch.addcmul(bias - mean * factor, x.to(factor.dtype), factor)
+    if residual is not None:
+        out = out + residual
+    return (torch.relu(out) if relu else out).to(x.dtype)
+
+
+def use_synchronised(model: nn.Module, comm: Comm) -> int:
+    """Let every `BatchNorm` of ``model`` take its statistics over the ranks of ``comm``; return their number."""
+    found = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    for module in found:
+        module.comm = comm
+    return len(found)
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
+
+
+def _accumulator(dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+@torch.no_grad()
+def _global_statistics(x: Tensor, comm: Comm) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean (C,), biased variance (C,) and number of rows over all ranks.
+
+    Each rank computes its own mean and sum of squared deviations in two passes; these are merged exactly (Chan,
+    Golub, LeVeque, 1983), so nothing is lost to cancellation.
+    """
+    channels = x.shape[-1]
+    rows = x.numel() // channels
+    dtype = _accumulator(x.dtype)
+    own = torch.zeros((2 * channels + 1,), dtype=dtype, device=x.device)
+    if rows:
+        image = x.detach().to(dtype).reshape(1, rows, 1, channels).permute(0, 3, 1, 2)
+        mean, variance = torch.batch_norm_update_stats(image, None, None, 0.0)
+        torch.cat((mean, variance * rows, own.new_full((1,), rows)), out=own)
+    every = comm.all_gather(own)
+    means, squares, counts = every[:, :channels], every[:, channels:-1], every[:, -1:]
+    count = counts.sum()
+    mean = (means * counts).sum(0) / count
+    deviation = means - mean
+    variance = (squares.sum(0) + (counts * deviation * deviation).sum(0)) / count
+    return mean, variance, count
+
+
+@torch.no_grad()
+def _update_running(parts: Sequence[BatchNorm], mean: Tensor, variance: Tensor, count: Tensor) -> None:
+    unbiased = variance * (count / (count - 1.0).clamp(min=1.0))
+    sizes = [part.num_channels for part in parts]
+    for part, new_mean, new_variance in zip(parts, torch.split(mean, sizes), torch.split(unbiased, sizes), strict=True):
+        part.running_mean.lerp_(new_mean.to(part.running_mean.dtype), part.momentum)
+        part.running_var.lerp_(new_variance.to(part.running_var.dtype), part.momentum)
+
+
+class _Normalise(torch.autograd.Function):
+    """``[relu](weight (x - mean) scale + bias [+ residual])`` whose mean and scale depend on the rows of all
+    ranks."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        residual: Tensor | None,
+        mean: Tensor,
+        scale: Tensor,
+        count: Tensor,
+        comm: Comm,
+        relu: bool,
+    ) -> Tensor:
+        dtype = _accumulator(x.dtype)
+        factor = weight.to(dtype) * scale
+        out = torch.addcmul(bias.to(dtype) - mean * factor, x.to(dtype), factor)
+        if residual is not None:
+            out += residual
+        if relu:
+            out.relu_()
+        out = out.to(x.dtype)
+        ctx.save_for_backward(x, out if relu else None, weight, mean, scale, count)
+        ctx.comm = comm
+        ctx.residual_dtype = None if residual is None else residual.dtype
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        x, out, weight, mean, scale, count = ctx.saved_tensors
+        channels = x.shape[-1]
+        dtype = mean.dtype
+        grad = gradients[0] if out is None else torch.ops.aten.threshold_backward(gradients[0], out, 0)
+        grad_residual = None if ctx.residual_dtype is None else grad.to(ctx.residual_dtype)
+        grad = grad.to(dtype)
+        # Sums over this rank's rows: of the gradient, and of the gradient times the centred input.
+        centred = x.to(dtype) - mean
+        own = torch.stack((grad.reshape(-1, channels).sum(0), centred.mul_(grad).reshape(-1, channels).sum(0)))
+        grad_weight = (own[1] * scale).to(weight.dtype)
+        grad_bias = own[0].to(weight.dtype)
+        total = ctx.comm.all_reduce(own) / count
+        factor = weight.to(dtype) * scale
+        slope = -factor * scale * scale * total[1]
+        grad_x = torch.addcmul(-factor * total[0] - mean * slope, x.to(dtype), slope)
+        grad_x.addcmul_(grad, factor)
+        return grad_x.to(x.dtype), grad_weight, grad_bias, grad_residual, None, None, None, None, None
