@@ -91,7 +91,8 @@ class Manifest:
     Attributes:
         dataset: ``nw-ucla``, ``ntu60``, ``ntu120`` or a name of one's own.
         schema_version: version of the file layout.
-        content_hash: SHA-256 over the sequences in the order of their ids, the classes and the skeleton.
+        content_hash: SHA-256 over the sequences in the order of their ids, the classes, the skeleton and the
+            protocols.
         classes: class names; the index is the label.
         skeleton: the joint tree.
         max_persons: persons a clip is laid out with (M of the encoder's input).
@@ -227,6 +228,7 @@ def content_hash(
     skeleton: Skeleton,
     max_persons: int,
     absent_person: AbsentPerson,
+    protocols: Mapping[str, SplitRule],
 ) -> str:
     """Return the store's hash from its sequences' (id, digest) pairs, in any order."""
     head = {
@@ -236,6 +238,7 @@ def content_hash(
         "skeleton": asdict(skeleton),
         "max_persons": max_persons,
         "absent_person": absent_person,
+        "protocols": {name: rule.to_json() for name, rule in protocols.items()},
     }
     digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode("utf-8"))
     for _, part in sorted(digests):
@@ -439,6 +442,7 @@ class StoreWriter:
                 skeleton=self._skeleton,
                 max_persons=self._max_persons,
                 absent_person=self._absent_person,
+                protocols=self._protocols,
             ),
             classes=self._classes,
             skeleton=self._skeleton,
@@ -589,6 +593,7 @@ class SequenceStore:
             skeleton=self.manifest.skeleton,
             max_persons=self.manifest.max_persons,
             absent_person=self.manifest.absent_person,
+            protocols=self.manifest.protocols,
         )
         if found != self.manifest.content_hash:
             raise UserError(

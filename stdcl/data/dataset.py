@@ -1,0 +1,208 @@
+"""Batches of one stream from a store: read, augment, derive the stream, lay out for the encoders.
+
+What happens to an item is a function of (seed, epoch, item) alone: not of the batch it is in, the worker, or
+the rank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stdcl.data import augment, streams
+from stdcl.data.store import SequenceStore
+from stdcl.errors import UserError
+from stdcl.seeding import generator
+
+Loader = Literal["pick", "resample"]
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """How a stored sequence becomes an input.
+
+    Attributes:
+        loader: ``pick`` (NW-UCLA): view rotation, min-max per axis, frames picked; ``resample`` (NTU): crop,
+            linear resampling, small rotation.
+        frames: T.
+        stream: see :func:`stdcl.data.streams.derive`.
+        convention: ``plain`` (CTR-GCN) or ``centred`` (Hyperformer).
+        orientation: of the relative-position streams.
+        centre: origin of the coordinates: once per ``clip``, or in each ``frame`` (HCN).
+        augment: draw rotation, crop and frames in training; otherwise training sees what a test would.
+    """
+
+    loader: Loader
+    frames: int
+    stream: str = "joint"
+    convention: streams.Convention = "plain"
+    orientation: streams.Orientation = "parent"
+    centre: Literal["clip", "frame"] = "clip"
+    augment: bool = True
+
+    def __post_init__(self) -> None:
+        streams.check_stream(self.stream)
+        if self.frames < 1:
+            raise UserError(f"data.frames is {self.frames}; it must be at least 1")
+
+
+def default_loader(dataset: str) -> Loader:
+    """Return the loader a dataset is used with: ``pick`` for NW-UCLA, ``resample`` for all others."""
+    return "pick" if dataset == "nw-ucla" else "resample"
+
+
+class Batch(NamedTuple):
+    """A batch of n items.
+
+    Attributes:
+        x: (n, 3, T, V, M) float32.
+        labels: (n,) int64 class indices.
+        items: (n,) int64 item numbers (bank slots).
+        present: (n, M) bool: persons that are really there (a filled-in zero or copied person is not).
+    """
+
+    x: torch.Tensor
+    labels: torch.Tensor
+    items: torch.Tensor
+    present: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on ``device``; pinned memory travels beside the computation."""
+        return Batch(*(part.to(device, non_blocking=True) for part in self))
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory (CUDA)."""
+        return Batch(*(part.pin_memory() for part in self))
+
+
+class SkeletonDataset:
+    """The items of one part of a split.
+
+    Item i is clip ``rows[i % len(rows)]``; with ``repeat`` > 1 the items of a clip differ in their
+    augmentation, and each has a bank slot of its own. Holds no copy of the data: sequences are read from the
+    store's memory map.
+    """
+
+    def __init__(
+        self,
+        store: SequenceStore,
+        rows: IntArray,
+        transform: Transform,
+        *,
+        repeat: int = 1,
+        train: bool,
+        seed: int = 0,
+    ) -> None:
+        """Describe the items.
+
+        Args:
+            store: the prepared data.
+            rows: row numbers of the clips, in the order of the items.
+            transform: what happens to a sequence.
+            repeat: items a clip.
+            train: whether items are augmented (if the transform augments at all).
+            seed: of the augmentation; together with epoch and item it decides everything that is drawn.
+
+        Raises:
+            UserError: no rows, or ``repeat`` below 1.
+        """
+        if len(rows) == 0:
+            raise UserError(f"{store.path}: a dataset of no sequences was asked for")
+        if repeat < 1:
+            raise UserError(f"data.repeat is {repeat}; it must be at least 1")
+        self.store = store
+        self.rows = np.asarray(rows, dtype=np.int64)
+        self.transform = transform
+        self.repeat = repeat
+        self.train = train
+        self.seed = seed
+        self._random = train and transform.augment
+
+    @property
+    def num_items(self) -> int:
+        """Items of an epoch."""
+        return self.repeat * len(self.rows)
+
+    def __len__(self) -> int:
+        return self.num_items
+
+    @cached_property
+    def labels(self) -> IntArray:
+        """(num_items,) class indices."""
+        return np.tile(self.store.labels[self.rows], self.repeat)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Clip id of each item."""
+        return [self.store.ids[row] for row in self.rows] * self.repeat
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(3, T, V, M) of an item."""
+        manifest = self.store.manifest
+        return 3, self.transform.frames, manifest.skeleton.num_joints, manifest.max_persons
+
+    def batch(self, epoch: int, items: IntArray) -> Batch:
+        """Return the given items as an epoch sees them.
+
+        Args:
+            epoch: from 0; matters only where items are augmented.
+            items: (n,) item numbers; n may be 0.
+        """
+        items = np.asarray(items, dtype=np.int64)
+        _, frames, joints, persons = self.shape
+        rows = self.rows[items % len(self.rows)]
+        x = np.zeros((len(items), frames, persons, joints, 3), dtype=np.float32)
+        present = np.zeros((len(items), persons), dtype=np.bool_)
+        copy = self.store.manifest.absent_person == "copy"
+        for i, (item, row) in enumerate(zip(items.tolist(), rows.tolist(), strict=True)):
+            sequence = self.store.sequence(row)
+            here = sequence.shape[1]
+            present[i, :here] = True
+            rng = generator(self.seed, "augment", epoch, item) if self._random else None
+            if self.transform.loader == "pick":
+                x[i, :, :here] = self._pick(sequence, rng)
+            else:
+                x[i, :, :here] = self._resample(sequence, rng)
+            if copy:
+                x[i, :, here:] = x[i, :, :1]
+        if self.transform.loader == "resample" and self.transform.centre == "frame":
+            # Subtraction commutes with resampling and rotation; done here, it covers filled-in persons too.
+            origin = self.store.skeleton.origin
+            x -= x[:, :, :1, origin : origin + 1]
+        out = streams.derive(
+            x, self.store.skeleton, self.transform.stream, self.transform.convention, self.transform.orientation
+        )
+        return Batch(
+            x=torch.from_numpy(np.ascontiguousarray(out.transpose(0, 4, 1, 3, 2))),
+            labels=torch.from_numpy(self.labels[items]),
+            items=torch.from_numpy(items.copy()),
+            present=torch.from_numpy(present),
+        )
+
+    def _pick(self, sequence: FloatArray, rng: np.random.Generator | None) -> NDArray[np.float64]:
+        origin = self.store.skeleton.origin
+        x = sequence.astype(np.float64)
+        centre = augment.centre_frames if self.transform.centre == "frame" else augment.centre_clip
+        x = centre(x, origin)
+        if rng is not None:
+            x = x @ augment.view_matrix(augment.draw_view(rng))
+        x = augment.min_max(x)
+        if rng is not None:
+            return x[augment.draw_frames(rng, len(x), self.transform.frames)]
+        return x[augment.even_frames(len(x), self.transform.frames)]
+
+    def _resample(self, sequence: FloatArray, rng: np.random.Generator | None) -> FloatArray:
+        valid = max(augment.valid_frames(sequence), 1)
+        crop = augment.centre_crop(valid) if rng is None else augment.draw_crop(rng, valid)
+        x = augment.resample(sequence, crop, self.transform.frames)
+        if rng is not None:
+            x = x @ augment.draw_axis_rotation(rng).T.astype(np.float32)
+        return x
