@@ -9,6 +9,7 @@ from __future__ import annotations
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 _MASK = (1 << 64) - 1
 
@@ -32,3 +33,20 @@ def torch_seed(seed: int, purpose: str, *key: int) -> int:
     """Return a 63-bit seed for a torch generator, a pure function of the arguments."""
     state = np.random.SeedSequence(_entropy(seed, purpose, key)).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
+
+
+def item_keys(seed: int, purpose: str, epoch: int, items: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a 64-bit key for each item of an epoch, a pure function of (seed, purpose, epoch, item).
+
+    Args:
+        seed: the run's seed.
+        purpose: see :func:`generator`.
+        epoch: from 0.
+        items: (n,) item numbers.
+    """
+    base = np.random.SeedSequence(_entropy(seed, purpose, (epoch,))).generate_state(1, np.uint64)[0]
+    x = base + (items.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    # The finaliser of SplitMix64: neighbouring items get unrelated keys.
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (x ^ (x >> np.uint64(31))).view(np.int64)

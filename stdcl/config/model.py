@@ -14,6 +14,8 @@ Dataset = Literal["nw-ucla", "ntu60", "ntu120", "custom"]
 Stream = Literal[
     "joint", "bone", "joint-motion", "bone-motion",
     "relative-1", "relative-2", "relative-3", "relative-4", "relative-5", "relative-6", "relative-7", "relative-8",
+    "relative-1-motion", "relative-2-motion", "relative-3-motion", "relative-4-motion",
+    "relative-5-motion", "relative-6-motion", "relative-7-motion", "relative-8-motion",
 ]  # fmt: skip
 Strategy = Literal["none", "spatial", "temporal", "spatial+temporal", "global", "spatial+temporal+global"]
 

@@ -1,0 +1,249 @@
+"""Checkpoints: written whole or not at all, checked before they are read, readable on any number of ranks.
+
+A checkpoint is a folder ``epoch-0007-step-000000`` (the position at which training goes on) with
+
+- ``state.pt``: encoder, head, optimiser, schedule position, random state, metric sums, configuration (rank 0 writes it);
+- a file a rank and bank with that rank's slots, written by ``stdcl.contrast``;
+- ``manifest.json``: what the checkpoint belongs to (dataset hash, split, stream, fingerprint, slots, schema), and the size
+  and checksum of each file.
+
+It is staged in a hidden folder and renamed when every rank has written its part. A rank that cannot write (a full disk)
+makes all ranks give up this checkpoint together, with its reason; the one before stays.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stdcl import atomic
+from stdcl.errors import UserError
+from stdcl.parallel.comm import Comm
+
+_log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+_STATE = "state.pt"
+_MANIFEST = "manifest.json"
+_NAME = re.compile(r"^epoch-(\d{4,})-step-(\d{6,})$")
+_CHUNK = 1 << 20
+
+
+class CheckpointError(Exception):
+    """A checkpoint could not be written; the reason of each rank that failed stands in the message or its log."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint belongs to. Loading refuses a difference and names it."""
+
+    dataset_hash: str
+    split: str
+    stream: str
+    fingerprint: str
+    num_slots: int
+    schema: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """Where training goes on: the epoch, and the step inside it (both from 0)."""
+
+    epoch: int
+    step: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"epoch-{self.epoch:04d}-step-{self.step:06d}"
+
+
+def position_of(folder: Path) -> Position | None:
+    """Return the position that a checkpoint's name says, or None for other folders."""
+    match = _NAME.match(folder.name)
+    return Position(int(match.group(1)), int(match.group(2))) if match else None
+
+
+def _checksum(path: Path) -> tuple[int, int]:
+    size, crc = 0, 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            size += len(chunk)
+            crc = zlib.crc32(chunk, crc)
+    return size, crc
+
+
+def save(
+    root: Path,
+    position: Position,
+    identity: Identity,
+    comm: Comm,
+    device: torch.device,
+    state: Callable[[], Mapping[str, Any]],
+    save_shard: Callable[[Path], None],
+) -> Path:
+    """Write a checkpoint; every rank calls this.
+
+    Args:
+        root: the run's checkpoint folder, seen by all ranks.
+        position: where training goes on from it.
+        identity: what it belongs to.
+        comm: the ranks.
+        device: of the collectives' tensors.
+        state: gives rank 0's state of plain values and tensors; called on rank 0 alone.
+        save_shard: writes this rank's bank files into the folder it is given.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        CheckpointError: on every rank, when any rank could not write.
+    """
+    final = root / position.name
+    staged = root / f".{position.name}.part"
+    reason = ""
+
+    def attempt(work: Callable[[], None]) -> None:
+        """Do this rank's part, then let all ranks learn whether all succeeded."""
+        nonlocal reason
+        if not reason:
+            try:
+                work()
+            except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+                reason = f"{type(error).__name__}: {error}"
+                _log.error("checkpoint %s: rank %d cannot write: %s", final, comm.rank, reason)
+        failed = comm.all_reduce(torch.tensor([float(bool(reason))], device=device))
+        if failed.item():
+            if comm.rank == 0:
+                shutil.rmtree(staged, ignore_errors=True)
+            raise CheckpointError(
+                f"{final}: not written, {int(failed.item())} of {comm.size} ranks failed"
+                f"{f' (this one: {reason})' if reason else ''}; the checkpoint before it is untouched"
+            )
+
+    def prepare() -> None:
+        if comm.rank == 0:
+            root.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(staged, ignore_errors=True)
+            staged.mkdir()
+
+    def write_parts() -> None:
+        if comm.rank == 0:
+            torch.save(dict(state()), staged / _STATE)
+            atomic.sync_file(staged / _STATE)
+        save_shard(staged)
+
+    def publish() -> None:
+        if comm.rank == 0:
+            sums = {p.name: _checksum(p) for p in sorted(staged.iterdir())}
+            files = {name: {"bytes": size, "crc32": crc} for name, (size, crc) in sums.items()}
+            atomic.write_json(staged / _MANIFEST, {"identity": asdict(identity), "files": files})
+            atomic.replace_dir(staged, final)
+
+    attempt(prepare)
+    attempt(write_parts)
+    attempt(publish)
+    return final
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Check a checkpoint's files against their sizes and checksums and return its manifest.
+
+    Raises:
+        UserError: a file is missing, truncated or altered.
+    """
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        files = manifest["files"]
+        Identity(**manifest["identity"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: not a complete checkpoint: its manifest cannot be read ({error})") from None
+    for name, facts in files.items():
+        path = folder / name
+        try:
+            size, crc = _checksum(path)
+        except OSError as error:
+            raise UserError(f"{folder}: not a complete checkpoint: {name} cannot be read ({error})") from None
+        if size != facts["bytes"]:
+            raise UserError(f"{folder}: {name} has {size} bytes, but {facts['bytes']} were written: it is truncated")
+        if crc != facts["crc32"]:
+            raise UserError(f"{folder}: {name} does not have the checksum it was written with: it is damaged")
+    return dict(manifest)
+
+
+def check_identity(folder: Path, manifest: Mapping[str, Any], expected: Identity) -> None:
+    """Refuse a checkpoint of something else.
+
+    Raises:
+        UserError: naming each difference.
+    """
+    found = manifest["identity"]
+    words = {
+        "dataset_hash": "data (content hash)",
+        "split": "split of the data",
+        "stream": "stream",
+        "fingerprint": "configuration (fingerprint)",
+        "num_slots": "number of bank slots",
+        "schema": "checkpoint format",
+    }
+    wrong = [
+        f"{words[key]}: {found.get(key)!r} in the checkpoint, {value!r} in this run"
+        for key, value in asdict(expected).items()
+        if found.get(key) != value
+    ]
+    if wrong:
+        raise UserError(f"{folder}: this checkpoint belongs to another training:\n  " + "\n  ".join(wrong))
+
+
+def candidates(root: Path) -> list[Path]:
+    """Return the run's checkpoints, the furthest first."""
+    if not root.is_dir():
+        return []
+    found = [(position_of(p), p) for p in root.iterdir() if p.is_dir()]
+    return [p for position, p in sorted(((q, p) for q, p in found if q is not None), reverse=True)]
+
+
+def newest(root: Path) -> Path | None:
+    """Return the furthest checkpoint that is whole; damaged ones are reported and passed over."""
+    for folder in candidates(root):
+        try:
+            read_manifest(folder)
+        except UserError as error:
+            _log.warning("%s; falling back to the checkpoint before it", error)
+            continue
+        return folder
+    return None
+
+
+def agree(folder: Path | None, root: Path, comm: Comm, device: torch.device) -> Path | None:
+    """Let every rank take the checkpoint that rank 0 found (its own listing may lag on a network file system)."""
+    position = position_of(folder) if folder is not None else None
+    own = torch.tensor([position.epoch, position.step] if position else [-1, -1], device=device, dtype=torch.int64)
+    epoch, step = comm.broadcast(own, source=0).tolist()
+    return None if epoch < 0 else root / Position(epoch, step).name
+
+
+def load_state(folder: Path, device: torch.device) -> dict[str, Any]:
+    """Read ``state.pt``: tensors and plain values only, never code."""
+    return dict(torch.load(folder / _STATE, map_location=device, weights_only=True))
+
+
+def prune(root: Path, keep: Collection[str]) -> None:
+    """Remove every checkpoint but those named, and whatever an interrupted write or replacement left behind."""
+    for folder in root.iterdir():
+        stale = folder.name.startswith(".epoch-")
+        if folder.is_dir() and (stale or (position_of(folder) is not None and folder.name not in keep)):
+            # Renamed first, so that a kill in the middle leaves no folder that looks like a checkpoint.
+            doomed = folder if stale else folder.with_name(f".{folder.name}.old")
+            if doomed is not folder:
+                os.replace(folder, doomed)
+            shutil.rmtree(doomed)

@@ -1,0 +1,90 @@
+"""Sums that an epoch's numbers are made of: kept on the device, reduced over ranks once an epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from stdcl.parallel.comm import Comm
+
+
+class Sums:
+    """Named running sums in float64, without a host synchronisation a step.
+
+    ``local`` values are this rank's share and are summed over ranks; ``common`` values are equal on every rank.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._local: dict[str, Tensor] = {}
+        self._common: dict[str, Tensor] = {}
+
+    def add_local(self, name: str, value: Tensor | float) -> None:
+        """Add this rank's share of a sum."""
+        self._add(self._local, name, value)
+
+    def add_common(self, name: str, value: Tensor | float) -> None:
+        """Add a value that every rank has equally."""
+        self._add(self._common, name, value)
+
+    def _add(self, sums: dict[str, Tensor], name: str, value: Tensor | float) -> None:
+        term = torch.as_tensor(value, dtype=torch.float64, device=self._device).detach()
+        sums[name] = sums[name] + term if name in sums else term.clone()
+
+    def reduce(self, comm: Comm) -> dict[str, float]:
+        """Return every sum over all ranks; all ranks must hold the same names."""
+        names = sorted(self._local)
+        packed = torch.stack([self._local[n] for n in names]) if names else torch.zeros(0, dtype=torch.float64)
+        total = comm.all_reduce(packed.to(self._device)).tolist()
+        out = dict(zip(names, total, strict=True))
+        return out | {name: value.item() for name, value in self._common.items()}
+
+    def state(self) -> dict[str, dict[str, float]]:
+        """Return this rank's sums as plain numbers."""
+        return {
+            "local": {name: value.item() for name, value in self._local.items()},
+            "common": {name: value.item() for name, value in self._common.items()},
+        }
+
+    def load(self, state: dict[str, dict[str, float]]) -> None:
+        """Take up sums that :meth:`state` gave."""
+        for name, value in state["local"].items():
+            self.add_local(name, value)
+        for name, value in state["common"].items():
+            self.add_common(name, value)
+
+
+class Stopwatch:
+    """Seconds spent in a repeated piece of work; on CUDA by events, so that asynchronous work counts."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._seconds = 0.0
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Time the block."""
+        if self._cuda:
+            start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()  # type: ignore[no-untyped-call]
+            yield
+            stop.record()  # type: ignore[no-untyped-call]
+            self._events.append((start, stop))
+        else:
+            begin = time.perf_counter()
+            yield
+            self._seconds += time.perf_counter() - begin
+
+    def take(self) -> float:
+        """Return the seconds since the last call, and start again from zero."""
+        if self._events:
+            torch.cuda.synchronize()
+            self._seconds += sum(start.elapsed_time(stop) for start, stop in self._events) / 1000.0
+            self._events.clear()
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
