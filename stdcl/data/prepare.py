@@ -6,6 +6,7 @@ is never overwritten by a different one unless asked for; the same store is reco
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections import Counter, defaultdict
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stdcl.data import raw_ucla
 from stdcl.data.protocols import RULES
@@ -229,7 +231,14 @@ def prepare_nw_ucla(
             labels[record.id] = (record.view, record.label)
             contents[_content_digest(record.values)].append(file.name)
         progress("checking", done, len(files))
-    bad += _duplicates(contents.values())
+    duplicates, copies = _duplicates(contents.values(), distributed=corpus is None)
+    bad += duplicates
+    if copies:
+        notes.append(
+            f"{len(copies)} test sequences are exact copies of training sequences in the distributed files"
+            f" (camera 3 = camera 2 for actions {', '.join(f'a{code:02d}' for code in raw_ucla.COPIED_ACTIONS)});"
+            " they are kept, as every published result has them, and listed in the manifest"
+        )
     if corpus is not None:
         bad += _check_corpus(corpus, labels, bad)
     else:
@@ -261,8 +270,12 @@ def prepare_nw_ucla(
     source = {
         "format": "NW-UCLA all_sqe JSON",
         "files": len(files),
-        "corpus": "official" if official else "partial" if corpus is None else dict(corpus),
+        "corpus": "official" if official else "partial" if corpus is None else "synthetic",
     }
+    if corpus is not None:
+        source["made_by"] = dict(corpus["made_by"])
+    if copies:
+        source["test_copies_of_train"] = copies
     with StoreWriter(out, dataset="nw-ucla", skeleton=NW_UCLA, classes=raw_ucla.CLASSES, source=source) as writer:
         for done, file in enumerate(files, 1):
             try:
@@ -276,9 +289,7 @@ def prepare_nw_ucla(
     return Prepared(out, writer.manifest, action, time.monotonic() - begun, tuple(notes))
 
 
-def _content_digest(values: Any) -> bytes:
-    import hashlib
-
+def _content_digest(values: NDArray[np.float32]) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(values).data).digest()
 
 
@@ -310,6 +321,7 @@ def _corpus(raw: Path) -> Mapping[str, Any] | None:
         if value["dataset"] != "nw-ucla":
             raise UserError(f"{file}: describes a corpus of '{value['dataset']}', not of nw-ucla")
         parts = value["counts"]["cross-view"]
+        dict(value["made_by"])
         if any(len(parts[part]) != len(raw_ucla.CLASSES) for part in ("train", "test")):
             raise ValueError("counts must give 10 classes for train and test")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -317,8 +329,18 @@ def _corpus(raw: Path) -> Mapping[str, Any] | None:
     return dict(value)
 
 
-def _duplicates(groups: Iterable[list[str]]) -> list[BadFile]:
-    return [BadFile(name, f"duplicate: the same skeletons as {names[0]}") for names in groups for name in names[1:]]
+def _duplicates(groups: Iterable[list[str]], *, distributed: bool) -> tuple[list[BadFile], list[str]]:
+    """Return the files that repeat another's content, and the ids of those that the dataset itself repeats."""
+    bad: list[BadFile] = []
+    known: list[str] = []
+    for first, *others in groups:
+        for other in others:
+            names = raw_ucla.parse_name(Path(first).stem), raw_ucla.parse_name(Path(other).stem)
+            if distributed and len(others) == 1 and raw_ucla.is_known_copy(*names):
+                known.append(Path(other).stem)
+            else:
+                bad.append(BadFile(other, f"duplicate: the same skeletons as {first}"))
+    return bad, sorted(known)
 
 
 def _check_official(found: Iterable[str], bad: set[str]) -> list[BadFile]:
@@ -388,8 +410,8 @@ def info(path: Path, *, verify: bool = False) -> dict[str, Any]:
     joint_bytes = manifest.skeleton.num_joints * 3 * 4
     protocols = {
         name: {
-            part: {"sequences": sum(counts), "per_class": list(counts)}
-            for part, counts in manifest.counts[name].items()
+            part: {"sequences": sum(manifest.counts[name][part]), "per_class": list(manifest.counts[name][part])}
+            for part in ("train", "test")
         }
         for name in manifest.protocols
     }
@@ -445,10 +467,19 @@ def render_info(value: Mapping[str, Any]) -> str:
     for name, parts in value["protocols"].items():
         said = ", ".join(f"{part} {content['sequences']:,}" for part, content in parts.items())
         lines.append(f"  protocol       {name}: {said}")
-    lines.append("  source         " + ", ".join(f"{key} {item}" for key, item in value["source"].items()))
+    lines += [f"  source         {line}" for line in _source_lines(value["source"])]
     lines.append("")
     lines += _class_table(value)
     return "\n".join(lines)
+
+
+def _source_lines(source: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key}: {len(item)} ({', '.join(map(str, item[:3]))}, ...)"
+        if isinstance(item, list) and len(item) > 5
+        else f"{key}: {item}"
+        for key, item in source.items()
+    ]
 
 
 def _ranges(numbers: Sequence[int]) -> str:
