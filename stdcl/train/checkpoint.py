@@ -2,10 +2,10 @@
 
 A checkpoint is a folder ``epoch-0007-step-000000`` (the position at which training goes on) with
 
-- ``state.pt``: encoder, head, optimiser, schedule position, random state, metric sums, configuration (rank 0 writes it);
+- ``state.pt``, by rank 0: encoder, head, optimiser, schedule position, random state, metric sums, configuration;
 - a file a rank and bank with that rank's slots, written by ``stdcl.contrast``;
-- ``manifest.json``: what the checkpoint belongs to (dataset hash, split, stream, fingerprint, slots, schema), and the size
-  and checksum of each file.
+- ``manifest.json``: what the checkpoint belongs to (dataset hash, split, stream, fingerprint, slots, schema), and the
+  size and checksum of each file.
 
 It is staged in a hidden folder and renamed when every rank has written its part. A rank that cannot write (a full disk)
 makes all ranks give up this checkpoint together, with its reason; the one before stays.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
 import zlib
@@ -245,5 +244,5 @@ def prune(root: Path, keep: Collection[str]) -> None:
             # Renamed first, so that a kill in the middle leaves no folder that looks like a checkpoint.
             doomed = folder if stale else folder.with_name(f".{folder.name}.old")
             if doomed is not folder:
-                os.replace(folder, doomed)
+                folder.rename(doomed)
             shutil.rmtree(doomed)

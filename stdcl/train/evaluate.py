@@ -36,17 +36,8 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Top-1 accuracy in percent."""
-        return 100.0 * self.correct / len(self.labels)
-
-    def class_accuracy(self) -> NDArray[np.float64]:
-        """Return (K,) accuracy in percent of each class; NaN for a class without test sequences."""
-        hit = self.logits.argmax(axis=1) == self.labels
-        k = self.logits.shape[1]
-        total = np.bincount(self.labels, minlength=k)
-        right = np.bincount(self.labels[hit], minlength=k)
-        with np.errstate(invalid="ignore"):
-            return 100.0 * right / total
+        """Top-1 accuracy, a fraction."""
+        return self.correct / len(self.labels)
 
 
 def evaluate(

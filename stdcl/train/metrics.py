@@ -38,9 +38,11 @@ class Sums:
     def reduce(self, comm: Comm) -> dict[str, float]:
         """Return every sum over all ranks; all ranks must hold the same names."""
         names = sorted(self._local)
-        packed = torch.stack([self._local[n] for n in names]) if names else torch.zeros(0, dtype=torch.float64)
-        total = comm.all_reduce(packed.to(self._device)).tolist()
-        out = dict(zip(names, total, strict=True))
+        packed = torch.zeros(1 + len(names), dtype=torch.float64, device=self._device)  # never empty
+        for place, name in enumerate(names, start=1):
+            packed[place] = self._local[name]
+        total = comm.all_reduce(packed).tolist()
+        out = dict(zip(names, total[1:], strict=True))
         return out | {name: value.item() for name, value in self._common.items()}
 
     def state(self) -> dict[str, dict[str, float]]:

@@ -28,8 +28,9 @@ def build_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) 
 def learning_rate(config: TrainingConfig, epoch: int, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of a step.
 
-    Warm-up is linear over epochs and constant within one (e < warm-up: base (e+1)/warm-up). After it: ``step`` multiplies
-    by ``decay`` at each milestone passed, ``exponential`` by ``decay`` each epoch, ``cosine`` falls to zero step by step.
+    Warm-up is linear over epochs and constant within one (e < warm-up: base (e+1)/warm-up). After it: ``step``
+    multiplies by ``decay`` at each milestone passed, ``exponential`` by ``decay`` each epoch, ``cosine`` falls to zero
+    step by step.
 
     Args:
         config: the recipe.

@@ -270,7 +270,7 @@ class _Session:
         steps, items = sums["steps"], sums["items"]
         row: Row = {
             "ce": sums["ce"] / items,
-            "train_accuracy": 100.0 * sums["correct"] / items,
+            "train_accuracy": sums["correct"] / items,
             "learning_rate": sums["lr"] / steps,
         }
         total = row["ce"]
