@@ -266,6 +266,7 @@ class _Session:
             try:
                 if isinstance(call, int):
                     run.finish(exit_code=call)
+                    _end_service()
                     return
                 call(run)
             except Exception as error:
@@ -345,6 +346,14 @@ class _Session:
 def _quiet_setup(wandb: Any) -> Any:
     """Start wandb's library without its console messages; returns its settings (environment and files included)."""
     return wandb.setup(settings=wandb.Settings(silent=True)).settings
+
+
+def _end_service() -> None:
+    """Wait until wandb's service process has written everything and is gone, unless somebody else's run needs it."""
+    import wandb
+
+    if wandb.run is None:
+        wandb.teardown()
 
 
 def _within(seconds: float, call: Callable[[], _T]) -> _T:

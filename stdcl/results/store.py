@@ -1,0 +1,306 @@
+"""The append-only store of a sweep's results: one small Parquet file an attempt, never changed afterwards.
+
+Appending needs no lock and no reader: each attempt writes its own file, whole or not at all, so any number of trials
+on any number of machines may append at once. A file that is damaged later costs that attempt alone, and is named.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stdcl.atomic import staging_file
+from stdcl.errors import UserError, nearest
+
+SCHEMA_VERSION = 1
+PARAMETER_PREFIX = "parameter."
+"""Before the dotted key, in the name of a varied parameter's own column."""
+
+Status = Literal["running", "finished", "failed", "pruned"]
+Arm = Literal["baseline", "grid"]
+
+_VERSION_KEY = b"stdcl.results.version"
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One attempt of one trial.
+
+    Accuracies are fractions of ``num_test`` (0.9483, not 94.83); memory is in megabytes (10^6 bytes); throughput in
+    training sequences a second, all workers together; times are UTC. Nothing names the machine or the account.
+    """
+
+    sweep: str
+    key: str
+    """The trial's key: one configuration and one seed."""
+    attempt: int
+    """0 for the first launch of the trial, and one more for each launch after it."""
+    status: Status
+    arm: Arm
+    seed: int
+    parameters: Mapping[str, Any]
+    """Dotted key -> value, of what the sweep varies."""
+    dataset: str
+    protocol: str
+    evaluated_on: Literal["test", "validation"]
+    stream: str
+    encoder: str
+    strategy: str
+    fingerprint: str = ""
+    """Of the configuration."""
+    code_version: str = ""
+    """Commit or package version."""
+    data_hash: str = ""
+    """Content hash of the store that was trained on."""
+    synthetic: bool = False
+    """Whether the data are made up; such a result is never compared with published numbers."""
+    error: str | None = None
+    epochs: int | None = None
+    """Epochs trained, over all attempts."""
+    last_accuracy: float | None = None
+    """After the last epoch: the headline."""
+    best_accuracy: float | None = None
+    """The best epoch's, chosen on the evaluated sequences themselves: for comparison with published numbers only."""
+    best_epoch: int | None = None
+    num_test: int | None = None
+    """Evaluated sequences, each counted once."""
+    total_seconds: float | None = None
+    seconds_per_epoch: float | None = None
+    throughput: float | None = None
+    peak_memory_mb: float | None = None
+    workers: int | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
+    wandb_id: str | None = None
+    command: str | None = None
+    """What repeats the trial."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Further facts, of JSON values."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("status", get_args(Status)), ("arm", get_args(Arm))):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(
+                    f"TrialRow.{name} is '{value}'{nearest(value, allowed)}; allowed: {', '.join(allowed)}"
+                )
+        if self.attempt < 0:
+            raise ValueError(f"TrialRow.attempt is {self.attempt}; the first is 0")
+        for name in ("last_accuracy", "best_accuracy"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise ValueError(f"TrialRow.{name} is {value}; an accuracy is a fraction between 0 and 1")
+        if self.status == "finished" and (self.last_accuracy is None or not self.num_test):
+            raise ValueError(f"trial {self.key} is finished, but has no last_accuracy or no num_test")
+        for name in ("started", "finished"):
+            value = getattr(self, name)
+            if value is not None and value.utcoffset() is None:
+                raise ValueError(f"TrialRow.{name} has no time zone; use datetime.now(UTC)")
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as JSON values, for ``result.json``; ``from_json`` reads it back."""
+        values = asdict(self)
+        for name in ("started", "finished"):
+            if values[name] is not None:
+                values[name] = values[name].astimezone(UTC).isoformat()
+        return {"schema": SCHEMA_VERSION, **values}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TrialRow:
+        """The row that ``to_json`` wrote; ValueError when it is not one."""
+        known = {each.name for each in fields(cls)}
+        if values.get("schema") != SCHEMA_VERSION:
+            raise ValueError(f"schema {values.get('schema')}, where this version reads {SCHEMA_VERSION}")
+        plain = {name: value for name, value in values.items() if name in known}
+        for name in ("started", "finished"):
+            if plain.get(name) is not None:
+                plain[name] = datetime.fromisoformat(plain[name])
+        try:
+            return cls(**plain)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+
+
+_TIME = pa.timestamp("us", tz="UTC")
+_COLUMNS = pa.schema(
+    [
+        ("sweep", pa.string()),
+        ("key", pa.string()),
+        ("attempt", pa.int64()),
+        ("status", pa.string()),
+        ("arm", pa.string()),
+        ("seed", pa.int64()),
+        ("parameters", pa.string()),
+        ("dataset", pa.string()),
+        ("protocol", pa.string()),
+        ("evaluated_on", pa.string()),
+        ("stream", pa.string()),
+        ("encoder", pa.string()),
+        ("strategy", pa.string()),
+        ("fingerprint", pa.string()),
+        ("code_version", pa.string()),
+        ("data_hash", pa.string()),
+        ("synthetic", pa.bool_()),
+        ("error", pa.string()),
+        ("epochs", pa.int64()),
+        ("last_accuracy", pa.float64()),
+        ("best_accuracy", pa.float64()),
+        ("best_epoch", pa.int64()),
+        ("num_test", pa.int64()),
+        ("total_seconds", pa.float64()),
+        ("seconds_per_epoch", pa.float64()),
+        ("throughput", pa.float64()),
+        ("peak_memory_mb", pa.float64()),
+        ("workers", pa.int64()),
+        ("started", _TIME),
+        ("finished", _TIME),
+        ("wandb_id", pa.string()),
+        ("command", pa.string()),
+        ("more", pa.string()),
+    ]
+)
+# Rows of one attempt: what it came to says more than that it ran.
+_STATUS_ORDER = {"running": 0, "failed": 1, "pruned": 2, "finished": 3}
+
+
+def append(directory: Path, row: TrialRow) -> Path:
+    """Write one row as a new file ``part-*.parquet``, atomically; returns the file.
+
+    Args:
+        directory: the store's folder; made when it is not there.
+        row: what happened.
+    """
+    values = asdict(row)
+    parameters = {name: _plain(value) for name, value in row.parameters.items()}
+    values["parameters"] = json.dumps(parameters, sort_keys=True, ensure_ascii=False)
+    values["more"] = json.dumps({name: _plain(value) for name, value in row.more.items()}, ensure_ascii=False)
+    table = pa.Table.from_pylist([values], schema=_COLUMNS)
+    for name, value in sorted(parameters.items()):
+        flat = value if isinstance(value, bool | int | float | str) or value is None else json.dumps(value)
+        table = table.append_column(PARAMETER_PREFIX + name, pa.array([flat]))
+    table = table.replace_schema_metadata({_VERSION_KEY: str(SCHEMA_VERSION).encode()})
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    slug = re.sub(r"[^A-Za-z0-9.=+-]+", "_", row.key)[:80]
+    path = directory / f"part-{stamp}-{slug}-a{row.attempt}-{os.urandom(4).hex()}.parquet"
+    with staging_file(path) as part:
+        pq.write_table(table, part)
+    return path
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Everything that a store's folder holds."""
+
+    rows: pd.DataFrame
+    """Every row of every attempt, oldest first."""
+    damaged: dict[Path, str]
+    """Files that cannot be read, with the reason."""
+
+
+def scan(directory: Path) -> Scan:
+    """Read every file of a store, keeping account of the damaged ones.
+
+    Raises:
+        UserError: a file was written by a newer version of stdcl.
+    """
+    tables: list[pa.Table] = []
+    damaged: dict[Path, str] = {}
+    for path in sorted(directory.glob("part-*.parquet")):
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowException, OSError) as error:
+            damaged[path] = str(error).split("\n")[0]
+            continue
+        version = (table.schema.metadata or {}).get(_VERSION_KEY)
+        if version is None or not version.isdigit():
+            damaged[path] = "not a file of a results store"
+        elif int(version) > SCHEMA_VERSION:
+            raise UserError(
+                f"{path}: written with schema {int(version)}; this version of stdcl reads up to {SCHEMA_VERSION}"
+            )
+        elif missing := [name for name in ("key", "attempt", "status") if name not in table.column_names]:
+            damaged[path] = f"lacks the columns {', '.join(missing)}"
+        else:
+            tables.append(table)
+    return Scan(_frame(tables), damaged)
+
+
+def read_attempts(directory: Path) -> pd.DataFrame:
+    """Every row of every attempt, oldest first; ``started`` and ``finished`` are UTC.
+
+    Raises:
+        UserError: files of the store are damaged; all are named.
+    """
+    found = scan(directory)
+    if found.damaged:
+        listed = "\n".join(f"  {path}: {reason}" for path, reason in found.damaged.items())
+        raise UserError(
+            f"{len(found.damaged)} file(s) of the results store are damaged:\n{listed}\n"
+            "Move them away to go on without these attempts; the trials' own result.json files are beside them."
+        )
+    return found.rows
+
+
+def read(directory: Path) -> pd.DataFrame:
+    """One row a trial: that of its latest attempt. A store without rows gives an empty frame with all columns.
+
+    Raises:
+        UserError: as ``read_attempts``.
+    """
+    return latest(read_attempts(directory))
+
+
+def next_attempt(directory: Path, key: str) -> int:
+    """The number of a trial's next attempt: 0 where the store has none of it."""
+    rows = scan(directory).rows
+    of_trial = rows.loc[rows["key"] == key, "attempt"]
+    return 0 if of_trial.empty else int(of_trial.max()) + 1
+
+
+def latest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The last word on each trial: its latest attempt, and of that what it came to rather than that it ran."""
+    if rows.empty:
+        return rows
+    order = rows.assign(_status=rows["status"].map(_STATUS_ORDER), _age=range(len(rows)))
+    order = order.sort_values(["attempt", "_status", "_age"], kind="stable")
+    kept = order.drop_duplicates("key", keep="last").sort_values("_age")
+    return kept.drop(columns=["_status", "_age"]).reset_index(drop=True)
+
+
+def _frame(tables: list[pa.Table]) -> pd.DataFrame:
+    """The tables' rows; columns of one name and different types become their common type, as pandas sees it."""
+    if not tables:
+        empty: pd.DataFrame = _COLUMNS.empty_table().to_pandas(types_mapper=_pandas_type)
+        return empty
+    rows = [row for table in tables for row in table.to_pylist()]
+    extra = sorted({name for table in tables for name in table.column_names} - set(_COLUMNS.names))
+    columns = {each.name: pa.array([row.get(each.name) for row in rows], each.type) for each in _COLUMNS}
+    frame: pd.DataFrame = pa.table(columns).to_pandas(types_mapper=_pandas_type)
+    flat = {name: pd.Series([row.get(name) for row in rows]) for name in extra}
+    return pd.concat([frame, pd.DataFrame(flat, index=frame.index)], axis=1) if flat else frame
+
+
+def _pandas_type(kind: pa.DataType) -> Any:
+    """Nullable integers, so that a failed trial does not turn its neighbours' counts into floats."""
+    return pd.Int64Dtype() if pa.types.is_int64(kind) else None
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value of a parameter (tuples become lists, NumPy scalars Python numbers)."""
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    return value

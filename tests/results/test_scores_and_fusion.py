@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stdcl.errors import UserError
+from stdcl.results.fusion import PRESETS, STREAMS, fuse, fuse_all, parse_weights
+from stdcl.results.scores import Scores, per_class_accuracy, read_scores, write_scores
+
+
+def scores(stream: str = "joint", seed: int = 0, n: int = 40, classes: int = 5, **changes: Any) -> Scores:
+    rng = np.random.default_rng(seed)
+    made = Scores(
+        ids=np.array([f"clip{i:03d}" for i in range(n)], dtype=object),
+        labels=np.arange(n) % classes,
+        logits=rng.standard_normal((n, classes)).astype(np.float32),
+        dataset="nw-ucla",
+        protocol="cross-view",
+        data_hash="d1",
+        stream=stream,
+        encoder="ctrgcn",
+        run=f"run-{stream}-{seed}",
+    )
+    return replace(made, **changes)
+
+
+def shuffled(given: Scores, seed: int) -> Scores:
+    order = np.random.default_rng(seed).permutation(len(given.ids))
+    return replace(given, ids=given.ids[order], labels=given.labels[order], logits=given.logits[order])
+
+
+def four() -> list[Scores]:
+    return [scores(stream, seed) for seed, stream in enumerate(STREAMS)]
+
+
+def test_scores_come_back(tmp_path: Path) -> None:
+    made = scores()
+    write_scores(tmp_path / "scores.parquet", made)
+    back = read_scores(tmp_path / "scores.parquet")
+    assert back.ids.tolist() == made.ids.tolist()
+    np.testing.assert_array_equal(back.labels, made.labels)
+    np.testing.assert_array_equal(back.logits, made.logits)
+    assert back.accuracy == made.accuracy
+    for name in ("dataset", "protocol", "evaluated_on", "data_hash", "stream", "encoder", "run"):
+        assert getattr(back, name) == getattr(made, name)
+
+
+def test_files_that_are_not_scores_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scores.parquet"
+    with pytest.raises(UserError, match="no such file"):
+        read_scores(path)
+    write_scores(path, scores())
+    data = path.read_bytes()
+    table = pq.read_table(path)
+    path.write_bytes(data[:-20])
+    with pytest.raises(UserError, match="not a readable Parquet file"):
+        read_scores(path)
+    pq.write_table(table.drop_columns(["logits"]), path)
+    with pytest.raises(UserError, match="logits"):
+        read_scores(path)
+    pq.write_table(table.replace_schema_metadata({}), path)
+    with pytest.raises(UserError, match="dataset"):
+        read_scores(path)
+    metadata = {**table.schema.metadata, b"stdcl.scores.version": b"7"}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    with pytest.raises(UserError, match="schema 7"):
+        read_scores(path)
+
+
+def test_scores_without_sense_are_refused() -> None:
+    made = scores()
+    with pytest.raises(ValueError, match="more than once: clip000"):
+        replace(made, ids=np.array(["clip000"] * 40, dtype=object))
+    with pytest.raises(ValueError, match="5 classes"):
+        replace(made, labels=made.labels + 1)
+    with pytest.raises(ValueError, match="expected"):
+        replace(made, labels=made.labels[1:])
+    with pytest.raises(ValueError, match="no sequence"):
+        replace(made, ids=made.ids[:0], labels=made.labels[:0], logits=made.logits[:0])
+
+
+def test_per_class_accuracy_against_a_loop() -> None:
+    made = scores(n=23)
+    for label in range(5):
+        hits = [made.logits[i].argmax() == label for i in range(23) if made.labels[i] == label]
+        assert per_class_accuracy(made)[label] == sum(hits) / len(hits)
+    without = replace(made, logits=np.pad(made.logits, ((0, 0), (0, 1)), constant_values=-9))
+    assert np.isnan(per_class_accuracy(without)[5])
+
+
+def test_fusion_against_a_loop_over_sequences() -> None:
+    runs = [shuffled(run, seed) for seed, run in enumerate(four())]
+    weights = dict(zip(STREAMS, (0.6, 0.6, 0.4, 0.4), strict=True))
+    hits = 0
+    for i in range(40):
+        total = np.zeros(5)
+        for run in runs:
+            total += weights[run.stream] * run.logits[run.ids.tolist().index(f"clip{i:03d}")].astype(float)
+        hits += int(total.argmax() == i % 5)
+    fused = fuse(runs)
+    assert fused.name == "4S"
+    assert fused.weights == (0.6, 0.6, 0.4, 0.4)
+    assert fused.num_test == 40
+    assert fused.accuracy == hits / 40
+    np.testing.assert_array_equal(fused.per_class, per_class_accuracy(fused.scores))
+
+
+def test_the_order_of_runs_and_of_sequences_does_not_matter() -> None:
+    runs = four()
+    expected = fuse(runs)
+    for order in permutations(range(4)):
+        again = fuse([shuffled(runs[index], index + 1) for index in order])
+        assert [part.stream for part in again.parts] == list(STREAMS)
+        assert again.weights == expected.weights
+        assert again.accuracy == expected.accuracy
+        np.testing.assert_array_equal(again.per_class, expected.per_class)
+
+
+def test_numbers_belong_to_the_runs_as_given() -> None:
+    joint, bone = scores("joint", 0), scores("bone", 1)
+    one = fuse([joint, bone], (0.7, 0.3))
+    two = fuse([bone, joint], (0.3, 0.7))
+    assert one.weights == two.weights == (0.7, 0.3)
+    assert one.accuracy == two.accuracy
+    np.testing.assert_allclose(one.scores.logits, 0.7 * joint.logits.astype(float) + 0.3 * bone.logits.astype(float))
+
+
+@given(st.integers(0, 1000), st.lists(st.floats(0.01, 10), min_size=2, max_size=2))
+def test_fusing_a_run_with_itself_changes_nothing(seed: int, weights: list[float]) -> None:
+    run = scores(seed=seed)
+    assert fuse([run, shuffled(run, seed)], weights).accuracy == run.accuracy
+
+
+def test_two_and_four_streams_at_once() -> None:
+    two, whole = fuse_all(four())
+    assert (two.name, two.weights) == ("2S", (1.0, 1.0))
+    assert (whole.name, whole.weights) == ("4S", (0.6, 0.6, 0.4, 0.4))
+    (only,) = fuse_all(four()[:2])
+    assert only.name == "2S"
+    (numbers,) = fuse_all(four(), (1, 1, 1, 1))
+    assert numbers.name == "4S"
+    (hyperformer,) = fuse_all(four(), "hyperformer")  # its project quotes no weights for two streams
+    assert hyperformer.weights == (0.4, 0.4, 0.3, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("preset", "dataset", "protocol", "expected"),
+    [
+        ("default", "ntu60", "x-sub", (0.6, 0.6, 0.4, 0.4)),
+        ("ctr-gcn", "ntu60", "x-sub", (0.6, 0.6, 0.4, 0.4)),
+        ("hyperformer", "ntu120", "x-set", (0.4, 0.6, 0.2, 0.2)),
+        ("hyperformer", "nw-ucla", "cross-view", (0.4, 0.4, 0.3, 0.2)),
+        ("infogcn", "ntu60", "x-sub", (1.5, 1.5, 1.0, 1.0)),
+        ("fr-head", "ntu60", "x-sub", (2.0, 2.0, 1.0, 1.0)),
+        ("fr-head", "ntu60", "x-view", (0.6, 0.6, 0.4, 0.4)),
+        ("fr-head", "nw-ucla", "cross-view", (0.6, 0.6, 0.4, 0.4)),
+        ("fr-head", "ntu120", "x-set", (0.6, 0.75, 0.3, 0.15)),
+        ("gap", "ntu60", "x-sub", (0.8, 0.8, 0.2, 0.2)),
+        ("pyskl", "ntu60", "x-sub", (2.0, 2.0, 1.0, 1.0)),
+    ],
+)
+def test_presets(preset: str, dataset: str, protocol: str, expected: tuple[float, ...]) -> None:
+    runs = [replace(run, dataset=dataset, protocol=protocol) for run in four()]
+    assert fuse(runs, preset).weights == expected
+
+
+def test_three_streams() -> None:
+    assert fuse(four()[:3], "ctr-gcn").weights == (0.6, 0.6, 0.4)
+    with pytest.raises(UserError, match=r"quoted for J\+B and J\+B\+JM\+BM, not for J\+B\+JM"):
+        fuse(four()[:3])
+    with pytest.raises(UserError, match="not for JM"):
+        fuse(four()[2:])
+    assert fuse([scores("relative-1", 1), scores("relative-2", 2)], "infogcn").weights == (1.5, 1.5)
+
+
+def test_missing_sequences_are_named_on_both_sides() -> None:
+    joint, bone = scores("joint"), scores("bone", 1)
+    short = replace(bone, ids=bone.ids[:-2], labels=bone.labels[:-2], logits=bone.logits[:-2])
+    renamed = replace(joint, ids=np.array(["other", *joint.ids[1:]], dtype=object))
+    with pytest.raises(UserError) as caught:
+        fuse([renamed, short])
+    text = str(caught.value)
+    assert "run-joint-0 lacks 1: clip000" in text
+    assert "run-bone-1 lacks 3: clip038, clip039, other" in text
+
+
+@pytest.mark.parametrize("fact", ["dataset", "protocol", "data_hash", "evaluated_on"])
+def test_runs_of_different_data_are_refused(fact: str) -> None:
+    with pytest.raises(UserError, match=r"cannot be fused.*'elsewhere'"):
+        fuse([scores("joint"), replace(scores("bone", 1), **{fact: "elsewhere"})])
+
+
+def test_other_refusals() -> None:
+    joint, bone = scores("joint"), scores("bone", 1)
+    with pytest.raises(UserError, match="at least two"):
+        fuse([joint])
+    with pytest.raises(UserError, match="3 weights for 2 runs"):
+        fuse([joint, bone], (1, 1, 1))
+    for weights in ((0, 0), (float("nan"), 1)):
+        with pytest.raises(UserError, match="finite"):
+            fuse([joint, bone], weights)
+    with pytest.raises(UserError, match=r"both run-joint-0 and run-joint-3 are of 'joint'"):
+        fuse([joint, scores("joint", 3)])
+    with pytest.raises(UserError, match="different labels for 40"):
+        fuse([joint, replace(bone, labels=(bone.labels + 1) % 5)])
+    with pytest.raises(UserError, match="has 5 classes, run-bone-0 has 6"):
+        fuse([joint, scores("bone", classes=6, n=40)])
+    with pytest.raises(UserError, match="did you mean 'pyskl'"):
+        fuse([joint, bone], "pyskel")
+
+
+def test_weights_as_text() -> None:
+    assert parse_weights("0.6,0.4") == (0.6, 0.4)
+    assert parse_weights("1 1 .5, .5") == (1.0, 1.0, 0.5, 0.5)
+    assert parse_weights("CTR-GCN") == "ctr-gcn"
+    assert set(map(parse_weights, PRESETS)) == set(PRESETS)
+    for text in ("", "ctrgcn-", "1,two"):
+        with pytest.raises(UserError, match="allowed: numbers"):
+            parse_weights(text)
