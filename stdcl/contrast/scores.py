@@ -1,0 +1,52 @@
+"""Similarities of all anchors with one shard, the same to the last bit however the bank is sharded.
+
+A matrix product may sum the same two vectors in another order when the matrices have another shape or the row sits at
+another place, which would let a near-tie fall differently for another number of ranks. Two things prevent it: every
+product has the same shape (``TILE`` rows by a multiple of ``ANCHORS`` anchors, tail tiles filled up with zeros), and
+within that shape each entry goes through the same kernel (whole blocks, aligned rows). The tests measure that it holds.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+TILE = 1024
+ANCHORS = 16
+
+
+def anchor_columns(batch_size: int) -> int:
+    """Number of anchor columns in every product of this batch size."""
+    return -(-batch_size // ANCHORS) * ANCHORS
+
+
+def score_buffer(rows: int, batch_size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return an uninitialised buffer for ``score_rows``."""
+    tiles = -(-(rows + 1) // TILE)
+    return torch.empty(tiles * TILE, anchor_columns(batch_size), device=device, dtype=dtype)
+
+
+def score_rows(features: Tensor, hidden: Tensor, anchors: Tensor, out: Tensor) -> Tensor:
+    """Fill ``out`` with the similarity of every row and anchor, -inf in rows that are hidden or do not exist.
+
+    Args:
+        features: ``(R + 1, D)`` rows; the last stands for no slot.
+        hidden: ``(tiles * TILE,)``: 0 for rows that may be chosen, -inf for others.
+        anchors: ``(B, D)``.
+        out: ``(tiles * TILE, columns)`` from ``score_buffer``.
+
+    Returns:
+        ``(tiles * TILE, B)``, a view of ``out``.
+    """
+    columns = out.shape[1]
+    wide = anchors.new_zeros(columns, features.shape[1])
+    wide[: anchors.shape[0], : anchors.shape[1]] = anchors
+    wide = wide.t()
+    for start in range(0, out.shape[0], TILE):
+        tile = features[start : start + TILE]
+        if tile.shape[0] < TILE:
+            tile = torch.cat([tile, tile.new_zeros(TILE - tile.shape[0], tile.shape[1])])
+        part = out[start : start + TILE]
+        torch.mm(tile, wide, out=part)
+        part.add_(hidden[start : start + TILE].unsqueeze(1))
+    return out[:, : anchors.shape[0]]
