@@ -9,9 +9,9 @@ from torch import Tensor
 
 from stdcl.config import RunConfig, fingerprint
 from stdcl.config.paths import data_path
-from stdcl.contrast.check import check_feasible
+from stdcl.contrast.feasibility import check_feasible
 from stdcl.contrast.head import DecouplingHead
-from stdcl.contrast.step import Contrast
+from stdcl.contrast.sharded import Contrast
 from stdcl.data.dataset import SkeletonDataset, Transform, default_loader
 from stdcl.data.protocols import split, validation_split
 from stdcl.data.store import SequenceStore
@@ -19,7 +19,7 @@ from stdcl.encoders.base import Encoder, Layout
 from stdcl.encoders.build import build_encoder
 from stdcl.errors import UserError
 from stdcl.parallel.batch_norm import use_synchronised
-from stdcl.parallel.comm import Comm, CountingComm
+from stdcl.parallel.comm import Comm
 from stdcl.seeding import torch_seed
 from stdcl.train.checkpoint import Identity
 from stdcl.train.model import Model
@@ -56,7 +56,6 @@ class Assembly:
     data: Data
     model: Model
     contrast: Contrast | None
-    contrast_comm: CountingComm
     identity: Identity
 
 
@@ -190,15 +189,15 @@ def assemble(config: RunConfig, comm: Comm, device: torch.device) -> Assembly:
     model = model.to(device=device, dtype=dtype)
     if config.training.batch_norm == "sync":
         use_synchronised(model, comm)
-    counted = CountingComm(comm)
     contrast = None
     if config.contrast.strategy != "none":
         contrast = Contrast(
             config.contrast,
             slot_labels(config, data),
-            comm=counted,
+            comm=comm,
             device=device,
             dtype=dtype,
             seed=config.training.seed,
+            dataset=f"{data.store.manifest.content_hash} {data.split}",
         )
-    return Assembly(data, model, contrast, counted, identity_of(config, data))
+    return Assembly(data, model, contrast, identity_of(config, data))

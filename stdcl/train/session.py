@@ -159,7 +159,6 @@ class _Session:
         batches = global_batches(order, config.batch_size, config.drop_last)
         first = self.position.step
         local = [local_part(batch, self.comm.rank, self.comm.size) for batch in batches[first:]]
-        sent_before = self.parts.contrast_comm.bytes_sent
         stream = prefetch(
             data.train,
             epoch,
@@ -191,9 +190,10 @@ class _Session:
         row["memory_mb"] = self._peak_memory()
         if self.parts.contrast is not None:
             stats = self.parts.contrast.epoch_stats()
+            stats.pop("contrast_seconds")  # of the host; the stopwatch also sees a GPU's
+            stats["bytes_per_step"] = stats.pop("communication_bytes") / max(steps, 1)
+            stats["share_of_step"] = contrast_seconds / step_seconds if step_seconds else 0.0
             row.update({f"contrast/{name}": value for name, value in stats.items()})
-            row["contrast/share_of_step"] = contrast_seconds / step_seconds if step_seconds else 0.0
-            row["contrast/bytes_per_step"] = (self.parts.contrast_comm.bytes_sent - sent_before) / max(steps, 1)
         self.sums = Sums(self.device)
         self.last_row = row
         # The history first: a checkpoint that stands promises that the rows before it stand too.
@@ -254,9 +254,8 @@ class _Session:
                 result = contrast.step(
                     output.embeddings,
                     slots_of(self.config, self.parts.data, batch.items),
-                    batch.labels,
-                    self.global_step,
-                    global_size,
+                    step=self.global_step,
+                    batch_size=self.config.training.batch_size,
                 )
             for branch, loss in result.losses.items():
                 self.sums.add_common(f"contrast/{branch}", loss)

@@ -1,0 +1,131 @@
+"""What this machine has and lacks for training and sweeps, as short findings."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from stdcl.config.paths import storage_path
+
+PACKAGES = ("torch", "ray", "optuna", "pyarrow", "pandas", "wandb", "pydantic", "matplotlib")
+_LOW_DISK_GIB = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: ``ok``, ``note`` (works, but know this), or ``bad`` (will not work)."""
+
+    what: str
+    state: Literal["ok", "note", "bad"]
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def render(self) -> str:
+        return f"[{self.state:^4}] {self.what}: {self.text}"
+
+
+def examine() -> list[Finding]:
+    """Look at packages, devices, memory, disk, cluster settings, W&B and data."""
+    return [*_python(), *_devices(), *_memory(), *_storage(), *_data(), *_cluster(), *_wandb()]
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    for name in PACKAGES:
+        try:
+            yield Finding(name, "ok", importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, "bad", "not installed; pip install stdcl installs it")
+    # Without the dashboard package Ray cannot tell which placement groups are left over, and sweeps stall.
+    for module in ("aiohttp", "opencensus"):
+        if importlib.util.find_spec(module) is None:
+            yield Finding("ray[default]", "bad", f"{module} is missing; install ray[default,tune,train]")
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    yield Finding("cpu", "ok", f"{cores} cores, {torch.get_num_threads()} torch threads")
+    if not torch.cuda.is_available():
+        yield Finding("gpu", "note", "none visible; training runs on CPU over gloo (use recipe: lite)")
+        return
+    for index in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(index)
+        yield Finding("gpu", "ok", f"{index}: {facts.name}, {facts.total_memory / 2**30:.0f} GiB")
+    if not torch.distributed.is_nccl_available():
+        yield Finding("nccl", "bad", "this torch build has no NCCL; several GPUs cannot work together")
+
+
+def _memory() -> Iterator[Finding]:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    state: Literal["ok", "note"] = "ok" if memory.available > 4 * 2**30 else "note"
+    yield Finding("memory", state, f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        free = shutil.disk_usage(shared).free / 2**30
+        yield Finding("shared memory", "ok" if free > 1 else "note", f"{free:.1f} GiB free in /dev/shm")
+
+
+def _storage() -> Iterator[Finding]:
+    folder = storage_path()
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    if not os.access(existing, os.W_OK):
+        yield Finding("storage", "bad", f"{folder}: not writable; set STDCL_STORAGE")
+        return
+    free = shutil.disk_usage(existing).free / 2**30
+    text = f"{folder}: {free:.0f} GiB free"
+    yield Finding("storage", "ok" if free > _LOW_DISK_GIB else "note", text)
+    if "STDCL_STORAGE" not in os.environ:
+        yield Finding("storage", "note", "STDCL_STORAGE is not set; on a cluster it must name a folder all nodes see")
+
+
+def _data() -> Iterator[Finding]:
+    from stdcl.data.store import MANIFEST_FILE, read_manifest
+    from stdcl.errors import UserError
+
+    root = Path(os.environ.get("STDCL_DATA", ".")).expanduser()
+    found = [p.parent for p in sorted(root.glob(f"*/{MANIFEST_FILE}"))]
+    if not found:
+        yield Finding("data", "note", f"no prepared store under {root.absolute()}; see `stdcl data prepare --help`")
+    for folder in found:
+        try:
+            manifest = read_manifest(folder)
+        except UserError as error:
+            yield Finding("data", "bad", str(error))
+        else:
+            text = f"{folder}: {manifest.dataset}, {manifest.num_sequences:,} sequences"
+            yield Finding("data", "ok", text)
+
+
+def _cluster() -> Iterator[Finding]:
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        yield Finding("cluster", "ok", f"RAY_ADDRESS is {address}")
+    else:
+        yield Finding("cluster", "note", "RAY_ADDRESS is not set; sweeps start a local Ray unless run as a job")
+    token = Path("~/.ray/auth_token").expanduser()
+    if token.exists() and os.environ.get("RAY_AUTH_MODE") != "token":
+        text = f"{token} exists but RAY_AUTH_MODE is not 'token': joining a cluster that asks for it will fail"
+        yield Finding("cluster", "note", text)
+
+
+def _wandb() -> Iterator[Finding]:
+    from stdcl.tracking.wandb_sink import has_account
+
+    if has_account():
+        yield Finding("wandb account", "ok", "found; runs are sent online (tracking.wandb: auto)")
+    else:
+        yield Finding("wandb account", "note", "none; runs are kept offline under each run folder (wandb sync sends them)")
