@@ -10,7 +10,7 @@ the whole clip,
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,15 +93,24 @@ def centre_frames(x: DoubleArray, joint: int) -> DoubleArray:
     return np.asarray(x - x[:, :1, joint : joint + 1])
 
 
-def min_max(x: DoubleArray) -> DoubleArray:
-    """Scale each axis to [-1, 1] over all frames, persons and joints; an axis without extent becomes 0."""
+def rotate(x: NDArray[Any], matrix: NDArray[Any]) -> NDArray[Any]:
+    """Multiply the points of ``x`` (..., 3), as row vectors, by ``matrix`` (3, 3) from the right."""
+    return np.asarray((x.reshape(-1, 3) @ matrix).reshape(x.shape))
+
+
+def extent(x: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
+    """Return the smallest and largest coordinate (3,) of each axis over all frames, persons and joints."""
     flat = x.reshape(-1, 3)
-    low = flat.min(axis=0)
-    extent = flat.max(axis=0) - low
-    flatness = extent == 0.0
-    out = (x - low) / np.where(flatness, 1.0, extent) * 2.0 - 1.0
-    if flatness.any():
-        out[..., flatness] = 0.0
+    return flat.min(axis=0), flat.max(axis=0)
+
+
+def min_max(x: DoubleArray, low: DoubleArray, high: DoubleArray) -> DoubleArray:
+    """Scale each axis of ``x`` (..., 3) from [``low``, ``high``] to [-1, 1]; an axis without extent becomes 0."""
+    size = high - low
+    flat = size == 0.0
+    out = (x - low) / np.where(flat, 1.0, size) * 2.0 - 1.0
+    if flat.any():
+        out[..., flat] = 0.0
     return np.asarray(out)
 
 

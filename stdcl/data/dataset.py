@@ -193,16 +193,18 @@ class SkeletonDataset:
         centre = augment.centre_frames if self.transform.centre == "frame" else augment.centre_clip
         x = centre(x, origin)
         if rng is not None:
-            x = x @ augment.view_matrix(augment.draw_view(rng))
-        x = augment.min_max(x)
-        if rng is not None:
-            return x[augment.draw_frames(rng, len(x), self.transform.frames)]
-        return x[augment.even_frames(len(x), self.transform.frames)]
+            x = augment.rotate(x, augment.view_matrix(augment.draw_view(rng)))
+        low, high = augment.extent(x)
+        if rng is None:
+            picked = augment.even_frames(len(x), self.transform.frames)
+        else:
+            picked = augment.draw_frames(rng, len(x), self.transform.frames)
+        return augment.min_max(x[picked], low, high)
 
     def _resample(self, sequence: FloatArray, rng: np.random.Generator | None) -> FloatArray:
         valid = max(augment.valid_frames(sequence), 1)
         crop = augment.centre_crop(valid) if rng is None else augment.draw_crop(rng, valid)
         x = augment.resample(sequence, crop, self.transform.frames)
         if rng is not None:
-            x = x @ augment.draw_axis_rotation(rng).T.astype(np.float32)
+            x = augment.rotate(x, augment.draw_axis_rotation(rng).T.astype(np.float32))
         return x

@@ -1,0 +1,30 @@
+"""What several test modules share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def nw_ucla_raw() -> Path:
+    """The real NW-UCLA files: $STDCL_NW_UCLA_RAW, else ../shared/data/nw-ucla/all_sqe beside the checkout."""
+    named = os.environ.get("STDCL_NW_UCLA_RAW")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data" / "nw-ucla" / "all_sqe"
+    if not folder.is_dir():
+        pytest.skip(f"the real NW-UCLA files are not at {folder} (set STDCL_NW_UCLA_RAW)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def nw_ucla_store(nw_ucla_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real NW-UCLA data, prepared once a test session."""
+    from stdcl.data.prepare import prepare_nw_ucla
+
+    out = tmp_path_factory.mktemp("nw-ucla") / "store"
+    prepare_nw_ucla(nw_ucla_raw, out)
+    return out
