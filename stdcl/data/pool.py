@@ -37,7 +37,7 @@ def worker_count(workers: int | None) -> int:
 
 
 def ordered_map(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
-    """Yield ``function(task)`` in the order of the tasks, computed by processes (by the caller itself if ``workers`` is 1).
+    """Yield ``function(task)`` in the order of the tasks, computed by processes (1: by the caller).
 
     At most four tasks a worker are in work or waiting, so memory does not grow with their number. If the caller is
     killed, its workers end by themselves.

@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as csv
 from numpy.typing import NDArray
 
 NUM_JOINTS = 25
@@ -29,6 +30,7 @@ NUM_JOINTS = 25
 
 _BODY_FIELDS = 10
 _JOINT_FIELDS = 12
+_COLUMNS = [f"f{i}" for i in range(_JOINT_FIELDS)]
 _BLOCK = [_JOINT_FIELDS] * NUM_JOINTS
 _NUMBER_CHARACTERS = b"0123456789+-.eE \t\r\n\v\f"
 
@@ -138,9 +140,102 @@ class RawClip:
 def parse_skeleton(data: bytes) -> RawClip:
     """Parse the bytes of one ``.skeleton`` file (LF or CRLF, plain or E-notation).
 
+    A file laid out as the camera's software writes it is read by Arrow's text parser; any other by a
+    patient reader that allows more and says what is wrong. Where both read a file they agree to the last
+    bit.
+
     Raises:
         RawFileError: with one of the reasons of :data:`Reason`, and the line.
     """
+    return _parse_fast(data) or parse_patiently(data)
+
+
+def _parse_fast(data: bytes) -> RawClip | None:
+    """Parse a file without any irregularity; None if there is one, whatever it is.
+
+    The table of joint lines is the file's lines of 12 fields; all others (counts, bodies) are handed to
+    ``note`` with their line number, and must stand where the counts say.
+    """
+    if data.translate(None, _NUMBER_CHARACTERS):
+        return None
+    others: list[tuple[int, str]] = []
+
+    def note(row: Any) -> str:
+        others.append((row.number, row.text))
+        return "skip"
+
+    try:
+        table = csv.read_csv(
+            pa.BufferReader(data),
+            read_options=csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=_COLUMNS),
+            parse_options=csv.ParseOptions(
+                delimiter=" ", quote_char=False, ignore_empty_lines=False, invalid_row_handler=note
+            ),
+            convert_options=csv.ConvertOptions(
+                include_columns=_COLUMNS[:3], column_types=dict.fromkeys(_COLUMNS[:3], pa.float64()), null_values=[]
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    body_ids: list[str] = []
+    frames: list[int] = []
+    lines = iter(others)
+    kept = 0
+    expected = 1  # the line number at which the next line that is not a joint's must stand
+
+    def take(fields: int) -> list[str]:
+        nonlocal expected
+        number, text = next(lines)
+        found = text.split()
+        if number != expected or len(found) != fields:
+            raise _Irregular
+        expected += 1
+        return found
+
+    try:
+        num_frames = _plain_count(take(1))
+        for _ in range(num_frames):
+            bodies = _plain_count(take(1))
+            first = len(body_ids)
+            for _ in range(bodies):
+                body_ids.append(take(_BODY_FIELDS)[0])
+                if _plain_count(take(1)) != NUM_JOINTS:
+                    return None
+                expected += NUM_JOINTS
+                frames.append(kept)
+            if bodies:
+                kept += 1
+                if bodies > 1 and len(set(body_ids[first:])) < bodies:
+                    return None
+    except (StopIteration, _Irregular):
+        return None
+    if next(lines, None) is not None or not body_ids or table.num_rows != NUM_JOINTS * len(body_ids):
+        return None
+    columns = [table.column(axis).combine_chunks() for axis in range(3)]
+    if any(column.null_count for column in columns):
+        return None
+    with np.errstate(over="ignore"):
+        poses = np.stack([column.to_numpy() for column in columns], axis=-1).astype(np.float32)
+    if not np.isfinite(poses).all():
+        return None
+    return RawClip(
+        poses.reshape(-1, NUM_JOINTS, 3), np.asarray(frames, dtype=np.int64), tuple(body_ids), kept, num_frames
+    )
+
+
+class _Irregular(Exception):
+    """A line that is not where, or what, a plain file has it."""
+
+
+def _plain_count(fields: list[str]) -> int:
+    if not fields[0].isdigit():
+        raise _Irregular
+    return int(fields[0])
+
+
+def parse_patiently(data: bytes) -> RawClip:
+    """As :func:`parse_skeleton`, without the fast way: blank lines, tabs, padding and plus signs are read
+    too."""
     rows = [line.split() for line in data.splitlines()]
     if not all(rows):
         rows = [row for row in rows if row]
