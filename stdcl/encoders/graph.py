@@ -1,0 +1,141 @@
+"""The shell that the graph encoders share: input normalisation, ten blocks, pooling over joints, frames and persons.
+
+Inside, tensors are channels-last, (B, V, T, C) with B = N M: a 1x1 convolution is one matrix product, a product with a
+graph is one over the leading joint axis, and a temporal convolution runs along contiguous frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from stdcl.encoders.base import Encoder, EncoderOutput, Layout
+from stdcl.encoders.layers import Pointwise, init_kaiming
+from stdcl.encoders.temporal import MultiScale, WideConv
+from stdcl.parallel.batch_norm import BatchNorm
+from stdcl.skeleton import Skeleton, spatial_partition
+
+# (channels in, channels out, stride over frames) of the ten blocks of ST-GCN's family; the first input is x, y, z.
+PLAN: tuple[tuple[int, int, int], ...] = (
+    (3, 64, 1),
+    (64, 64, 1),
+    (64, 64, 1),
+    (64, 64, 1),
+    (64, 128, 2),
+    (128, 128, 1),
+    (128, 128, 1),
+    (128, 256, 2),
+    (256, 256, 1),
+    (256, 256, 1),
+)
+TIME_AXIS = 2
+
+
+def partition(skeleton: Skeleton) -> Tensor:
+    """Return the three adjacency subsets (3, V, V): identity, towards the centre, away from it."""
+    return torch.from_numpy(spatial_partition(skeleton))
+
+
+class InputNorm(BatchNorm):
+    """Batch normalisation of the input over M V C channels: persons, then joints, then coordinates."""
+
+    def __init__(self, num_persons: int, num_joints: int, channels: int = 3) -> None:
+        super().__init__(num_persons * num_joints * channels)
+        self.shape = (num_persons, num_joints, channels)
+
+    def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        """Normalise (N, C, T, V, M) and return (N M, V, T, C), contiguous."""
+        n, _, t, v, m = x.shape
+        rows = x.permute(0, 2, 4, 3, 1).reshape(n, t, m * v * x.shape[1])
+        normalised = super().forward(rows, residual, relu)
+        return normalised.view(n, t, m, v, -1).permute(0, 2, 3, 1, 4).reshape(n * m, v, t, -1)
+
+
+def pool(features: Tensor, num_persons: int) -> tuple[Tensor, Tensor]:
+    """Return the feature map (N, M, C, T, V), a view, and its mean over frames, joints and persons (N, C).
+
+    Args:
+        features: (N M, V, T, C). Absent persons count like present ones.
+        num_persons: M.
+    """
+    by_person = features.view(-1, num_persons, *features.shape[1:])
+    return by_person.permute(0, 1, 4, 3, 2), by_person.mean(dim=(1, 2, 3))
+
+
+class Projection(nn.Module):
+    """A shortcut that changes the shape: strided 1x1 convolution and batch normalisation."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = (1, stride)
+        self.conv = Pointwise(channels_in, channels_out)
+        self.bn = BatchNorm(channels_out)
+        init_kaiming(self.conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, V, T, Cin) to (B, V, T', C)."""
+        y: Tensor = self.bn(self.conv(x, self.stride))
+        return y
+
+
+class Block(nn.Module):
+    """``ReLU(tcn(gcn(x)) + res(x))``, where res is nothing, the identity or a projection."""
+
+    def __init__(self, gcn: nn.Module, tcn: MultiScale | WideConv, res: nn.Module | None) -> None:
+        super().__init__()
+        self.gcn = gcn
+        self.tcn = tcn
+        self.res = res
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, V, T, Cin) to (B, V, T', C)."""
+        residual = None if self.res is None else self.res(x)
+        y: Tensor = self.tcn(self.gcn(x), residual, relu=True)
+        return y
+
+
+class GraphEncoder(Encoder):
+    """Ten blocks over the joint graph, as ST-GCN, 2s-AGCN and CTR-GCN have them; the parts differ.
+
+    Args:
+        layout: shape of the sequences.
+        make_gcn: (channels in, channels out) -> the spatial part of a block, (B, V, T, Cin) -> (B, V, T, C).
+        make_tcn: (channels, stride) -> the temporal part.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        make_gcn: Callable[[int, int], nn.Module],
+        make_tcn: Callable[[int, int], MultiScale | WideConv],
+    ) -> None:
+        super().__init__(layout)
+        self.in_bn = InputNorm(layout.num_persons, layout.num_joints)
+        for index, (channels_in, channels_out, stride) in enumerate(PLAN, start=1):
+            res: nn.Module | None
+            if index == 1:
+                res = None
+            elif channels_in == channels_out and stride == 1:
+                res = nn.Identity()
+            else:
+                res = Projection(channels_in, channels_out, stride)
+            block = Block(make_gcn(channels_in, channels_out), make_tcn(channels_out, stride), res)
+            self.add_module(f"b{index}", block)
+        self.fc = nn.Linear(PLAN[-1][1], layout.num_classes)
+        nn.init.normal_(self.fc.weight, 0.0, math.sqrt(2.0 / layout.num_classes))
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The ten blocks in order."""
+        return [block for block in self.children() if isinstance(block, Block)]
+
+    def forward(self, x: Tensor, *, keys: Tensor | None = None, labels: Tensor | None = None) -> EncoderOutput:
+        self.check_input(x)
+        features = self.in_bn(x)
+        for block in self.blocks:
+            features = block(features)
+        feature_map, pooled = pool(features, self.layout.num_persons)
+        return EncoderOutput(self.fc(pooled), feature_map, pooled)
