@@ -1,0 +1,165 @@
+"""The machines that train: a Ray cluster that exists ($RAY_ADDRESS), or one on this machine for as long as we run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from stdcl.config import ResourcesConfig
+from stdcl.errors import UserError
+
+OBJECT_STORE_BYTES = 200 * 2**20
+"""Of a cluster on this machine: rows and configurations pass through it, data do not."""
+
+HANDED_ON = ("STDCL_", "WANDB_", "NCCL_", "GLOO_", "RAY_TRAIN_")
+"""Prefixes of the environment variables that every trial and rank gets from the driver."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the cluster has."""
+
+    address: str
+    local: bool
+    """Started by us, on this machine, and stopped with us."""
+    nodes: tuple[Mapping[str, float], ...]
+    """Per node, its resources by name (``CPU``, ``GPU``)."""
+
+
+def environment_to_hand_on(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables that trials and ranks get. They may hold secrets (WANDB_API_KEY)."""
+    source = os.environ if environment is None else environment
+    return {key: value for key, value in source.items() if key.startswith(HANDED_ON)}
+
+
+def per_worker(resources: ResourcesConfig) -> dict[str, float]:
+    """Return one worker's demand by Ray's resource names."""
+    demand = {"CPU": resources.cpus_per_worker}
+    if resources.gpus_per_worker > 0:
+        demand["GPU"] = resources.gpus_per_worker
+    return demand
+
+
+def capacity(nodes: Sequence[Mapping[str, float]], resources: ResourcesConfig) -> int:
+    """Return how many trainings with ``resources`` fit on ``nodes`` at the same time.
+
+    A training's workers are placed all or none; a worker does not span nodes. The count is exact for PACK and
+    SPREAD (any placement will do) and for STRICT_PACK (all of a training's workers on one node); for STRICT_SPREAD
+    (each on a node of its own) it is the largest k for which sum_n min(k, slots_n) >= k workers.
+    """
+    demand = per_worker(resources)
+    slots = [min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in demand.items()) for node in nodes]
+    workers = resources.workers
+    if resources.placement == "STRICT_PACK":
+        return sum(count // workers for count in slots)
+    if resources.placement == "STRICT_SPREAD":
+        k = 0
+        while sum(min(k + 1, count) for count in slots) >= (k + 1) * workers:
+            k += 1
+        return k
+    return sum(slots) // workers
+
+
+def check_capacity(cluster: Cluster, resources: ResourcesConfig) -> int:
+    """Return ``capacity``, or raise UserError if not even one training fits."""
+    count = capacity(cluster.nodes, resources)
+    if count >= 1:
+        return count
+    demand = per_worker(resources)
+    total = {name: sum(node.get(name, 0.0) for node in cluster.nodes) for name in demand}
+    wanted = ", ".join(f"{resources.workers} x {amount:g} {name}" for name, amount in demand.items())
+    present = ", ".join(f"{amount:g} {name}" for name, amount in total.items())
+    raise UserError(
+        f"resources: one training asks for {wanted} (placement {resources.placement}), "
+        f"but the cluster at {cluster.address} has {present} on {len(cluster.nodes)} node(s). "
+        "Lower resources.workers, resources.cpus_per_worker or resources.gpus_per_worker, or add nodes"
+    )
+
+
+def _defaults(local: bool, resources: ResourcesConfig) -> None:
+    """Set what Ray reads from the environment, where the user has not set it."""
+    defaults = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        # Both the interval of health checks and that at which reports are fetched: the default delays each by 2 s.
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1" if resources.workers <= 16 else "0.5",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_WARN_THRESHOLD_S": "5",
+    }
+    if local:
+        # Nobody drains a laptop. On a cluster the watcher moves a training off a node that is about to be taken away.
+        defaults["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+    for key, value in defaults.items():
+        os.environ.setdefault(key, value)
+    if local and "RAY_AUTH_MODE" not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        # Ray protects a new cluster by a token, which it would leave in the home folder, where it changes what later
+        # 'ray start' commands do. A token in the environment protects as well and leaves nothing behind.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def connected(resources: ResourcesConfig) -> Iterator[Cluster]:
+    """Connect to $RAY_ADDRESS, or start Ray on this machine; let go of it at the end.
+
+    On this machine Ray counts as many CPUs as this process may use, or as one training asks for if that is more:
+    two workers then share one core.
+
+    Raises:
+        UserError: if the cluster cannot be reached, or cannot hold one training.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    local = not address
+    _defaults(local, resources)
+    import ray
+
+    if local:
+        wanted = resources.workers * resources.cpus_per_worker
+        ray.init(
+            address="local",
+            num_cpus=max(_cores(), int(-(-wanted // 1))),
+            object_store_memory=OBJECT_STORE_BYTES,
+            # Ray Train frees the places of a stopped trial through the dashboard's state service.
+            include_dashboard=resources.workers > 1,
+            dashboard_host="127.0.0.1",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    else:
+        _connect(str(address))
+    try:
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        nodes = tuple({str(k): float(v) for k, v in node["Resources"].items()} for node in alive)
+        cluster = Cluster(ray.get_runtime_context().gcs_address, local, nodes)
+        check_capacity(cluster, resources)
+        yield cluster
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except AuthenticationError as error:
+        raise UserError(
+            f"RAY_ADDRESS={address}: the cluster refuses us: {str(error).splitlines()[0]}. Its token must be in "
+            "~/.ray/auth_token or $RAY_AUTH_TOKEN of this machine, with RAY_AUTH_MODE=token set"
+        ) from error
+    except (ConnectionError, TimeoutError) as error:
+        raise UserError(
+            f"RAY_ADDRESS={address}: no Ray cluster answers there ({error}). "
+            "Start one with 'ray start --head', or unset RAY_ADDRESS to use this machine alone"
+        ) from error

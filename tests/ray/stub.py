@@ -1,0 +1,85 @@
+"""A stand-in for the training loop with its contract (rows, checkpoint, history, result) and no training in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from stdcl import atomic
+from stdcl.config import RunConfig
+from stdcl.errors import UserError
+from stdcl.parallel.comm import Comm
+from stdcl.train.worker import Row
+
+
+@dataclass(frozen=True)
+class Stub:
+    """Counts to ``training.epochs``; the state is a number that every rank adds to, so lost epochs show.
+
+    Args:
+        seconds: of one epoch.
+        kill: (rank, epoch): that rank kills itself once (a marker file remembers) in the middle of that epoch.
+        hang: (rank, epoch): that rank stops answering, once.
+        fail_seeds: trainings with these seeds raise ValueError in epoch 2.
+        refuse_seeds: trainings with these seeds raise UserError before the first row.
+    """
+
+    seconds: float = 0.0
+    kill: tuple[int, int] | None = None
+    hang: tuple[int, int] | None = None
+    fail_seeds: tuple[int, ...] = ()
+    refuse_seeds: tuple[int, ...] = ()
+
+    def __call__(
+        self, config: RunConfig, run_dir: Path, *, comm: Comm, device: torch.device, sweep: str, trial: str
+    ) -> Iterator[Row]:
+        seed, epochs = config.training.seed, config.training.epochs
+        if seed in self.refuse_seeds:
+            raise UserError(f"seed {seed} is refused")
+        checkpoint = run_dir / "checkpoint.json"
+        state = {"epoch": 0, "value": 0.0}
+        if checkpoint.is_file():
+            state = json.loads(checkpoint.read_text())
+        start = int(state["epoch"])
+        if start == epochs:
+            yield self._row(config, state)
+            return
+        for epoch in range(start + 1, epochs + 1):
+            if seed in self.fail_seeds and epoch == 2 and comm.rank == 0:
+                raise ValueError(f"a fault in seed {seed}")
+            self._accident(run_dir, comm.rank, epoch)
+            time.sleep(self.seconds)
+            total = comm.all_reduce(torch.tensor([float(comm.rank + 1)]), "sum").item()
+            state = {"epoch": epoch, "value": state["value"] + total}
+            row = self._row(config, state)
+            if comm.rank == 0:
+                with (run_dir / "history.jsonl").open("a") as stream:
+                    stream.write(json.dumps({**row, "pid": os.getpid()}) + "\n")
+                atomic.write_json(checkpoint, state)
+                if epoch == epochs:
+                    atomic.write_json(run_dir / "result.json", {**row, "status": "complete"})
+            comm.barrier()
+            yield row
+
+    def _row(self, config: RunConfig, state: dict[str, float]) -> Row:
+        done = state["epoch"] == config.training.epochs
+        accuracy = 1.0 - (config.contrast.temperature - 0.8) ** 2 - 1.0 / (1 + state["epoch"])
+        if config.contrast.strategy == "none":
+            accuracy -= 0.05
+        return {"epoch": int(state["epoch"]), "accuracy": accuracy, "value": state["value"], "loss": 1.0, "done": done}
+
+    def _accident(self, run_dir: Path, rank: int, epoch: int) -> None:
+        marker = run_dir / "accident"
+        if (rank, epoch) == self.kill and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if (rank, epoch) == self.hang and not marker.exists():
+            marker.touch()
+            time.sleep(3600)
