@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -27,9 +27,20 @@ from stdcl import atomic
 from stdcl.data.clean import clean
 from stdcl.data.ntu_classes import ACTIONS
 from stdcl.data.pool import ordered_map, worker_count
-from stdcl.data.protocols import OFFICIAL_COUNTS
+from stdcl.data.prepare import CORPUS_FILE, Action, Progress, check_destination, settle, silent
+from stdcl.data.protocols import OFFICIAL_COUNTS, RULES
 from stdcl.data.raw_ntu import ClipName, RawFileError, missing_ids, parse_name, parse_skeleton
-from stdcl.data.store import AbsentPerson, Manifest, Record, StoreWriter, exclusive, sequence_digest
+from stdcl.data.store import (
+    MANIFEST_FILE,
+    AbsentPerson,
+    Manifest,
+    Record,
+    SequenceStore,
+    StoreWriter,
+    content_hash,
+    exclusive,
+    sequence_digest,
+)
 from stdcl.errors import UserError
 from stdcl.skeleton import NTU
 
@@ -40,9 +51,6 @@ PIECE_FILES = 128
 
 _PART_VERSION = 1
 _LIST_AT_MOST = 200
-
-Progress = Callable[[int, int], None]
-"""Called with (files done, files in all)."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class Listing:
         listed_missing: clips left out because the dataset's owners list them as without a skeleton.
         other_dataset: clips that belong to NTU RGB+D 120 only, when NTU RGB+D 60 is prepared.
         ignored: files that do not end in ``.skeleton``.
-        synthetic: what ``stdcl data synth`` noted about the corpus, if it made it.
+        corpus: what ``stdcl data synth`` noted about the corpus, if it made it.
     """
 
     files: tuple[RawFile, ...]
@@ -96,11 +104,7 @@ class Listing:
     listed_missing: int
     other_dataset: int
     ignored: tuple[str, ...]
-    synthetic: dict[str, Any] | None
-
-
-SYNTHETIC_NOTE = "synthetic.json"
-"""The file by which a synthetic corpus says that it is one."""
+    corpus: dict[str, Any] | None
 
 
 def list_raw(dataset: NtuDataset, raw: Sequence[Path]) -> Listing:
@@ -115,14 +119,14 @@ def list_raw(dataset: NtuDataset, raw: Sequence[Path]) -> Listing:
     bad: list[BadFile] = []
     ignored: list[str] = []
     listed_missing = other_dataset = skeletons = 0
-    synthetic: dict[str, Any] | None = None
+    corpus: dict[str, Any] | None = None
     for folder in raw:
         if not folder.is_dir():
             raise UserError(f"--raw {folder}: no such folder")
         for entry in _files_below(folder, set()):
             stem, _, suffix = entry.name.rpartition(".")
-            if entry.name == SYNTHETIC_NOTE:
-                synthetic = _read_note(Path(entry.path))
+            if entry.name == CORPUS_FILE:
+                corpus = _read_note(Path(entry.path))
                 continue
             if suffix != "skeleton":
                 ignored.append(entry.path)
@@ -152,7 +156,7 @@ def list_raw(dataset: NtuDataset, raw: Sequence[Path]) -> Listing:
         hint = f"; unpack {zips[0]} first" if zips else ""
         raise UserError(f"--raw {where}: there is no .skeleton file here{hint}")
     files = tuple(found[clip] for clip in sorted(found))
-    return Listing(files, tuple(bad), listed_missing, other_dataset, tuple(ignored), synthetic)
+    return Listing(files, tuple(bad), listed_missing, other_dataset, tuple(ignored), corpus)
 
 
 def _files_below(folder: Path, visited: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
@@ -187,8 +191,7 @@ class _Task(NamedTuple):
     @property
     def part(self) -> Path:
         content = [_PART_VERSION, self.dataset, self.keep_gaps, [list(file) for file in self.files]]
-        key = hashlib.sha256(json.dumps(content).encode("utf-8")).hexdigest()
-        return Path(self.work) / f"part-{key[:32]}.arrow"
+        return Path(self.work) / f"part-{_digest(content)[:32]}.arrow"
 
 
 class _Piece(NamedTuple):
@@ -289,6 +292,11 @@ def _records_of(table: Any) -> Iterator[tuple[Record, bytes]]:
             yield _record(clip, flat.reshape(-1, int(persons[row]), NTU.num_joints, 3)), digest
 
 
+def _digests_of(part: Path) -> Iterator[tuple[str, bytes]]:
+    table = _open_part(part)
+    yield from zip(table.column("id").to_pylist(), table.column("digest").to_pylist(), strict=True)
+
+
 def _check_part(part: Path) -> tuple[BadFile, ...] | None:
     """Return the bad files that a finished part lists, or None if it is absent or damaged."""
     if not part.exists():
@@ -309,8 +317,9 @@ class NtuReport:
     """What a preparation did.
 
     Attributes:
-        out: the store.
+        path: the store.
         manifest: what the store says of itself.
+        action: written, replaced, or unchanged (the same store was there).
         listing: what the raw folders held.
         bad: every file that was left out, by path.
         reused_files: files taken over from an interrupted run.
@@ -318,35 +327,48 @@ class NtuReport:
         workers: processes.
     """
 
-    out: Path
+    path: Path
     manifest: Manifest
+    action: Action
     listing: Listing
     bad: tuple[BadFile, ...]
     reused_files: int
     seconds: float
     workers: int
 
-    def text(self) -> str:
-        """Return the summary for the terminal."""
+    def render(self) -> str:
+        """Return the summary as text."""
         manifest = self.manifest
-        done = len(self.listing.files)
+        said = {
+            "written": "wrote the store",
+            "replaced": "replaced the store that was there",
+            "unchanged": "nothing to do: the same store is already there",
+        }[self.action]
+        files = len(self.listing.files)
+        rate = f", {files / self.seconds:,.0f} files/s on {self.workers} processes" if self.seconds else ""
         lines = [
-            f"{manifest.dataset}: {manifest.num_sequences:,} sequences of {manifest.num_frames:,} frames in {self.out}",
-            f"  {done:,} files in {self.seconds:.1f} s on {self.workers} processes"
-            + (f", {self.reused_files:,} of them taken over from an interrupted run" if self.reused_files else ""),
-            f"  content hash {manifest.content_hash[:16]}",
-            f"  {storage_text(manifest)}",
+            f"{self.path}: {said} ({files:,} files, {self.seconds:.1f} s{rate})",
+            f"  {manifest.dataset}: {manifest.num_sequences:,} sequences of {manifest.num_frames:,} frames,"
+            f" {storage_text(manifest)}",
+            *(f"  {line}" for line in count_lines(manifest)),
+            f"  content hash {manifest.content_hash}",
         ]
-        if self.listing.synthetic is not None:
-            lines.append("  SYNTHETIC corpus: made by `stdcl data synth`, not NTU RGB+D")
+        if self.reused_files:
+            lines.append(f"  note: {self.reused_files:,} files were taken over from an interrupted run")
+        if self.listing.corpus is not None:
+            lines.append("  note: a synthetic corpus, made by `stdcl data synth`; it is not NTU RGB+D")
         if self.listing.listed_missing:
-            lines.append(f"  {self.listing.listed_missing:,} files left out by the official list of missing skeletons")
+            lines.append(
+                f"  note: {self.listing.listed_missing:,} files are left out by the official list of missing skeletons"
+            )
         if self.listing.other_dataset:
-            lines.append(f"  {self.listing.other_dataset:,} files left out: they belong to NTU RGB+D 120 only")
+            lines.append(
+                f"  note: {self.listing.other_dataset:,} files are left out: they belong to NTU RGB+D 120 only"
+            )
         if self.listing.ignored:
-            lines.append(f"  {len(self.listing.ignored):,} other files ignored, first {self.listing.ignored[0]}")
-        lines += [f"  {line}" for line in count_lines(manifest)]
-        return "\n".join(lines + bad_lines(self.bad, self.out))
+            shown = ", ".join(self.listing.ignored[:10]) + (", ..." if len(self.listing.ignored) > 10 else "")
+            lines.append(f"  note: ignored {len(self.listing.ignored):,} that are not .skeleton: {shown}")
+        return "\n".join(lines + bad_lines(self.bad, self.path))
 
 
 def count_lines(manifest: Manifest) -> list[str]:
@@ -404,7 +426,8 @@ def prepare_ntu(
     out: Path,
     *,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
+    force: bool = False,
     strict: bool = False,
     keep_gaps: bool = False,
 ) -> NtuReport:
@@ -415,22 +438,32 @@ def prepare_ntu(
     Args:
         dataset: which of the two.
         raw: folders with ``.skeleton`` files, at any depth.
-        out: the store to make; one that is there is replaced, at the end and at once.
+        out: folder of the store.
         workers: processes; None: one a core.
         progress: told how many files are done.
+        force: replace another store at ``out``.
         strict: refuse to make a store if any file is bad (finished parts are kept for the next try).
         keep_gaps: leave a body that comes back at its own frames, see :func:`stdcl.data.clean.tracks_of`.
 
     Raises:
-        UserError: no raw files, none usable, ``strict`` and a bad one, another preparation of ``out`` at work,
-            or no room on the disk.
+        UserError: no raw files, none usable, ``strict`` and a bad one, the destination is taken, another preparation
+            of it is at work, or there is no room on the disk.
     """
     begin = time.perf_counter()
     workers = worker_count(workers)
     out = out.absolute()
-    work = out.parent / f".{out.name}.prepare"
+    check_destination(out)
+
+    def report(manifest: Manifest, action: Action, bad: tuple[BadFile, ...], reused: int) -> NtuReport:
+        return NtuReport(out, manifest, action, listing, bad, reused, time.perf_counter() - begin, workers)
+
     try:
         listing = list_raw(dataset, raw)
+        raw_key = _digest([_PART_VERSION, dataset, keep_gaps, [list(file) for file in listing.files]])
+        there = _same_store(out, raw_key)
+        if there is not None and not (strict and there.source["bad"]):
+            return report(there, "unchanged", tuple(BadFile(**fields) for fields in there.source["bad"]), 0)
+        work = out.parent / f".{out.name}.prepare"
         with exclusive(work):
             work.mkdir(exist_ok=True)
             pieces = _make_parts(dataset, listing.files, work, keep_gaps, workers, progress)
@@ -441,31 +474,39 @@ def prepare_ntu(
                     + "\nmend or remove these files and run the same command again: the others are not read twice"
                 )
             source = {
+                "format": "NTU RGB+D .skeleton",
                 "raw": [str(folder) for folder in raw],
+                "raw_key": raw_key,
                 "files": len(listing.files),
+                "corpus": "raw" if listing.corpus is None else "synthetic",
+                "made_by": None if listing.corpus is None else listing.corpus.get("made_by"),
                 "listed_missing": listing.listed_missing,
-                "other_dataset": listing.other_dataset,
-                "ignored": list(listing.ignored[:_LIST_AT_MOST]),
                 "keep_gaps": keep_gaps,
-                "synthetic": listing.synthetic,
                 "bad": [file._asdict() for file in bad],
             }
-            manifest = _assemble(dataset, pieces, out, source, bad)
+            action, manifest = _assemble(dataset, pieces, out, source, bad, force, progress)
             shutil.rmtree(work)
     except OSError as error:
         raise UserError(
             f"{error.filename or out}: {error.strerror or error}; mend this and run the same command again:"
             " finished parts are kept"
         ) from error
-    return NtuReport(
-        out=out,
-        manifest=manifest,
-        listing=listing,
-        bad=bad,
-        reused_files=sum(piece.files for piece in pieces if piece.reused),
-        seconds=time.perf_counter() - begin,
-        workers=workers,
-    )
+    return report(manifest, action, bad, sum(piece.files for piece in pieces if piece.reused))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode("utf-8")).hexdigest()
+
+
+def _same_store(out: Path, raw_key: str) -> Manifest | None:
+    """Return the manifest of the store at ``out`` if it was made from exactly these raw files, and is whole."""
+    if not (out / MANIFEST_FILE).exists():
+        return None
+    try:
+        manifest = SequenceStore.open(out).manifest
+    except UserError:
+        return None
+    return manifest if manifest.source.get("raw_key") == raw_key else None
 
 
 def _make_parts(
@@ -474,7 +515,7 @@ def _make_parts(
     work: Path,
     keep_gaps: bool,
     workers: int,
-    progress: Progress | None,
+    progress: Progress,
 ) -> list[_Piece]:
     tasks = [
         _Task(dataset, keep_gaps, files[start : start + PIECE_FILES], str(work))
@@ -485,27 +526,50 @@ def _make_parts(
     for piece in ordered_map(_prepare_piece, tasks, min(workers, max(len(tasks), 1))):
         pieces.append(piece)
         done += piece.files
-        if progress is not None:
-            progress(done, len(files))
+        progress("reading", done, len(files))
     return pieces
 
 
 def _assemble(
-    dataset: NtuDataset, pieces: Sequence[_Piece], out: Path, source: dict[str, Any], bad: Sequence[BadFile]
-) -> Manifest:
+    dataset: NtuDataset,
+    pieces: Sequence[_Piece],
+    out: Path,
+    source: dict[str, Any],
+    bad: Sequence[BadFile],
+    force: bool,
+    progress: Progress,
+) -> tuple[Action, Manifest]:
+    """Stream the parts into the store, unless the same one is there."""
     benchmark = _BENCHMARKS[dataset]
-    if sum(piece.files - len(piece.bad) for piece in pieces) == 0:
+    total = sum(piece.files - len(piece.bad) for piece in pieces)
+    if total == 0:
         raise UserError("\n".join([f"no usable file for {dataset}; no store was made", *bad_lines(bad, None)]))
+    classes = ACTIONS[: benchmark.classes]
+    expected = content_hash(
+        (pair for piece in pieces for pair in _digests_of(Path(piece.part))),
+        dataset=dataset,
+        classes=classes,
+        skeleton=NTU,
+        max_persons=2,
+        absent_person=benchmark.absent_person,
+        protocols=RULES[dataset],
+    )
+    action = settle(out, expected, force=force)
+    if action == "unchanged":
+        return action, SequenceStore.open(out).manifest
     with StoreWriter(
         out,
         dataset=dataset,
         skeleton=NTU,
-        classes=ACTIONS[: benchmark.classes],
+        classes=classes,
         source=source,
         max_persons=2,
         absent_person=benchmark.absent_person,
     ) as writer:
+        done = 0
         for piece in pieces:
             for record, _ in _records_of(_open_part(Path(piece.part))):
                 writer.add(record)
-    return writer.manifest
+                done += 1
+            progress("writing", done, total)
+    return action, writer.manifest

@@ -15,16 +15,15 @@ The corpus is a pure function of (dataset, sequences, seed): the number of proce
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from math import gcd
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +31,17 @@ from numpy.typing import NDArray
 from stdcl import atomic
 from stdcl.data.ntu_classes import TWO_PERSONS
 from stdcl.data.pool import ordered_map, worker_count
-from stdcl.data.prepare_ntu import SYNTHETIC_NOTE, NtuDataset
+from stdcl.data.prepare import CORPUS_FILE, Progress, silent
+from stdcl.data.prepare_ntu import NtuDataset
 from stdcl.data.protocols import RULES
 from stdcl.data.raw_ntu import NUM_JOINTS, ClipName, missing_ids
 from stdcl.errors import UserError
 from stdcl.seeding import generator
 
 FloatArray = NDArray[np.float64]
+
+GENERATOR_VERSION = 1
+"""Raised when the same seed would give other files."""
 
 FRAMES = (40, 120)
 """Shortest and longest clip by default, frames."""
@@ -105,7 +108,7 @@ def _action(number: int) -> _Action:
     delay = float(g.uniform(0.0, 0.3))
     variant = number != base
     if variant and not reach:
-        terms = tuple((joint, axis, size, 1.8 * turns, phase) for joint, axis, size, turns, phase in terms)
+        terms = tuple((joint, axis, size, 1.6 * turns, phase) for joint, axis, size, turns, phase in terms)
     return _Action(terms, reach, variant and reach, sink, delay)
 
 
@@ -154,14 +157,14 @@ def body_motion(action: int, performer: int, frames: int, seed: int, rng: np.ran
     time_ = np.linspace(0.0, 1.0, frames)
     if plan.backwards:
         time_ = time_[::-1]
-    time_ = time_ + rng.uniform(-0.05, 0.05)
+    time_ = time_ + rng.uniform(-0.12, 0.12)
     angles = np.tile(who.stance, (frames, 1, 1)) + 0.03 * np.sin(
         2 * np.pi * (time_[:, None, None] * 1.5 + rng.random((1, NUM_JOINTS, 3)))
     )
     rise = np.clip((time_ * who.tempo - 0.15) / 0.5, 0.0, 1.0)
     rise = rise * rise * (3 - 2 * rise)
     for joint, axis, size, cycles, phase in plan.terms:
-        size = size * who.vigour * rng.uniform(0.9, 1.1)
+        size = size * who.vigour * rng.uniform(0.75, 1.25)
         if plan.reach:
             angles[:, joint, axis] += size * rise
         else:
@@ -215,7 +218,7 @@ def _bodies(name: ClipName, frames: tuple[int, int], seed: int, rng: np.random.G
         people.append(_to_camera(first, name, turn, rng.normal(0.0, 0.1, 3) * [1.0, 0.0, 1.0]))
     out: list[list[Body]] = [[] for _ in range(count)]
     for number, joints in enumerate(people):
-        joints = joints + rng.normal(0.0, 0.006, joints.shape)
+        joints = joints + rng.normal(0.0, 0.01, joints.shape)
         body = track + number
         absent = range(0)
         if rng.random() < 0.08:
@@ -345,6 +348,19 @@ def clip_names(dataset: NtuDataset, sequences: int, seed: int) -> list[ClipName]
     return sorted(names)
 
 
+def _description(dataset: NtuDataset, sequences: int, seed: int, frames: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "dataset": dataset,
+        "made_by": {
+            "command": f"stdcl data synth {dataset} --sequences {sequences} --seed {seed}",
+            "sequences": sequences,
+            "seed": seed,
+            "frames": list(frames),
+            "generator": GENERATOR_VERSION,
+        },
+    }
+
+
 @dataclass(frozen=True)
 class SynthReport:
     """What was written: folder, files, bytes, seconds."""
@@ -355,8 +371,8 @@ class SynthReport:
     size: int
     seconds: float
 
-    def text(self) -> str:
-        """Return the summary for the terminal."""
+    def render(self) -> str:
+        """Return the summary as text."""
         return (
             f"{self.files:,} synthetic {self.dataset} files ({self.size / 2**20:,.0f} MiB) in {self.out}, "
             f"{self.seconds:.1f} s ({self.files / max(self.seconds, 1e-9):,.0f} files/s)"
@@ -371,7 +387,7 @@ def synth_ntu(
     seed: int = 0,
     frames: tuple[int, int] = FRAMES,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> SynthReport:
     """Write a synthetic corpus of raw NTU RGB+D files.
 
@@ -382,7 +398,7 @@ def synth_ntu(
         seed: performers and recordings; the actions are the same for every seed.
         frames: shortest and longest clip.
         workers: processes; None: one a core.
-        progress: called with (files done, files in all).
+        progress: told how many files are written.
 
     Raises:
         UserError: ``out`` has something in it, or a number is out of range.
@@ -406,10 +422,8 @@ def synth_ntu(
         size = 0
         for piece, written in enumerate(ordered_map(_write_piece, tasks, min(workers, -(-len(names) // _PIECE_FILES)))):
             size += written
-            if progress is not None:
-                progress(min((piece + 1) * _PIECE_FILES, len(names)), len(names))
-        note = {"dataset": dataset, "sequences": sequences, "seed": seed, "frames": list(frames)}
-        atomic.write_text(staged / SYNTHETIC_NOTE, json.dumps(note) + "\n")
+            progress("writing", min((piece + 1) * _PIECE_FILES, len(names)), len(names))
+        atomic.write_json(staged / CORPUS_FILE, _description(dataset, sequences, seed, frames))
         staged.chmod(0o755)
         if out.exists():
             out.rmdir()

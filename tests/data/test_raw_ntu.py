@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stdcl.data.raw_ntu import ClipName, RawFileError, missing_ids, parse_name, parse_skeleton
+from stdcl.data.raw_ntu import ClipName, RawFileError, missing_ids, parse_name, parse_patiently, parse_skeleton
 from tests.data.ntu_text import random_pose, skeleton_text
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ntu_synth"
@@ -224,7 +224,10 @@ def test_damage_is_refused_or_harmless_but_never_crashes(data: st.DataObject) ->
     try:
         parsed = parse_skeleton(bytes(text))
     except RawFileError:
+        with pytest.raises(RawFileError):
+            parse_patiently(bytes(text))
         return
+    np.testing.assert_array_equal(parsed.poses, parse_patiently(bytes(text)).poses)
     assert parsed.poses.shape == (len(parsed.body_ids), 25, 3)
     assert np.isfinite(parsed.poses).all()
 
