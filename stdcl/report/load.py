@@ -1,0 +1,206 @@
+"""What is known of a sweep: its plan, its results, and how far its unfinished trials have come."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+
+from stdcl.errors import UserError
+from stdcl.results.store import TrialRow, latest, scan
+from stdcl.tracking.sink import read_history
+
+State = Literal["finished", "failed", "pruned", "unfinished", "not started"]
+
+
+@dataclass(frozen=True)
+class TrialState:
+    """One trial: one configuration and one seed.
+
+    Attributes:
+        key: its name within the sweep.
+        arm: ``baseline`` or ``grid``.
+        parameters: dotted key -> value, of what the sweep varies.
+        seed: of the training.
+        state: ``unfinished`` has begun and has no result: it runs, or was interrupted.
+        row: its latest result, as column -> value, without the empty ones.
+        epochs_done: epochs that its history holds.
+        settings: dotted key -> value of its whole configuration, where the trial's folder has it.
+    """
+
+    key: str
+    arm: str
+    parameters: Mapping[str, Any]
+    seed: int
+    state: State
+    row: Mapping[str, Any]
+    epochs_done: int
+    settings: Mapping[str, Any]
+
+    def fact(self, name: str, key: str) -> Any:
+        """A fact of the result, else of the configuration, else of what the sweep varies; None when unknown."""
+        value = self.row.get(name)
+        return value if value is not None else self.settings.get(key, self.parameters.get(key))
+
+
+@dataclass(frozen=True)
+class SweepState:
+    """A sweep and all its trials, with what a reader should be told about the reading itself."""
+
+    name: str
+    question: str
+    search: Literal["grid", "optuna"]
+    parameters: tuple[str, ...]
+    trials: tuple[TrialState, ...]
+    remarks: tuple[str, ...]
+
+
+def load_sweep_state(directory: Path) -> SweepState:
+    """Read a sweep's folder.
+
+    Damaged files of results are left out and named in ``remarks``.
+
+    Raises:
+        UserError: there is no such folder, it is no sweep's, or its plan cannot be read.
+    """
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such folder; give a sweep's folder, as `stdcl sweep` made it")
+    plan = _plan(directory)
+    remarks: list[str] = []
+    found = scan(directory / "results")
+    remarks += [f"left out, damaged: {path} ({reason})" for path, reason in found.damaged.items()]
+    rows = {str(row["key"]): row for row in map(_facts, latest(found.rows).to_dict("records"))}
+    planned = {str(trial["key"]): trial for trial in plan["trials"]}
+    said = plan.get("search") or _sweep_file(directory).get("search") or ("grid" if planned else "optuna")
+    search: Literal["grid", "optuna"] = "optuna" if said == "optuna" else "grid"
+    if search == "optuna":
+        for key, row in rows.items():
+            arm, parameters = row.get("arm", "grid"), row["parameters"]
+            planned.setdefault(key, {"key": key, "arm": arm, "parameters": parameters, "seed": row["seed"]})
+    else:
+        strangers = sorted(rows.keys() - planned.keys())
+        if strangers:
+            remarks.append(f"left out, no longer in the plan: {_listed(strangers)}")
+    trials = tuple(_trial(directory, trial, rows.get(key, {}), remarks) for key, trial in planned.items())
+    parameters = list(plan.get("parameters") or dict.fromkeys(name for each in trials for name in each.parameters))
+    return SweepState(
+        name=str(plan.get("sweep") or directory.name),
+        question=str(plan.get("question") or ""),
+        search=search,
+        parameters=tuple(parameters),
+        trials=trials,
+        remarks=tuple(remarks),
+    )
+
+
+def _plan(directory: Path) -> dict[str, Any]:
+    path = directory / "plan.json"
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(plan, dict) or not isinstance(plan.setdefault("trials", []), list):
+            raise TypeError("not a plan")
+        for trial in plan["trials"]:
+            trial["key"], trial["arm"], trial["parameters"], trial["seed"]
+    except FileNotFoundError:
+        raise UserError(f"{directory}: not a sweep's folder (it has no plan.json)") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: not the plan of a sweep ({type(error).__name__}: {error})") from None
+    return plan
+
+
+def _sweep_file(directory: Path) -> dict[str, Any]:
+    path = directory / "sweep.yaml"
+    if not path.exists():
+        return {}
+    loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _trial(directory: Path, planned: Mapping[str, Any], row: Mapping[str, Any], remarks: list[str]) -> TrialState:
+    key = str(planned["key"])
+    folder = directory / "trials" / key
+    if not row:
+        row = _result_file(folder / "result.json", remarks)
+    wanted, has = planned.get("fingerprint"), row.get("fingerprint")
+    if wanted and has and wanted != has:
+        remarks.append(f"left out, of another configuration than the plan's: {key} ({has}, planned {wanted})")
+        row = {}
+    history = folder / "history.jsonl"
+    epochs = _epochs_done(history, remarks)
+    status = row.get("status")
+    state: State
+    if status == "finished" or status == "failed" or status == "pruned":
+        state = status
+    else:
+        state = "unfinished" if status == "running" or history.exists() else "not started"
+    return TrialState(
+        key=key,
+        arm=str(planned["arm"]),
+        parameters=dict(planned["parameters"]),
+        seed=int(planned["seed"]),
+        state=state,
+        row=row,
+        epochs_done=epochs,
+        settings=_settings(folder / "config.yaml"),
+    )
+
+
+def _result_file(path: Path, remarks: list[str]) -> dict[str, Any]:
+    """The trial's own copy of its result, for one that was killed before the store had it."""
+    if not path.exists():
+        return {}
+    try:
+        row = TrialRow.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        remarks.append(f"left out, not a result: {path} ({error})")
+        return {}
+    return {name: value for name, value in vars(row).items() if value is not None}
+
+
+def _epochs_done(path: Path, remarks: list[str]) -> int:
+    if not path.exists():
+        return 0
+    try:
+        return len(read_history(path))
+    except UserError as error:
+        remarks.append(str(error))
+        return 0
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """Dotted key -> value of a resolved configuration; empty where the trial has none yet."""
+    if not path.exists():
+        return {}
+    out: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for name, each in value.items():
+                walk(f"{prefix}.{name}" if prefix else str(name), each)
+        else:
+            out[prefix] = value
+
+    walk("", yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    return out
+
+
+def _facts(record: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row of the store without its empty cells and flat copies; parameters as a dict."""
+    out: dict[str, Any] = {}
+    for name, value in record.items():
+        if name.startswith("parameter.") or (pd.api.types.is_scalar(value) and pd.isna(value)):
+            continue
+        out[str(name)] = value.item() if hasattr(value, "item") else value
+    for name in ("parameters", "more"):
+        out[name] = json.loads(out.get(name) or "{}")
+    return out
+
+
+def _listed(names: list[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -1,0 +1,138 @@
+"""Repeats over seeds: mean, spread, intervals, and differences paired by seed. All functions are pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+# Accuracies are counts over one number of sequences: what lies closer together than this is equal.
+_RESOLUTION = 1e-9
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Repeats of one cell over seeds.
+
+    Attributes:
+        n: number of seeds.
+        mean: their mean.
+        std: sample standard deviation (divided by n - 1); None for one seed.
+        low, high: interval of the mean over seeds, by Student's t with n - 1 degrees of freedom; None for one seed
+            and where all seeds agree (no spread seen is not: no spread). It speaks of training again on the same data, not of other test sequences.
+        binomial_error: standard error of an accuracy on ``num_test`` sequences drawn at random; it does not shrink
+            with seeds, since all seeds are tested on the same sequences. None without ``num_test``.
+    """
+
+    n: int
+    mean: float
+    std: float | None
+    low: float | None
+    high: float | None
+    binomial_error: float | None
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """A cell minus its baseline, seed by seed, over the seeds that both have.
+
+    Attributes:
+        n: number of common seeds.
+        mean: mean difference.
+        std: sample standard deviation of the differences; None for one seed.
+        low, high: t-interval of the mean difference; None for one seed and where all differences agree.
+        better, equal, worse: seeds by the sign of the difference.
+    """
+
+    n: int
+    mean: float
+    std: float | None
+    low: float | None
+    high: float | None
+    better: int
+    equal: int
+    worse: int
+
+
+def summarise(values: Sequence[float], num_test: int | None = None) -> Summary | None:
+    """Summarise one accuracy (a fraction) per seed; None without any.
+
+    Args:
+        values: one a seed.
+        num_test: number of test sequences.
+    """
+    if not values:
+        return None
+    mean, std, low, high = _mean_and_interval(values)
+    error = math.sqrt(max(0.0, mean * (1.0 - mean)) / num_test) if num_test else None
+    return Summary(len(values), mean, std, low, high, error)
+
+
+def paired_difference(cell: Mapping[int, float], baseline: Mapping[int, float]) -> PairedDifference | None:
+    """Compare two arms over their common seeds; None where there are none.
+
+    Args:
+        cell: seed -> accuracy.
+        baseline: seed -> accuracy.
+    """
+    differences = [cell[seed] - baseline[seed] for seed in sorted(cell.keys() & baseline.keys())]
+    if not differences:
+        return None
+    mean, std, low, high = _mean_and_interval(differences)
+    better = sum(each > _RESOLUTION for each in differences)
+    worse = sum(each < -_RESOLUTION for each in differences)
+    return PairedDifference(len(differences), mean, std, low, high, better, len(differences) - better - worse, worse)
+
+
+def _mean_and_interval(values: Sequence[float]) -> tuple[float, float | None, float | None, float | None]:
+    """Mean, sample standard deviation, and both ends of the t-interval."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n == 1:
+        return mean, None, None, None
+    std = math.sqrt(math.fsum((each - mean) ** 2 for each in values) / (n - 1))
+    if std < _RESOLUTION:
+        return mean, 0.0, None, None
+    half = student_t_quantile(0.5 + CONFIDENCE / 2, n - 1) * std / math.sqrt(n)
+    return mean, std, mean - half, mean + half
+
+
+def student_t_quantile(probability: float, freedom: int) -> float:
+    """The value that Student's t stays below with a probability.
+
+    Args:
+        probability: between 0 and 1, exclusive.
+        freedom: degrees of freedom, at least 1.
+    """
+    if not 0.0 < probability < 1.0 or freedom < 1:
+        raise ValueError(f"probability {probability} must lie between 0 and 1, and freedom {freedom} be at least 1")
+    if probability < 0.5:
+        return -student_t_quantile(1.0 - probability, freedom)
+    low, high = 0.0, 1.0
+    while _student_t_cdf(high, freedom) < probability:
+        high *= 2.0
+    for _ in range(200):
+        middle = (low + high) / 2.0
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if _student_t_cdf(middle, freedom) < probability else (low, middle)
+    return (low + high) / 2.0
+
+
+def _student_t_cdf(t: float, freedom: int) -> float:
+    """Distribution function for t >= 0 and whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    angle = math.atan2(t, math.sqrt(freedom))
+    cos2 = math.cos(angle) ** 2
+    term, total = 1.0, 0.0
+    if freedom % 2:
+        for k in range(1, (freedom - 1) // 2 + 1):
+            total += term
+            term *= cos2 * (2 * k) / (2 * k + 1)
+        inner = 2.0 / math.pi * (angle + math.sin(angle) * math.cos(angle) * total)
+    else:
+        for k in range(1, freedom // 2 + 1):
+            total += term
+            term *= cos2 * (2 * k - 1) / (2 * k)
+        inner = math.sin(angle) * total
+    return 0.5 + 0.5 * inner

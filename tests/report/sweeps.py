@@ -1,0 +1,122 @@
+"""Sweep folders made up for the tests of tables and figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stdcl.results.store import TrialRow, append
+
+FACTS: dict[str, Any] = {
+    "dataset": "nw-ucla",
+    "protocol": "cross-view",
+    "evaluated_on": "test",
+    "stream": "joint",
+    "encoder": "ctrgcn",
+    "fingerprint": "",
+    "code_version": "1234567",
+    "data_hash": "feed",
+}
+
+
+@dataclass
+class Sweep:
+    """A sweep's folder under construction; ``add`` plans a trial and gives it a result, an error, or neither."""
+
+    directory: Path
+    parameters: tuple[str, ...]
+    question: str = "Does the temperature matter?"
+    search: str = "grid"
+    planned: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(
+        self,
+        parameters: Mapping[str, Any],
+        seed: int = 1,
+        *,
+        arm: str = "grid",
+        correct: int | None = None,
+        num_test: int = 464,
+        status: str | None = None,
+        plan: bool = True,
+        config: Mapping[str, Any] | None = None,
+        epochs_done: int | None = None,
+        store: bool = True,
+        **facts: Any,
+    ) -> str:
+        key = ",".join([arm, *(f"{name.split('.')[-1]}={value}" for name, value in parameters.items()), f"seed={seed}"])
+        trial = {"key": key, "arm": arm, "parameters": dict(parameters), "seed": seed, "fingerprint": f"f-{key}"}
+        if plan:
+            self.planned.append(trial)
+        folder = self.directory / "trials" / key
+        if config is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "config.yaml").write_text(yaml.safe_dump(dict(config)))
+        if epochs_done is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            lines = [json.dumps({"epoch": epoch, "loss": 1.0}) for epoch in range(epochs_done)]
+            (folder / "history.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        status = status or ("finished" if correct is not None else None)
+        if status:
+            accuracy = None if correct is None else correct / num_test
+            values = {
+                **FACTS,
+                "strategy": "none"
+                if arm == "baseline"
+                else str(parameters.get("contrast.strategy", "spatial+temporal")),
+                "fingerprint": f"f-{key}",
+                **facts,
+            }
+            for name in ("encoder", "stream", "dataset", "protocol"):
+                section = "encoder.name" if name == "encoder" else f"data.{name}"
+                values[name] = parameters.get(section, values[name])
+            row = TrialRow(
+                sweep=self.directory.name,
+                key=key,
+                attempt=0,
+                status=status,  # type: ignore[arg-type]
+                arm=arm,  # type: ignore[arg-type]
+                seed=seed,
+                parameters=parameters,
+                last_accuracy=accuracy,
+                best_accuracy=None if correct is None else min(1.0, (correct + 3) / num_test),
+                best_epoch=None if correct is None else 5,
+                num_test=None if correct is None else num_test,
+                epochs=None if correct is None else 10,
+                **values,
+            )
+            if store:
+                append(self.directory / "results", row)
+            else:
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "result.json").write_text(json.dumps(row.to_json()))
+        return key
+
+    def save(self) -> Path:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        plan = {
+            "sweep": self.directory.name,
+            "question": self.question,
+            "parameters": list(self.parameters),
+            "trials": self.planned if self.search == "grid" else [],
+        }
+        (self.directory / "plan.json").write_text(json.dumps(plan))
+        (self.directory / "sweep.yaml").write_text(yaml.safe_dump({"name": "x", "search": self.search}))
+        return self.directory
+
+
+def temperature_sweep(directory: Path, results: Mapping[float | None, Iterable[int]]) -> Sweep:
+    """A sweep over tau; None is the baseline; numbers are right sequences of 464 by seed."""
+    sweep = Sweep(directory, ("contrast.temperature",))
+    for temperature, counts in results.items():
+        for seed, correct in enumerate(counts, 1):
+            if temperature is None:
+                sweep.add({}, seed, arm="baseline", correct=correct)
+            else:
+                sweep.add({"contrast.temperature": temperature}, seed, correct=correct)
+    return sweep
