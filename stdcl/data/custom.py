@@ -1,0 +1,628 @@
+"""A dataset of one's own: a YAML description of joints, classes, files and splits, and its preparation into
+a store.
+
+The description (see ``docs/custom_dataset.md``) is checked as a whole before any data file is opened, and
+all data files before anything is written. The store carries the skeleton, so that every encoder trains on
+it without further settings.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import Field
+
+from stdcl.config.load import read_mapping, validate_fragment
+from stdcl.config.model import Positive, Section
+from stdcl.data.prepare import BadFile, BadFilesError, Prepared, Progress, check_destination, settle, silent
+from stdcl.data.protocols import RULES, SplitRule, class_counts
+from stdcl.data.store import Record, StoreWriter, content_hash, read_manifest, sequence_digest
+from stdcl.errors import UserError, nearest
+from stdcl.skeleton import Skeleton
+
+_NUMBERS = ("subject", "view", "setup", "replication")
+_FIELDS = ("values", "label", "id", *_NUMBERS)
+_NPZ_FIELDS = (*_FIELDS, "lengths")
+_PARQUET_FIELDS = (*_FIELDS, "persons")
+_ROWS_AT_ONCE = 64
+
+Joint = str | int
+FloatArray = NDArray[np.float32]
+
+
+class FileEntry(Section):
+    """Data files, and numbers that hold for all their clips unless the files say otherwise."""
+
+    path: str = Field(min_length=1)
+    """A ``.npz`` or ``.parquet`` file or a pattern (``**`` goes into folders), relative to the
+    description's folder."""
+    label: str | int | None = None
+    """Class, by name or by number from 0."""
+    subject: int | None = None
+    view: int | None = None
+    setup: int | None = None
+    replication: int | None = None
+
+
+class SplitEntry(Section):
+    """A protocol: which values of a column train, and which test."""
+
+    column: Literal["subject", "view", "setup", "replication", "id"]
+    train: list[int] | list[str] | str
+    """Values, or a text file with one a line."""
+    test: list[int] | list[str] | str | None = None
+    """As ``train``; without it, every value that does not train tests."""
+
+
+class CustomSpec(Section):
+    """The description of a dataset."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the dataset: letters, digits, ``.``, ``_`` and ``-``."""
+    joints: list[str] = Field(min_length=2)
+    """Joint names, in the order of the arrays."""
+    parents: dict[str, Joint] | list[Joint]
+    """Parent of each joint (the root is left out or has itself), as a mapping or a list in the order of the
+    joints."""
+    centre: Joint | None = None
+    """The joint that graphs and bones are rooted at; by default the root of ``parents``."""
+    origin: Joint | None = None
+    """The joint whose first position becomes the origin; by default the centre."""
+    translate: bool = True
+    """Move each clip to its origin."""
+    hyperedges: dict[str, list[Joint]] | dict[str, dict[str, list[Joint]]] | None = None
+    """Groups of joints (Hyperformer), or several groupings by name; by default the branches at the centre."""
+    classes: list[str] = Field(min_length=2)
+    """Class names; the position is the label."""
+    persons: Positive = 1
+    """Most persons in a clip (M of the encoder's input)."""
+    absent_person: Literal["zeros", "copy"] = "zeros"
+    """What fills the persons that a clip lacks."""
+    files: list[Any] = Field(min_length=1)
+    """Paths, or mappings as :class:`FileEntry`."""
+    splits: dict[str, Any] = Field(min_length=1)
+    """Protocols by name, each as :class:`SplitEntry`."""
+
+
+@dataclass(frozen=True)
+class CustomDataset:
+    """A checked description.
+
+    Attributes:
+        name: of the dataset.
+        skeleton: the joint tree, rooted at the centre.
+        classes: class names.
+        persons: M.
+        absent_person: what fills missing persons.
+        translate: move clips to their origin.
+        files: every data file with its entry.
+        rules: split rules by name.
+        notes: what was taken by default and a user should know.
+    """
+
+    name: str
+    skeleton: Skeleton
+    classes: tuple[str, ...]
+    persons: int
+    absent_person: Literal["zeros", "copy"]
+    translate: bool
+    files: tuple[tuple[Path, FileEntry], ...]
+    rules: Mapping[str, SplitRule]
+    notes: tuple[str, ...]
+
+
+def load_spec(path: Path) -> CustomDataset:
+    """Read and check a description.
+
+    Raises:
+        UserError: with a line for each fault of the form; then for joints, files and splits.
+    """
+    raw = read_mapping(path)
+    where = str(path)
+    spec, entries, splits = _validate(raw, where)
+    if spec.name in RULES:
+        raise UserError(f"{where}: 'name' is '{spec.name}', which is a benchmark's; choose another")
+    skeleton, notes = _skeleton(spec, where)
+    _unique(spec.classes, f"{where}: classes")
+    files = _expand(entries, path.parent, where)
+    rules = {
+        name: SplitRule(
+            column=entry.column,
+            train=_split_values(entry.train, entry.column, path.parent, f"{where}: splits.{name}.train"),
+            test=None
+            if entry.test is None
+            else _split_values(entry.test, entry.column, path.parent, f"{where}: splits.{name}.test"),
+        )
+        for name, entry in splits.items()
+    }
+    return CustomDataset(
+        name=spec.name,
+        skeleton=skeleton,
+        classes=tuple(spec.classes),
+        persons=spec.persons,
+        absent_person=spec.absent_person,
+        translate=spec.translate,
+        files=files,
+        rules=rules,
+        notes=notes,
+    )
+
+
+def _validate(raw: Mapping[str, Any], where: str) -> tuple[CustomSpec, list[FileEntry], dict[str, SplitEntry]]:
+    """Check the form of the description and of its parts; all faults at once."""
+    faults: list[str] = []
+
+    def check(model: type[Section], value: Any, place: str) -> Any:
+        try:
+            return validate_fragment(model, value, place)
+        except UserError as error:
+            faults.append(str(error))
+            return None
+
+    spec = check(CustomSpec, raw, where)
+    files, splits = raw.get("files"), raw.get("splits")
+    entries = [
+        check(FileEntry, {"path": entry} if isinstance(entry, str) else entry, f"{where}: files[{index}]")
+        for index, entry in enumerate(files if isinstance(files, list) else [])
+    ]
+    rules = {
+        str(name): check(SplitEntry, entry, f"{where}: splits.{name}")
+        for name, entry in (splits if isinstance(splits, dict) else {}).items()
+    }
+    if faults:
+        raise UserError("\n".join(faults))
+    return spec, entries, rules
+
+
+def _unique(names: Sequence[str], where: str) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"{where}: {', '.join(repr(name) for name in twice)} stands more than once")
+
+
+def _skeleton(spec: CustomSpec, where: str) -> tuple[Skeleton, tuple[str, ...]]:
+    joints = spec.joints
+    _unique(joints, f"{where}: joints")
+
+    def number(joint: Joint, key: str) -> int:
+        if isinstance(joint, int):
+            if not 0 <= joint < len(joints):
+                raise UserError(f"{where}: {key}: joint {joint}; allowed are 0 to {len(joints) - 1}, or a name")
+            return joint
+        if joint not in joints:
+            raise UserError(f"{where}: {key}: there is no joint '{joint}'{nearest(joint, joints)}; allowed: {joints}")
+        return joints.index(joint)
+
+    parents = list(range(len(joints)))
+    if isinstance(spec.parents, dict):
+        for joint, parent in spec.parents.items():
+            parents[number(joint, "parents")] = number(parent, f"parents.{joint}")
+    else:
+        if len(spec.parents) != len(joints):
+            raise UserError(f"{where}: parents: {len(spec.parents)} entries for {len(joints)} joints")
+        parents = [number(parent, "parents") for parent in spec.parents]
+    roots = [joint for joint, parent in enumerate(parents) if joint == parent]
+    if len(roots) != 1:
+        found = [joints[root] for root in roots]
+        raise UserError(
+            f"{where}: parents: exactly one joint, the root, must be without a parent (or its own); found {found}"
+        )
+    centre = roots[0] if spec.centre is None else number(spec.centre, "centre")
+    origin = centre if spec.origin is None else number(spec.origin, "origin")
+    # Check the tree as given before it is turned, so that an error speaks of what the user wrote.
+    Skeleton(spec.name, tuple(joints), tuple(parents), centre, origin)
+    rooted = reroot(parents, centre)
+    notes: tuple[str, ...] = ()
+    if spec.hyperedges is None:
+        hyperedges = {"default": branches(rooted)}
+        groups = max(hyperedges["default"]) + 1
+        notes = (f"no hyperedges given: Hyperformer's are the {groups} branches at '{joints[centre]}'",)
+    else:
+        hyperedges = {}
+        for grouping, named in _groupings(spec.hyperedges, where).items():
+            groups_of = {
+                name: [number(joint, f"hyperedges.{name}") for joint in members] for name, members in named.items()
+            }
+            hyperedges[grouping] = _grouping(groups_of, joints, f"{where}: hyperedges")
+    return Skeleton(spec.name, tuple(joints), rooted, centre, origin, hyperedges), notes
+
+
+def reroot(parents: Sequence[int], root: int) -> tuple[int, ...]:
+    """Return the same tree with another root: the edges on the way from the old root to the new one are
+    turned."""
+    turned = list(parents)
+    below, joint = root, root
+    while True:
+        above = parents[joint]
+        turned[joint] = below
+        if above == joint:
+            return tuple(turned)
+        below, joint = joint, above
+
+
+def branches(parents: Sequence[int]) -> tuple[int, ...]:
+    """Group the joints by the root's child that they hang on; the root joins its first child's group."""
+    root = next(joint for joint, parent in enumerate(parents) if joint == parent)
+    heads = [joint for joint, parent in enumerate(parents) if parent == root and joint != root]
+
+    def head(joint: int) -> int:
+        while joint not in heads:
+            joint = parents[joint]
+        return heads.index(joint)
+
+    return tuple(0 if joint == root else head(joint) for joint in range(len(parents)))
+
+
+def _groupings(
+    value: dict[str, list[Joint]] | dict[str, dict[str, list[Joint]]], where: str
+) -> dict[str, dict[str, list[Joint]]]:
+    nested = {name: groups for name, groups in value.items() if isinstance(groups, dict)}
+    flat = {name: groups for name, groups in value.items() if isinstance(groups, list)}
+    if flat:
+        return {"default": flat}
+    if "default" not in nested:
+        raise UserError(f"{where}: hyperedges: one of the groupings must be named 'default'; found {sorted(nested)}")
+    return nested
+
+
+def _grouping(groups: Mapping[str, Sequence[int]], joints: Sequence[str], where: str) -> tuple[int, ...]:
+    out = [-1] * len(joints)
+    for group, (name, members) in enumerate(groups.items()):
+        if not members:
+            raise UserError(f"{where}: group '{name}' has no joint")
+        for joint in members:
+            if out[joint] >= 0:
+                raise UserError(f"{where}: joint '{joints[joint]}' is in more than one group")
+            out[joint] = group
+    left = [joints[joint] for joint, group in enumerate(out) if group < 0]
+    if left:
+        raise UserError(f"{where}: each joint must be in a group; in none: {', '.join(left)}")
+    return tuple(out)
+
+
+def _expand(entries: Sequence[FileEntry], folder: Path, where: str) -> tuple[tuple[Path, FileEntry], ...]:
+    out: dict[Path, FileEntry] = {}
+    for index, entry in enumerate(entries):
+        pattern = Path(entry.path)
+        root = Path(pattern.anchor) if pattern.is_absolute() else folder
+        found = sorted(root.glob(str(pattern.relative_to(root) if pattern.is_absolute() else pattern)))
+        if not found:
+            raise UserError(f"{where}: files[{index}]: nothing matches '{entry.path}' in {folder.absolute()}")
+        for file in found:
+            if file.suffix not in (".npz", ".parquet"):
+                raise UserError(f"{where}: files[{index}]: {file} is neither .npz nor .parquet")
+            if file in out:
+                raise UserError(f"{where}: files[{index}]: {file} is named twice")
+            out[file] = entry
+    return tuple(sorted(out.items()))
+
+
+def _split_values(value: list[int] | list[str] | str, column: str, folder: Path, where: str) -> frozenset[Any]:
+    if isinstance(value, str):
+        file = folder / value
+        try:
+            found: list[Any] = file.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{where}: '{value}' must be a list or a readable text file: {error}") from error
+        found = [line.strip() for line in found if line.strip()]
+        if column != "id":
+            wrong = [line for line in found if not line.lstrip("-").isdigit()]
+            if wrong:
+                raise UserError(f"{where}: {file}: '{wrong[0]}' is not a whole number, as column '{column}' needs")
+            found = [int(line) for line in found]
+    else:
+        found = list(value)
+        kind: type = str if column == "id" else int
+        for item in found:
+            if not isinstance(item, kind):
+                raise UserError(
+                    f"{where}: {item!r} does not fit column '{column}', which holds "
+                    + ("ids (text)" if column == "id" else "whole numbers")
+                )
+    return frozenset(found)
+
+
+class _Clip(NamedTuple):
+    """One clip as its file has it; None where the file says nothing."""
+
+    values: Any
+    id: Any
+    label: Any
+    numbers: Mapping[str, Any]
+
+
+class _BadClipError(Exception):
+    """A clip, or a whole file, that cannot be used."""
+
+
+def read_records(dataset: CustomDataset, file: Path, entry: FileEntry) -> Iterator[Record | BadFile]:
+    """Yield a file's clips in order, and in their place what is wrong with those that cannot be used."""
+    name = str(file)
+    try:
+        for index, clip in enumerate(_read_npz(file) if file.suffix == ".npz" else _read_parquet(file)):
+            where = name if clip is None or clip.id is None else f"{name} ({clip.id})"
+            try:
+                yield _record(dataset, file, entry, index, clip)
+            except _BadClipError as error:
+                yield BadFile(where, str(error))
+    except _BadClipError as error:
+        yield BadFile(name, str(error))
+    except (OSError, ValueError, BadZipFile, EOFError, pa.ArrowInvalid) as error:
+        yield BadFile(name, f"unreadable: {error}")
+
+
+def _unknown(fields: Sequence[str], allowed: Sequence[str], what: str) -> None:
+    for field in fields:
+        if field not in allowed:
+            raise _BadClipError(f"unknown {what} '{field}'{nearest(field, allowed)}; allowed: {', '.join(allowed)}")
+    if "values" not in fields:
+        raise _BadClipError(f"{what} 'values' is missing")
+
+
+def _read_npz(file: Path) -> Iterator[_Clip]:
+    with np.load(file, allow_pickle=False) as archive:
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise _BadClipError("not an .npz archive")
+        _unknown(archive.files, _NPZ_FIELDS, "array")
+        arrays = {name: archive[name] for name in archive.files}
+    values = arrays.pop("values")
+    lengths = arrays.pop("lengths", None)
+    if lengths is None:
+        single = {name: _scalar(name, array) for name, array in arrays.items()}
+        yield _Clip(values, single.get("id"), single.get("label"), {n: single.get(n) for n in _NUMBERS})
+        return
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 1).any() or lengths.sum() != len(values):
+        raise _BadClipError(
+            f"array 'lengths' must hold frames a clip, whole numbers above 0 that add up to the {len(values)} frames"
+        )
+    for name, array in arrays.items():
+        if array.shape != lengths.shape:
+            raise _BadClipError(f"array '{name}' has shape {array.shape}; one entry a clip, {lengths.shape}, is needed")
+    start = 0
+    for row, length in enumerate(lengths.tolist()):
+        one = {name: array[row].item() for name, array in arrays.items()}
+        clip = values[start : start + length]
+        yield _Clip(clip, one.get("id", row), one.get("label"), {n: one.get(n) for n in _NUMBERS})
+        start += length
+
+
+def _scalar(name: str, array: NDArray[Any]) -> Any:
+    if array.size != 1:
+        raise _BadClipError(f"array '{name}' has {array.size} entries; give one, or 'lengths' for several clips a file")
+    return array.reshape(-1)[0].item()
+
+
+def _read_parquet(file: Path) -> Iterator[_Clip]:
+    with pq.ParquetFile(file) as source:
+        _unknown(source.schema_arrow.names, _PARQUET_FIELDS, "column")
+        row = 0
+        for batch in source.iter_batches(batch_size=_ROWS_AT_ONCE):
+            values = batch.column("values")
+            rest = batch.drop_columns(["values"]).to_pylist()
+            for index, one in enumerate(rest if rest else [{}] * len(batch)):
+                array = _array(values[index])
+                persons = one.get("persons")
+                clip = _Flat(array, 1 if persons is None else persons) if array.ndim == 1 else array
+                yield _Clip(clip, one.get("id", row), one.get("label"), {n: one.get(n) for n in _NUMBERS})
+                row += 1
+
+
+def _array(cell: Any) -> NDArray[Any]:
+    """Return a (nested) list cell of a Parquet file as an array; an empty one if it is ragged or holds nulls."""
+    ragged = np.zeros((0, 0, 0))
+    if not _is_list(cell.type):
+        raise _BadClipError(f"column 'values' is of type {cell.type}; lists of numbers are needed")
+    values = cell.values
+    if values is None:
+        raise _BadClipError("values are empty (null)")
+    shape = [len(values)]
+    while _is_list(values.type):
+        if values.null_count:
+            return ragged
+        sizes = np.unique(pc.list_value_length(values).to_numpy(zero_copy_only=False))
+        if len(sizes) != 1:
+            return ragged
+        shape.append(int(sizes[0]))
+        values = values.flatten()
+    if values.null_count:
+        raise _BadClipError("values have empty (null) entries")
+    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(shape)
+
+
+class _Flat(NamedTuple):
+    """Values in one row, to be cut into frames x persons x joints x 3."""
+
+    values: NDArray[Any]
+    persons: Any
+
+
+def _is_list(kind: Any) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _record(dataset: CustomDataset, file: Path, entry: FileEntry, index: int, clip: _Clip) -> Record:
+    values = _shape(clip.values, dataset)
+    numbers = {}
+    for name in _NUMBERS:
+        value = clip.numbers[name] if clip.numbers[name] is not None else getattr(entry, name)
+        if value is None:
+            value = 0
+        if not isinstance(value, int) or not -(2**31) <= value < 2**31:
+            raise _BadClipError(f"{name} is {value!r}; a whole number is needed")
+        numbers[name] = value
+    label = clip.label if clip.label is not None else entry.label
+    clip_id = file.stem if clip.id is None else f"{file.stem}-{index:06d}" if isinstance(clip.id, int) else clip.id
+    if not isinstance(clip_id, str) or not clip_id:
+        raise _BadClipError(f"id is {clip_id!r}; a text is needed")
+    return Record(id=clip_id, label=_label(label, dataset.classes), values=values, **numbers)
+
+
+def _label(label: Any, classes: Sequence[str]) -> int:
+    if label is None:
+        raise _BadClipError("label is missing: give it in the file, or with the file in the description")
+    if isinstance(label, str):
+        if label not in classes:
+            raise _BadClipError(f"label '{label}' is not a class{nearest(label, classes)}; allowed: {list(classes)}")
+        return classes.index(label)
+    if not isinstance(label, int) or not 0 <= label < len(classes):
+        raise _BadClipError(f"label is {label!r}; allowed are 0 to {len(classes) - 1}, or a class name")
+    return label
+
+
+def _shape(values: Any, dataset: CustomDataset) -> FloatArray:
+    """Return (F, M, V, 3) float32 of the persons that are there, moved to the origin."""
+    joints = dataset.skeleton.num_joints
+    if isinstance(values, _Flat):
+        flat, persons = values
+        if not isinstance(persons, int) or not 1 <= persons <= dataset.persons:
+            raise _BadClipError(f"persons is {persons!r}; allowed are 1 to {dataset.persons}")
+        if len(flat) == 0 or len(flat) % (persons * joints * 3):
+            raise _BadClipError(
+                f"{len(flat)} values, not a multiple of {persons} persons x {joints} joints x 3 coordinates"
+            )
+        values = flat.reshape(-1, persons, joints, 3)
+    if values.dtype.kind not in "fiu":
+        raise _BadClipError(f"values are of type {values.dtype}; numbers are needed")
+    if values.ndim == 3:
+        values = values[:, None]
+    if values.ndim != 4 or values.shape[2:] != (joints, 3) or len(values) == 0:
+        raise _BadClipError(
+            f"values have shape {values.shape}; (frames, {joints}, 3) or (frames, persons, {joints}, 3) is needed"
+        )
+    if values.shape[1] > dataset.persons:
+        raise _BadClipError(f"{values.shape[1]} persons; the description allows {dataset.persons}")
+    with np.errstate(over="ignore"):
+        x = values.astype(np.float32)
+    if not np.isfinite(x).all():
+        raise _BadClipError("values are not all finite numbers")
+    there = x.any(axis=(2, 3))
+    if not there[:, 0].any():
+        raise _BadClipError("every coordinate of the first person is zero")
+    last = int(np.flatnonzero(there.any(axis=0))[-1])
+    x, there = x[:, : last + 1], there[:, : last + 1]
+    if dataset.translate:
+        origin = x[int(np.argmax(there[:, 0])), 0, dataset.skeleton.origin]
+        x = np.where(there[:, :, None, None], x - origin, np.float32(0.0))
+    return np.ascontiguousarray(x, dtype=np.float32)
+
+
+class _Columns:
+    """The columns of the records read, as split rules see them."""
+
+    def __init__(self, records: Mapping[str, Record]) -> None:
+        self._records = list(records.values())
+
+    @property
+    def ids(self) -> list[str]:
+        return [record.id for record in self._records]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return self.column("label")
+
+    def column(self, name: str) -> NDArray[np.int64]:
+        return np.array([getattr(record, name) for record in self._records], dtype=np.int64)
+
+
+def prepare_custom(spec: Path, out: Path, *, force: bool = False, progress: Progress = silent) -> Prepared:
+    """Prepare the dataset that a description names.
+
+    Args:
+        spec: the description, YAML.
+        out: folder of the store.
+        force: replace another store at ``out``.
+        progress: told of each file.
+
+    Raises:
+        UserError: the description is faulty, a split leaves a part empty, or the destination is taken.
+        BadFilesError: clips that cannot be used, all of them by name; nothing was written.
+    """
+    begun = time.monotonic()
+    dataset = load_spec(spec)
+    check_destination(out)
+    empty = np.zeros((0, 1, 1, 3), dtype=np.float32)
+    seen: dict[str, Record] = {}
+    origin: dict[str, str] = {}
+    digests: dict[str, bytes] = {}
+    bad: list[BadFile] = []
+    for done, (file, entry) in enumerate(dataset.files, 1):
+        for record in read_records(dataset, file, entry):
+            if isinstance(record, BadFile):
+                bad.append(record)
+            elif record.id in seen:
+                bad.append(BadFile(f"{file} ({record.id})", f"duplicate: the id is also in {origin[record.id]}"))
+            else:
+                seen[record.id] = record._replace(values=empty)
+                origin[record.id] = str(file)
+                digests[record.id] = sequence_digest(record)
+        progress("checking", done, len(dataset.files))
+    if bad:
+        raise BadFilesError(spec, bad)
+    notes = [*dataset.notes, *_check_splits(dataset, _Columns(seen), str(spec))]
+    expected = content_hash(
+        digests.items(),
+        dataset=dataset.name,
+        classes=dataset.classes,
+        skeleton=dataset.skeleton,
+        max_persons=dataset.persons,
+        absent_person=dataset.absent_person,
+        protocols=dataset.rules,
+    )
+    action = settle(out, expected, force=force)
+    if action == "unchanged":
+        return Prepared(out, read_manifest(out), action, time.monotonic() - begun, tuple(notes))
+    with StoreWriter(
+        out,
+        dataset=dataset.name,
+        skeleton=dataset.skeleton,
+        classes=dataset.classes,
+        source={"format": "custom", "spec": str(spec.absolute()), "files": len(dataset.files)},
+        max_persons=dataset.persons,
+        absent_person=dataset.absent_person,
+        protocols=dataset.rules,
+    ) as writer:
+        for done, (file, entry) in enumerate(dataset.files, 1):
+            for record in read_records(dataset, file, entry):
+                if isinstance(record, BadFile):
+                    raise UserError(f"{record.name}: changed while it was being prepared; run again")
+                if sequence_digest(record) != digests.get(record.id):
+                    raise UserError(f"{file}: changed while it was being prepared; run again")
+                writer.add(record)
+            progress("writing", done, len(dataset.files))
+    return Prepared(out, writer.manifest, action, time.monotonic() - begun, tuple(notes))
+
+
+def _check_splits(dataset: CustomDataset, columns: _Columns, where: str) -> list[str]:
+    """Refuse splits with an empty part or unknown values; return notes on classes without sequences."""
+    notes = []
+    for name, rule in dataset.rules.items():
+        known = set(columns.ids) if rule.column == "id" else set(columns.column(rule.column).tolist())
+        for part, values in (("train", rule.train), ("test", rule.test or frozenset())):
+            absent = sorted(values - known)
+            if absent:
+                raise UserError(
+                    f"{where}: splits.{name}.{part}: no clip has {rule.column} {absent[0]!r}"
+                    + (f" (nor {len(absent) - 1} others)" if len(absent) > 1 else "")
+                    + nearest(str(absent[0]), [str(value) for value in known])
+                )
+        counts = class_counts(columns, rule, len(dataset.classes))
+        for part, per_class in counts.items():
+            if not sum(per_class):
+                raise UserError(f"{where}: splits.{name}: the {part} part is empty")
+            without = [dataset.classes[label] for label, count in enumerate(per_class) if not count]
+            if without:
+                notes.append(f"{name}: no {part} sequence of {', '.join(without[:10])}")
+        left = len(columns.ids) - sum(map(sum, counts.values()))
+        if left:
+            notes.append(f"{name}: {left} sequences are in neither part")
+    return notes
