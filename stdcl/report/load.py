@@ -140,7 +140,8 @@ def _trial(directory: Path, planned: Mapping[str, Any], row: Mapping[str, Any], 
         state = "unfinished" if status == "running" or history.exists() else "not started"
     return TrialState(
         key=key,
-        arm=str(planned["arm"]),
+        # A grid over strategies may hold its baseline itself.
+        arm="baseline" if planned["parameters"].get("contrast.strategy") == "none" else str(planned["arm"]),
         parameters=dict(planned["parameters"]),
         seed=int(planned["seed"]),
         state=state,

@@ -19,8 +19,9 @@ class Summary:
         n: number of seeds.
         mean: their mean.
         std: sample standard deviation (divided by n - 1); None for one seed.
-        low, high: interval of the mean over seeds, by Student's t with n - 1 degrees of freedom; None for one seed
-            and where all seeds agree (no spread seen is not: no spread). It speaks of training again on the same data, not of other test sequences.
+        low, high: interval of the mean over seeds, by Student's t with n - 1 degrees of freedom. It speaks of training
+            again on the same data, not of other test sequences. None for one seed, and where all seeds agree: to see
+            no spread is not to know that there is none.
         binomial_error: standard error of an accuracy on ``num_test`` sequences drawn at random; it does not shrink
             with seeds, since all seeds are tested on the same sequences. None without ``num_test``.
     """

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stdcl.report.figures import accuracy_series, draw, search_series
+from stdcl.report.paper import BENCHMARK_TEST_SEQUENCES, paper_value, reported_results
+from stdcl.report.tables import sweep_table
+from tests.report.sweeps import Sweep, temperature_sweep
+
+TAU, R, D = "contrast.temperature", "contrast.channel_reduction", "contrast.embedding_dim"
+
+
+def value(dataset: str, protocol: str, stream: str, encoder: str, **settings: Any) -> float | None:
+    found = paper_value(
+        dataset=dataset,
+        protocol=protocol,
+        stream=stream,
+        encoder=encoder,
+        num_test=BENCHMARK_TEST_SEQUENCES[dataset, protocol],
+        settings={name.replace("__", "."): each for name, each in settings.items()},
+    )
+    return found.accuracy if found else None
+
+
+def test_the_shipped_numbers() -> None:
+    rows = reported_results()
+    assert len(rows) == 550
+    assert all(row.source for row in rows)
+    accuracies = [row.accuracy for row in rows if row.metric == "top1_acc_percent" and row.accuracy is not None]
+    assert min(accuracies) > 60
+    assert max(accuracies) < 100
+    assert {row.dataset for row in rows} == {"nw-ucla", "ntu60", "ntu120"}
+    assert {(row.dataset, row.protocol) for row in rows} == set(BENCHMARK_TEST_SEQUENCES)
+
+
+def test_lookups_by_hand() -> None:
+    ours = "spatial+temporal"
+    assert value("nw-ucla", "cross-view", "joint", "ctrgcn", contrast__strategy="none") == 94.6
+    assert value("nw-ucla", "cross-view", "joint", "ctrgcn", contrast__strategy=ours) == 94.8
+    assert value("nw-ucla", "cross-view", "bone", "infogcn", contrast__strategy=ours) == 95.5
+    assert value("nw-ucla", "cross-view", "joint-motion", "ctrgcn") is None
+    assert value("nw-ucla", "cross-view", "joint", "hcn") is None
+    assert value("ntu60", "x-view", "bone", "agcn") == 94.6
+    assert value("ntu60", "x-sub", "joint", "hcn") == 85.1  # two branches in one model: the paper's starred 2S
+    assert value("ntu120", "x-set", "joint", "hyperformer") is None  # left empty in the paper
+
+
+def test_the_swept_parameter_must_be_the_papers() -> None:
+    place = ("ntu120", "x-sub", "joint", "ctrgcn")
+    assert value(*place, **{R: 8}) == 85.5
+    assert value(*place, **{R: 4}) is None  # its cell is empty in the paper
+    assert value(*place, **{D: 256, R: 8, "contrast.hard_positives": 128}) == 85.5
+    assert value(*place, **{D: 512}) is None
+    assert value(*place, **{"contrast.strategy": "none"}) == 84.9
+    assert value(*place, **{"contrast.strategy": "spatial"}) is None
+    assert value(*place, **{"contrast.hard_positives": 64}) is None
+    assert value(*place, **{"training.learning_rate": 0.05}) is None
+    assert value(*place, **{TAU: 0.5}) == 85.5
+    assert value(*place, **{TAU: 0.6}) is None
+    assert value(*place, **{"contrast.strategy": "none", TAU: 0.6, R: 4}) == 84.9  # means nothing without contrast
+
+
+def test_only_on_the_benchmarks_own_sequences() -> None:
+    place = {"dataset": "nw-ucla", "protocol": "cross-view", "stream": "joint", "encoder": "ctrgcn", "settings": {}}
+    assert paper_value(num_test=464, **place) is not None  # type: ignore[arg-type]
+    for num_test in (None, 463, 2000):
+        assert paper_value(num_test=num_test, **place) is None  # type: ignore[arg-type]
+
+
+def test_the_series_of_a_temperature_sweep(tmp_path: Path) -> None:
+    sweep = temperature_sweep(tmp_path / "tau", {None: [430, 440], 0.8: [441], 0.5: [440, 442], 1.0: []})
+    sweep.add({TAU: 1.0}, 1, status="failed")
+    series = accuracy_series(sweep_table(sweep.save()))
+    (band,) = series.bands
+    assert band.mean == pytest.approx(100 * 435 / 464)
+    assert band.std == pytest.approx(100 * 50**0.5 / 464)
+    (line,) = series.lines
+    assert [point.x for point in line.points] == [0.5, 0.8]
+    assert line.points[0].seeds == (100 * 440 / 464, 100 * 442 / 464)
+    assert line.points[1].std is None
+    assert [text for _, text in series.ticks] == ["0.8", "0.5", "1.0"]  # also where nothing has finished
+    assert (series.even, series.logarithmic) == (False, False)
+    assert "464 test sequences" in series.y_label
+
+
+def test_the_series_of_grids_over_two_parameters(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "rd", (R, D))
+    for r in (4, 8):
+        for d in (64, 256, 1024):
+            sweep.add({R: r, D: d}, correct=430 + r)
+    sweep.add({}, arm="baseline", correct=430)
+    table = sweep_table(sweep.save())
+    series = accuracy_series(table)
+    assert series.x_label == "embedding_dim"
+    assert series.logarithmic
+    assert [line.label for line in series.lines] == ["channel_reduction 4", "channel_reduction 8"]
+    assert len(series.bands) == 1
+    assert draw(table, tmp_path / "rd.png").read_bytes().startswith(b"\x89PNG")
+
+    sweep = Sweep(tmp_path / "encoders", ("encoder.name", TAU))
+    for encoder in ("hcn", "ctrgcn"):
+        sweep.add({"encoder.name": encoder}, arm="baseline", correct=430)
+        for tau in (0.5, 1.0):
+            sweep.add({"encoder.name": encoder, TAU: tau}, correct=440)
+    table = sweep_table(sweep.save())
+    series = accuracy_series(table)
+    assert [band.group for band in series.bands] == ["encoder hcn", "encoder ctrgcn"]
+    assert [line.group for line in series.lines] == ["encoder hcn", "encoder ctrgcn"]
+    assert draw(table, tmp_path / "encoders.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_series_of_a_grid_over_names(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "encoders", ("encoder.name",), question="Costs $5 and a_b^c?")
+    for encoder in ("hcn", "ctrgcn"):
+        sweep.add({"encoder.name": encoder}, arm="baseline", correct=430)
+        sweep.add({"encoder.name": encoder}, correct=440)
+    table = sweep_table(sweep.save())
+    series = accuracy_series(table)
+    assert series.even
+    assert [line.baseline for line in series.lines] == [True, False]
+    assert [point.x for point in series.lines[1].points] == [0.0, 1.0]
+    assert draw(table, tmp_path / "names.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_series_of_a_search(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "search", (D, "contrast.strategy"), search="optuna")
+    facts = {"num_test": 200, "evaluated_on": "validation"}
+    sweep.add({D: 16, "contrast.strategy": "spatial"}, correct=150, **facts)
+    sweep.add({D: 512, "contrast.strategy": "temporal"}, correct=160, **facts)
+    sweep.add({D: 100, "contrast.strategy": "spatial"}, correct=90, status="pruned", **facts)
+    sweep.add({D: 100, "contrast.strategy": "temporal"}, status="failed", **facts | {"num_test": 464})
+    table = sweep_table(sweep.save())
+    first, second = search_series(table).panels
+    assert first.finished == ((16.0, 75.0), (512.0, 80.0))
+    assert first.pruned == ((100.0, 45.0),)
+    assert first.best == (512.0, 80.0)
+    assert first.logarithmic
+    assert second.named
+    assert second.ticks == ((0.0, "spatial"), (1.0, "temporal"))
+    assert draw(table, tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")

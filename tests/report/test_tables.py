@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stdcl.errors import UserError
+from stdcl.report.render import display, to_csv, to_latex, to_markdown
+from stdcl.report.tables import Cell, SweepTable, sweep_table
+from stdcl.tracking.sink import JsonLines
+from tests.report.sweeps import Sweep, temperature_sweep
+
+TAU = "contrast.temperature"
+
+
+def cell(table: SweepTable, arm: str = "grid", **parameters: Any) -> Cell:
+    wanted = {name.replace("__", "."): value for name, value in parameters.items()}
+    (found,) = (each for each in table.cells if each.arm == arm and wanted.items() <= each.parameters.items())
+    return found
+
+
+def csv_rows(table: SweepTable) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(to_csv(table))))
+
+
+def test_a_grid_over_the_temperature(tmp_path: Path) -> None:
+    sweep = temperature_sweep(tmp_path / "tau", {None: [436, 439, 433], 0.5: [440, 441, 436], 0.8: [441, 444, 440]})
+    table = sweep_table(sweep.save())
+    assert [(each.arm, dict(each.parameters)) for each in table.cells] == [
+        ("baseline", {}),
+        ("grid", {TAU: 0.5}),
+        ("grid", {TAU: 0.8}),
+    ]
+    half = cell(table, contrast__temperature=0.5)
+    assert half.last is not None
+    assert half.last.mean == pytest.approx((440 + 441 + 436) / 3 / 464)
+    assert half.best is not None
+    assert half.best.mean == pytest.approx((443 + 444 + 439) / 3 / 464)
+    assert half.num_test == 464
+    assert half.difference is not None
+    assert half.difference.mean == pytest.approx((4 + 2 + 3) / 3 / 464)
+    assert (half.difference.better, half.difference.equal, half.difference.worse) == (3, 0, 0)
+    text = table.text()
+    assert "94.61 ± 0.57 [93.20, 96.03]" in text
+    assert "+0.65 [+0.11, +1.18]" in text
+    assert "one sequence of 464 = 0.216 points" in text
+    assert "best-on-test" in text
+    assert "Does the temperature matter?" in text
+
+
+def test_cells_say_why_they_are_empty(tmp_path: Path) -> None:
+    sweep = temperature_sweep(tmp_path / "tau", {None: [436]})
+    sweep.add({TAU: 0.5}, 1, status="failed", error="Traceback ...\nValueError: loss is NaN at step 7")
+    sweep.add({TAU: 0.5}, 2, epochs_done=4)
+    sweep.add({TAU: 0.8}, 1, status="running")
+    sweep.add({TAU: 0.8}, 2)
+    sweep.add({TAU: 1.0}, 1, correct=430)
+    sweep.add({TAU: 1.0}, 2, status="failed", error="lost")
+    table = sweep_table(sweep.save())
+    text = table.text()
+    assert "no finished trial (1 failed, 1 unfinished)" in text
+    assert "no finished trial (1 unfinished, 1 not started)" in text
+    assert "1/2" in text
+    assert "ValueError: loss is NaN at step 7" in text
+    assert "(epochs done: 4)" in " ".join(text.split())
+    rows = csv_rows(table)
+    assert rows[1]["accuracy_mean"] == ""
+    assert rows[1]["note"] == "no finished trial (1 failed, 1 unfinished)"
+    assert rows[3]["seeds_finished"] == "1"
+    assert rows[3]["difference_n"] == "1"
+
+
+def test_nothing_is_finished_yet(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "new", (TAU,))
+    sweep.add({}, arm="baseline")
+    sweep.add({TAU: 0.5})
+    table = sweep_table(sweep.save())
+    assert table.text().count("no finished trial (1 not started)") == 2
+    written = table.write(tmp_path / "report")
+    assert [path.name for path in written] == ["table.txt", "table.md", "table.csv", "table.tex", "trials.csv"]
+
+
+def test_every_format_is_written(tmp_path: Path) -> None:
+    table = sweep_table(temperature_sweep(tmp_path / "tau", {None: [436], 0.5: [440]}).save())
+    written = table.write(tmp_path / "tau" / "report")
+    assert [path.name for path in written][-1] == "accuracy.png"
+    assert written[-1].read_bytes().startswith(b"\x89PNG")
+    assert all(path.stat().st_size > 50 for path in written)
+    traced = list(csv.DictReader(io.StringIO(written[4].read_text())))
+    assert traced[1]["fingerprint"] == "f-grid,temperature=0.5,seed=1"
+    assert traced[1]["code_version"] == "1234567"
+    assert float(traced[1]["last_accuracy"]) == 440 / 464
+
+
+def test_baselines_go_with_their_own_encoder(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "encoders", ("encoder.name", TAU))
+    for encoder, base in (("ctrgcn", 430), ("hyperformer", 440)):
+        sweep.add({"encoder.name": encoder}, arm="baseline", correct=base)
+        for tau in (0.5, 0.8):
+            sweep.add({"encoder.name": encoder, TAU: tau}, correct=base + 5)
+    table = sweep_table(sweep.save())
+    assert [each.parameters["encoder.name"] for each in table.cells] == ["ctrgcn"] * 3 + ["hyperformer"] * 3
+    assert [each.arm for each in table.cells] == ["baseline", "grid", "grid"] * 2
+    for each in table.cells:
+        if each.arm == "grid":
+            assert each.difference is not None
+            assert each.difference.mean == pytest.approx(5 / 464)
+    papers = {(each.parameters["encoder.name"], each.arm): each.paper for each in table.cells}
+    assert {key: paper and paper.accuracy for key, paper in papers.items()} == {
+        ("ctrgcn", "baseline"): 94.6,
+        ("ctrgcn", "grid"): 94.8,
+        ("hyperformer", "baseline"): 92.7,
+        ("hyperformer", "grid"): 95.3,
+    }
+
+
+def test_a_grid_over_streams_and_strategies(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "streams", ("data.stream", "contrast.strategy"))
+    for stream in ("joint", "bone"):
+        for strategy in ("none", "spatial", "spatial+temporal"):
+            sweep.add({"data.stream": stream, "contrast.strategy": strategy}, correct=430)
+    table = sweep_table(sweep.save())
+    shown = display(table)
+    assert shown.columns[:2] == ("stream", "strategy")
+    assert [each.arm for each in table.cells] == ["baseline", "grid", "grid"] * 2
+    assert [row[1] for row in shown.rows] == ["none (baseline)", "spatial", "spatial+temporal"] * 2
+    assert all(each.difference for each in table.cells if each.arm == "grid")
+    assert table.write(tmp_path / "report")[-1].name == "accuracy.png"
+    papers = [each.paper and each.paper.accuracy for each in table.cells]
+    assert papers == [94.6, None, 94.8, 91.8, None, 94.6]
+
+
+@pytest.mark.parametrize("facts", [{"num_test": 200}, {"synthetic": True}, {"protocol": "cross-subject"}])
+def test_no_published_number_stands_beside_other_data(tmp_path: Path, facts: dict[str, Any]) -> None:
+    sweep = Sweep(tmp_path / "other", (TAU,))
+    sweep.add({TAU: 0.8}, correct=180, **facts)
+    table = sweep_table(sweep.save())
+    assert table.cells[0].paper is None
+    assert "paper" not in display(table).columns
+
+
+def test_the_whole_configuration_decides_on_the_published_number(tmp_path: Path) -> None:
+    for reduction, strategy, expected in ((8, "spatial+temporal", 94.8), (16, "spatial+temporal", None)):
+        sweep = Sweep(tmp_path / f"r{reduction}", (TAU,))
+        config = {"recipe": "lite", "contrast": {"strategy": strategy, "channel_reduction": reduction}}
+        sweep.add({TAU: 0.8}, correct=440, config=config)
+        table = sweep_table(sweep.save())
+        paper = table.cells[0].paper
+        assert (paper and paper.accuracy) == expected
+        assert ("recipe lite" in table.text()) == (expected is not None)
+
+
+def test_a_trial_without_a_row_speaks_through_its_own_file(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "killed", (TAU,))
+    sweep.add({TAU: 0.8}, correct=440, store=False)
+    broken = sweep.add({TAU: 0.5}, epochs_done=1)
+    (sweep.directory / "trials" / broken / "result.json").write_text('{"schema": 1}')
+    table = sweep_table(sweep.save())
+    found = cell(table, contrast__temperature=0.8).last
+    assert found is not None
+    assert found.mean == 440 / 464
+    assert any("not a result" in remark for remark in table.remarks)
+
+
+def test_results_that_do_not_belong_are_left_out_and_named(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "old", (TAU,))
+    sweep.add({TAU: 0.5}, correct=400, plan=False)
+    stale = sweep.add({TAU: 0.8}, correct=400, fingerprint="of an older base")
+    sweep.add({TAU: 1.0}, correct=440)
+    table = sweep_table(sweep.save())
+    assert [each.parameters[TAU] for each in table.cells] == [0.8, 1.0]
+    assert table.cells[0].last is None
+    remarks = "\n".join(table.remarks)
+    assert "no longer in the plan: grid,temperature=0.5,seed=1" in remarks
+    assert f"another configuration than the plan's: {stale}" in remarks
+
+
+def test_inconsistent_trials_are_pointed_out(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "mixed", (TAU,))
+    sweep.add({TAU: 0.5}, 1, correct=400)
+    sweep.add({TAU: 0.5}, 2, correct=400, code_version="7654321", data_hash="beef")
+    remarks = "\n".join(sweep_table(sweep.save()).remarks)
+    assert "different code versions: 1234567, 7654321" in remarks
+    assert "different data: beef, feed" in remarks
+
+
+def test_damaged_files_do_not_hide_the_rest(tmp_path: Path) -> None:
+    sweep = temperature_sweep(tmp_path / "damaged", {0.5: [440], 0.8: [441]})
+    first = sorted((sweep.directory / "results").iterdir())[0]
+    first.write_bytes(first.read_bytes()[:100])
+    key = sweep.planned[0]["key"]
+    JsonLines(sweep.directory / "trials" / key / "history.jsonl").start({}, {})
+    (sweep.directory / "trials" / key / "history.jsonl").write_text("broken\n{}\n")
+    table = sweep_table(sweep.save())
+    assert cell(table, contrast__temperature=0.5).last is None
+    assert cell(table, contrast__temperature=0.8).last is not None
+    assert first.name in table.text().replace("\n    ", "")
+    assert any("history.jsonl, line 1" in remark for remark in table.remarks)
+
+
+def test_a_search(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "search", (TAU, "contrast.embedding_dim"), search="optuna")
+    for index in range(14):
+        pruned = index % 3 == 0
+        facts = {"evaluated_on": "validation", "num_test": 200, "status": "pruned" if pruned else "finished"}
+        sweep.add({TAU: 0.1 * (index + 1), "contrast.embedding_dim": 64}, correct=100 + index, **facts)
+    sweep.add({TAU: 9.0, "contrast.embedding_dim": 64}, status="failed", error="no")
+    table = sweep_table(sweep.save())
+    shown = display(table)
+    assert shown.columns[:3] == ("rank", "temperature", "embedding_dim")
+    assert len(shown.rows) == 9
+    assert [row[0] for row in shown.rows] == [str(rank) for rank in range(1, 10)]
+    assert shown.rows[0][1] == "1.4"
+    assert shown.rows[0][3] == "56.50"
+    assert "trials: 9 finished, 5 pruned, 1 failed" in table.text()
+    assert "best-on-test" not in table.text()
+    assert len(csv_rows(table)) == 9
+    assert table.write(tmp_path / "report")[-1].name == "accuracy.png"
+
+
+def test_a_search_that_has_just_begun(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "search", (TAU,), search="optuna")
+    table = sweep_table(sweep.save())
+    assert "no finished trial" in table.text()
+    assert len(table.write(tmp_path / "report")) == 5
+
+
+def test_markdown_and_latex_escape_what_is_special(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "a_b", (TAU,), question="Is 100 % & more | $x_1$ good?")
+    sweep.add({TAU: 0.5}, correct=440)
+    table = sweep_table(sweep.save())
+    assert r"\caption{a\_b: Is 100 \% \& more | \$x\_1\$ good?" in to_latex(table)
+    lines = [line for line in to_markdown(table).splitlines() if line.startswith("|")]
+    assert len({line.count(" | ") for line in lines}) == 1
+    assert "94.8*" in to_markdown(table)
+
+
+def test_folders_that_are_no_sweep_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        sweep_table(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"no plan\.json"):
+        sweep_table(tmp_path)
+    for content in ("{", "[]", json.dumps({"trials": [{"key": "a"}]})):
+        (tmp_path / "plan.json").write_text(content)
+        with pytest.raises(UserError, match="not the plan of a sweep"):
+            sweep_table(tmp_path)
+
+
+def test_configurations_with_lists_and_no_parameters(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "only", ())
+    sweep.add({}, 1, arm="baseline", correct=430, config={"training": {"milestones": [1, 2]}})
+    table = sweep_table(sweep.save())
+    assert "none (baseline)" in table.text()
+    assert table.write(tmp_path / "report")[-1].name == "accuracy.png"
+    sweep = Sweep(tmp_path / "lists", ("training.milestones",))
+    for milestones in ([3, 5], [4]):
+        sweep.add({"training.milestones": milestones}, correct=430)
+    table = sweep_table(sweep.save())
+    assert "[3, 5]" in table.text()
+    assert table.write(tmp_path / "report2")[-1].name == "accuracy.png"
+
+
+def test_reports_need_no_torch_and_no_ray(tmp_path: Path) -> None:
+    directory = temperature_sweep(tmp_path / "tau", {0.5: [440]}).save()
+    code = f"""
+import sys
+from pathlib import Path
+from stdcl.report.tables import sweep_table
+table = sweep_table(Path({str(directory)!r}))
+table.text()
+assert "matplotlib" not in sys.modules
+table.write(Path({str(tmp_path / "report")!r}))
+assert not {{"torch", "ray", "wandb", "optuna"}} & set(sys.modules), "a heavy import"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_sweep_yaml_without_a_plan_of_trials_is_a_search(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "s", (TAU,), search="optuna")
+    sweep.add({TAU: 0.5}, correct=200, num_test=230, evaluated_on="validation")
+    sweep.save()
+    (sweep.directory / "sweep.yaml").write_text(yaml.safe_dump({"name": "s"}))
+    assert sweep_table(sweep.directory).search == "optuna"
