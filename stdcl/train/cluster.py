@@ -86,6 +86,7 @@ def _defaults(local: bool, resources: ResourcesConfig) -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
         # Both the interval of health checks and that at which reports are fetched: the default delays each by 2 s.
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1" if resources.workers <= 16 else "0.5",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

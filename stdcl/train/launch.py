@@ -12,12 +12,11 @@ import math
 import shutil
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 import ray.train
@@ -46,12 +45,23 @@ class TrainingFailed(Exception):
     """A training ended in an error that another attempt would meet again, or in too many lost workers."""
 
 
+class TrainingDiverged(TrainingFailed):
+    """The loss of a training was not finite."""
+
+
+def is_divergence(error: BaseException) -> bool:
+    """Whether ``error`` says that the loss was not finite."""
+    from stdcl.train.session import Diverged
+
+    return isinstance(error, (TrainingDiverged, Diverged))
+
+
 class _Fatal(Exception):
     """Tells Ray Train's controller not to start the group again. Carries plain text, so that it always unpickles."""
 
-    def __init__(self, user: bool, message: str) -> None:
-        super().__init__(user, message)
-        self.user = user
+    def __init__(self, kind: Literal["user", "diverged", "failed"], message: str) -> None:
+        super().__init__(kind, message)
+        self.kind = kind
         self.message = message
 
 
@@ -82,7 +92,7 @@ def fatal_error(errors: Mapping[int, BaseException]) -> tuple[int, BaseException
     return own[0] if own else None
 
 
-class _Reports(UserCallback):
+class _Reports(UserCallback):  # type: ignore[misc]
     """In the controller: passes rank 0's rows to the queue, and ends the run at errors that would come again."""
 
     def __init__(self, queue: Queue) -> None:
@@ -99,9 +109,11 @@ class _Reports(UserCallback):
             return
         rank, error = found
         if isinstance(error, UserError):
-            raise _Fatal(True, str(error))
-        trace = "".join(traceback.format_exception(error))
-        raise _Fatal(False, f"rank {rank}: {type(error).__name__}: {error}\n{trace}")
+            raise _Fatal("user", str(error))
+        if is_divergence(error):
+            raise _Fatal("diverged", str(error))
+        notes = "\n".join(getattr(error, "__notes__", ()))
+        raise _Fatal("failed", f"rank {rank}: {type(error).__name__}: {error}\n{notes}".rstrip())
 
 
 class _Handle(ControllerCallback):  # type: ignore[misc]
@@ -262,7 +274,8 @@ class GroupTraining:
 def _translate(error: BaseException) -> Exception:
     cause = getattr(error, "controller_failure", error)
     if isinstance(cause, _Fatal):
-        return UserError(cause.message) if cause.user else TrainingFailed(cause.message)
+        kinds = {"user": UserError, "diverged": TrainingDiverged, "failed": TrainingFailed}
+        return kinds[cause.kind](cause.message)
     failures = getattr(error, "worker_failures", None)
     if failures:
         first = "; ".join(f"rank {rank}: {_first_line(failure)}" for rank, failure in sorted(failures.items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -81,5 +82,10 @@ def train_worker(job: Job, loop: TrainingLoop) -> None:
     device = ray.train.torch.get_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    for row in run_rank(job, ProcessGroupComm(), device, loop):
-        ray.train.report(dict(row))
+    try:
+        for row in run_rank(job, ProcessGroupComm(), device, loop):
+            ray.train.report(dict(row))
+    except Exception as error:
+        # Of an exception that leaves this process only the text and its notes arrive.
+        error.add_note(traceback.format_exc())
+        raise

@@ -1,0 +1,343 @@
+"""``stdcl sweep``: check everything, then run what is missing of a sweep, and show its table.
+
+Every invocation is the same: what is finished is known from the run folders, the rest is run by a new Ray Tune
+experiment. So there is nothing to restore, and nothing that can fail to be restored.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from stdcl.config import RunConfig
+from stdcl.config.paths import data_path, storage_path
+from stdcl.config.sweep import OptunaConfig, Sweep, Trial, load_sweep
+from stdcl.errors import UserError
+from stdcl.report.tables import sweep_table
+from stdcl.sweep.folder import SweepFolder
+from stdcl.sweep.plan import check_same_question, corner_trials, write_plan, write_sweep
+from stdcl.sweep.record import Recorder
+from stdcl.tracking.sink import read_history
+from stdcl.train.cluster import Cluster, capacity, connected, environment_to_hand_on
+from stdcl.train.lock import exclusive
+from stdcl.train.worker import TrainingLoop, session_loop
+
+if TYPE_CHECKING:
+    import optuna
+
+    from stdcl.sweep.progress import Progress
+
+FAILED = 1
+INTERRUPTED = 130
+
+Say = Callable[[str], None]
+Check = Callable[[RunConfig], None]
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
+def check_data(config: RunConfig) -> None:
+    """Check a configuration against its data; a synthetic corpus is made if it is not there.
+
+    Raises:
+        UserError: the data are missing, or the configuration does not fit them.
+    """
+    from stdcl.train.assemble import check
+    from stdcl.train.provision import ensure_data
+
+    ensure_data(config)
+    check(config)
+
+
+def run_sweep(
+    file: Path,
+    overrides: Sequence[str] = (),
+    *,
+    dry_run: bool = False,
+    storage: Path | None = None,
+    loop: TrainingLoop | None = None,
+    check: Check = check_data,
+    say: Say = _print,
+) -> int:
+    """Run a sweep file, or continue it.
+
+    Args:
+        file: the sweep file.
+        overrides: ``a.b=c`` texts.
+        dry_run: check everything and list the trials; start nothing.
+        storage: folder of all results; $STDCL_STORAGE or ./runs if None.
+        loop: what trains; the real loop if None.
+        check: what checks a configuration against its data.
+        say: takes each line of progress.
+
+    Returns:
+        0: all trials finished; 1: some failed; 130: interrupted.
+
+    Raises:
+        UserError: a fault in the file, the data, the cluster, or the sweep's folder.
+    """
+    sweep = _with_absolute_data(load_sweep(file, overrides))
+    folder = SweepFolder((storage or storage_path()).absolute() / sweep.config.name)
+    command = shlex.join(["stdcl", "sweep", str(file), *(part for text in overrides for part in ("--set", text))])
+    check_same_question(folder, sweep)
+    trials = sweep.trials()
+    _check_against_data(sweep, trials, check)
+    if dry_run:
+        _list_trials(sweep, trials, Recorder(folder, sweep.config.name, command), say)
+        return 0
+    with exclusive(folder.lock, f"the sweep '{sweep.config.name}'"):
+        write_sweep(folder, sweep)
+        runner = _Runner(sweep, folder, command, loop or session_loop(), say)
+        outcome = runner.run_search() if sweep.config.search == "optuna" else runner.run_grid(trials)
+        table = sweep_table(folder.root)
+        table.write(folder.report)
+        say(f"\n{table.text()}\n")
+    return _conclude(outcome, folder, command, say)
+
+
+def _with_absolute_data(sweep: Sweep) -> Sweep:
+    """Settle where the data lie here, in the driver: a worker's current folder can be another."""
+    data = sweep.base.get("data")
+    if not isinstance(data, dict) or "path" not in data:
+        return sweep
+    base = {**sweep.base, "data": {**data, "path": str(data_path(str(data["path"])))}}
+    return Sweep(sweep.config, base, sweep.where)
+
+
+def _check_against_data(sweep: Sweep, trials: Sequence[Trial], check: Check) -> None:
+    """Check every cell once (seeds do not matter); a search by the corners of its space."""
+    seen: set[str] = set()
+    faults: list[str] = []
+    for trial in trials or corner_trials(sweep):
+        cell = f"{trial.arm} {trial.parameters}"
+        if cell in seen:
+            continue
+        seen.add(cell)
+        try:
+            check(trial.config)
+        except UserError as error:
+            name = ", ".join(f"{key}={value}" for key, value in trial.parameters.items()) or trial.arm
+            faults.append(f"{sweep.where} ({name}): {error}")
+    if faults:
+        raise UserError("\n".join(dict.fromkeys(faults)))
+
+
+def _list_trials(sweep: Sweep, trials: Sequence[Trial], recorder: Recorder, say: Say) -> None:
+    say(f"{sweep.config.name}: {sweep.config.question}")
+    resources = sweep.config.resources
+    say(
+        f"each trial: {resources.workers} worker(s), {resources.cpus_per_worker:g} CPU and "
+        f"{resources.gpus_per_worker:g} GPU each"
+    )
+    if not trials:
+        settings = sweep.config.optuna or OptunaConfig()
+        say(f"{settings.trials} trials are drawn from: {', '.join(sweep.parameters)}")
+    for trial in trials:
+        state = "finished" if recorder.is_finished(trial) else "to do"
+        say(f"  {trial.key}  {trial.fingerprint}  {state}")
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    failures: dict[str, str]
+    interrupted: bool
+
+
+def _conclude(outcome: _Outcome, folder: SweepFolder, command: str, say: Say) -> int:
+    say(f"sweep folder: {folder.root}")
+    if outcome.interrupted:
+        say(f"interrupted; this goes on from the last checkpoints:\n  {command}")
+        return INTERRUPTED
+    if outcome.failures:
+        say(f"{len(outcome.failures)} trial(s) failed:")
+        for key, error in outcome.failures.items():
+            say(f"  {key}: {error.splitlines()[0]}")
+        say(f"this tries them again:\n  {command}")
+        return FAILED
+    return 0
+
+
+class _Runner:
+    """One invocation's part of a sweep."""
+
+    def __init__(self, sweep: Sweep, folder: SweepFolder, command: str, loop: TrainingLoop, say: Say) -> None:
+        self._sweep, self._folder, self._loop, self._say = sweep, folder, loop, say
+        self._recorder = Recorder(folder, sweep.config.name, command)
+        self._stop = threading.Event()
+
+    def run_grid(self, trials: Sequence[Trial]) -> _Outcome:
+        """Run the trials that are not finished."""
+        write_plan(self._folder, self._sweep, trials)
+        todo = [trial for trial in trials if not self._recorder.is_finished(trial)]
+        before = len(trials) - len(todo)
+        self._say(f"{self._sweep.config.name}: {len(trials)} trials, {before} finished before")
+        if not todo:
+            return _Outcome({}, False)
+        with self._cluster() as cluster:
+            from ray import tune
+
+            from stdcl.sweep.progress import Progress
+            from stdcl.sweep.trainables import payload
+
+            progress = Progress({trial.key: trial for trial in todo}, len(trials), before, self._recorder, self._say)
+            space = {"trial": tune.grid_search([payload(trial) for trial in todo])}
+            self._fit(cluster, progress, space, {})
+        return _Outcome(progress.failures, self._stop.is_set())
+
+    def run_search(self) -> _Outcome:
+        """Let the study propose trials until it has judged as many as asked for."""
+        from stdcl.sweep import study as studies
+
+        settings = self._sweep.config.optuna or OptunaConfig()
+        study, shown = studies.open_study(self._sweep, self._folder.study)
+        waiting = studies.requeue(study, studies.distributions(self._sweep.config.space))
+        before = studies.counted(study)
+        known = studies.known_trials(study, self._sweep)
+        write_plan(self._folder, self._sweep, list(known.values()))
+        self._say(
+            f"{self._sweep.config.name}: {settings.trials} trials, {before} judged before, {waiting} to be continued"
+        )
+        self._say(f"the study: optuna-dashboard {shown}")
+        if before >= settings.trials:
+            return _Outcome({}, False)
+        with self._cluster() as cluster:
+            from stdcl.sweep.progress import Progress
+
+            progress = Progress(known, settings.trials, before, self._recorder, self._say)
+            self._search(cluster, study, settings, progress)
+        return _Outcome(progress.failures, self._stop.is_set())
+
+    def _search(self, cluster: Cluster, study: optuna.Study, settings: OptunaConfig, progress: Progress) -> None:
+        from stdcl.sweep import study as studies
+
+        scheduler = None
+        if settings.scheduler == "asha":
+            scheduler = studies.ContinuedASHA(corner_trials(self._sweep)[0].config.training.epochs, settings)
+            for number, curve in studies.judged_curves(study):
+                scheduler.replay(f"study-{number}", curve)
+
+        def on_trial(trial: Trial) -> None:
+            progress.trials[trial.key] = trial
+            write_plan(self._folder, self._sweep, list(progress.trials.values()))
+
+        search = studies.StudySearch(
+            study,
+            self._sweep,
+            on_trial=on_trial,
+            history=self._curve,
+            replay=scheduler.replay if scheduler is not None else lambda trial_id, curve: None,
+            stopping=self._stop.is_set,
+        )
+        options = {
+            "search_alg": search,
+            "scheduler": scheduler,
+            "num_samples": settings.trials - studies.counted(study),
+        }
+        self._fit(cluster, progress, {}, options)
+
+    def _curve(self, trial: Trial) -> list[tuple[int, float]]:
+        """(epochs done, accuracy) of what a trial's run folder already holds."""
+        path = self._folder.run(trial.key) / "history.jsonl"
+        rows = read_history(path) if path.exists() else []
+        return [(int(row["epoch"]) + 1, float(row["accuracy"])) for row in rows if row.get("accuracy") is not None]
+
+    @contextmanager
+    def _cluster(self) -> Iterator[Cluster]:
+        self._folder.tune.mkdir(parents=True, exist_ok=True)
+        with connected(self._sweep.config.resources) as cluster:
+            cpus = sum(node.get("CPU", 0.0) for node in cluster.nodes)
+            gpus = sum(node.get("GPU", 0.0) for node in cluster.nodes)
+            where = "Ray on this machine" if cluster.local else f"Ray at {cluster.address}"
+            self._say(
+                f"{where}: {len(cluster.nodes)} node(s), {cpus:g} CPU, {gpus:g} GPU; "
+                f"{self._concurrency(cluster)} trial(s) at a time"
+            )
+            yield cluster
+
+    def _concurrency(self, cluster: Cluster) -> int:
+        """As many trials as fit at once: Tune itself does not see what the worker groups hold."""
+        fits = capacity(cluster.nodes, self._sweep.config.resources)
+        asked = self._sweep.config.max_concurrent_trials
+        return fits if asked == "auto" else min(asked, fits)
+
+    def _fit(self, cluster: Cluster, progress: Progress, space: dict[str, Any], options: dict[str, Any]) -> None:
+        """Run one Ray Tune experiment, in a folder of its own that is dropped at the end."""
+        from ray import tune
+
+        from stdcl.sweep.stopping import StopWhen
+        from stdcl.sweep.trainables import LocalTrial, RayTrainTrial, Surroundings, trial_key, trial_resources
+
+        # What goes wrong with a trial is said and recorded by Progress.
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        resources = self._sweep.config.resources
+        surroundings = Surroundings(
+            sweep=self._sweep.config.name,
+            trials_folder=self._folder.run(""),
+            scratch=self._folder.tune / "train",
+            loop=self._loop,
+            environment=environment_to_hand_on(),
+        )
+        kind = LocalTrial if resources.workers == 1 else RayTrainTrial
+        trainable = tune.with_resources(
+            tune.with_parameters(kind, surroundings=surroundings), trial_resources(resources)
+        )
+        for old in self._folder.tune.iterdir():
+            shutil.rmtree(old, ignore_errors=True)
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+        tuner = tune.Tuner(
+            trainable,
+            param_space=space,
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=self._concurrency(cluster),
+                reuse_actors=True,
+                trial_name_creator=trial_key,
+                trial_dirname_creator=trial_key,
+                **options,
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=str(self._folder.tune),
+                failure_config=tune.FailureConfig(max_failures=self._sweep.config.retries),
+                # Trainings keep their own checkpoints.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                callbacks=[progress],
+                stop=StopWhen(self._stop.is_set),
+                verbose=0,
+            ),
+        )
+        with self._signals():
+            tuner.fit()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let the first Ctrl-C or SIGTERM end the sweep in order, and the second at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            if self._stop.is_set():
+                raise KeyboardInterrupt
+            self._stop.set()
+            self._say(f"{signal.Signals(number).name}: stopping the trials (once more: at once)")
+
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(number, on_signal) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)

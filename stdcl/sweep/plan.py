@@ -1,0 +1,163 @@
+"""The plan of a sweep: its trials, and the rule that a sweep that exists may grow but not change its question."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from stdcl import atomic
+from stdcl.config.load import read_mapping
+from stdcl.config.sweep import ARM_GRID, Choices, Sweep, Trial
+from stdcl.errors import UserError
+from stdcl.sweep.folder import SweepFolder
+
+_FREE = ("question", "resources", "max_concurrent_trials", "retries", "optuna.trials", "seeds", "grid", "baseline")
+"""Keys that may differ between two runs of a sweep, or that have a rule of their own below."""
+
+_FREE_IN_BASE = (
+    "data.path",
+    "tracking",
+    "training.checkpoint_every",
+    "training.checkpoint_every_steps",
+    "contrast.exchange",
+)
+"""Keys of the base that cannot change a result."""
+
+
+def write_plan(folder: SweepFolder, sweep: Sweep, trials: Sequence[Trial]) -> None:
+    """Write the plan (``plan.json``)."""
+    plan = {
+        "sweep": sweep.config.name,
+        "question": sweep.config.question,
+        "search": sweep.config.search,
+        "parameters": list(sweep.parameters),
+        "trials": [
+            {
+                "key": trial.key,
+                "arm": trial.arm,
+                "parameters": trial.parameters,
+                "seed": trial.seed,
+                "fingerprint": trial.fingerprint,
+            }
+            for trial in trials
+        ],
+    }
+    atomic.write_json(folder.plan, plan)
+
+
+def write_sweep(folder: SweepFolder, sweep: Sweep) -> None:
+    """Write the sweep as it is run (``sweep.yaml``)."""
+    text = yaml.safe_dump(sweep.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    atomic.write_text(folder.sweep_file, text)
+
+
+def corner_trials(sweep: Sweep) -> list[Trial]:
+    """Return trials that touch both ends of every range of a search space, and each of its choices."""
+    ends = {
+        key: list(part.values) if isinstance(part, Choices) else [part.low, part.high]
+        for key, part in sweep.config.space.items()
+    }
+    longest = max((len(values) for values in ends.values()), default=0)
+    corners = [{key: values[min(i, len(values) - 1)] for key, values in ends.items()} for i in range(longest)]
+    return [sweep.make_trial(ARM_GRID, corner, sweep.config.seeds[0]) for corner in corners]
+
+
+def check_same_question(folder: SweepFolder, sweep: Sweep) -> None:
+    """Check that the sweep in ``folder``, if there is one, is this sweep or a part of it.
+
+    Seeds, values of a grid, the baseline and the number of a search's trials may be added. Anything else that changes
+    what is measured needs a new name: one table must not mix two questions.
+
+    Raises:
+        UserError: with a line for each difference.
+    """
+    if not folder.sweep_file.exists():
+        return
+    old = read_mapping(folder.sweep_file)
+    new = sweep.config.model_dump(mode="json")
+    faults = [
+        *_changes(_flat(old, _FREE), _flat(new, _FREE)),
+        *_lost("seeds", old.get("seeds", []), new["seeds"]),
+        *_grid_changes(old.get("grid", {}), new["grid"]),
+    ]
+    if old.get("baseline") and not new["baseline"]:
+        faults.append("baseline: was true, is false")
+    if not faults:
+        faults = _trial_changes(folder, sweep)
+    if faults:
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        raise UserError(
+            f"{sweep.where}: the sweep '{sweep.config.name}' exists in {folder.root} and asks something else:\n"
+            f"{lines}\n"
+            "Give the new question another name (--set name=...), or take the change back. "
+            "Seeds, values of the grid, the baseline and optuna.trials may be added."
+        )
+
+
+def _flat(config: Mapping[str, Any], free: Sequence[str], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in config.items():
+        path = f"{prefix}{key}"
+        if path in free:
+            continue
+        if path == "base":
+            out.update({f"base.{k}": v for k, v in _flat(value, _FREE_IN_BASE).items()})
+        elif isinstance(value, Mapping):
+            out.update(_flat(value, free, f"{path}."))
+        else:
+            out[path] = value
+    return out
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    for key in dict.fromkeys((*old, *new)):
+        if old.get(key) != new.get(key):
+            was, now = (f"{side[key]!r}" if key in side else "not given" for side in (old, new))
+            yield f"{key}: was {was}, is {now}"
+
+
+def _lost(key: str, old: Sequence[Any], new: Sequence[Any]) -> Iterator[str]:
+    gone = [value for value in old if value not in new]
+    if gone:
+        yield f"{key}: {', '.join(map(str, gone))} left out, which the sweep has"
+
+
+def _grid_changes(old: Mapping[str, Sequence[Any]], new: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    if set(old) != set(new):
+        yield f"grid: varied {', '.join(old) or 'nothing'}, varies {', '.join(new) or 'nothing'}"
+        return
+    for key, values in old.items():
+        yield from _lost(f"grid.{key}", values, new[key])
+
+
+def _trial_changes(folder: SweepFolder, sweep: Sweep) -> list[str]:
+    """The same file can mean something else: another recipe, or new defaults in another version."""
+    planned = read_plan(folder)
+    now = {(trial.arm, _frozen(trial.parameters), trial.seed): trial for trial in sweep.trials()}
+    faults = []
+    for trial in planned:
+        same = now.get((trial["arm"], _frozen(trial["parameters"]), trial["seed"]))
+        if same is not None and same.fingerprint != trial["fingerprint"]:
+            faults.append(
+                f"{trial['key']}: resolves to another configuration ({same.fingerprint}) than before "
+                f"({trial['fingerprint']}): a recipe or a default has changed"
+            )
+    return faults
+
+
+def read_plan(folder: SweepFolder) -> list[dict[str, Any]]:
+    """Return the planned trials, empty if there is no plan."""
+    try:
+        plan = json.loads(folder.plan.read_text(encoding="utf-8"))
+        return [dict(trial) for trial in plan["trials"]]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder.plan}: not the plan of a sweep ({type(error).__name__}: {error})") from None
+
+
+def _frozen(parameters: Mapping[str, Any]) -> str:
+    return json.dumps(parameters, sort_keys=True)

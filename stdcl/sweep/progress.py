@@ -1,0 +1,144 @@
+"""What a sweep says while it runs, and what it writes down: one line an event, one row an attempt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from ray import tune
+
+from stdcl.config.sweep import Trial
+from stdcl.sweep.record import Recorder
+from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENTS, STATUS, trial_key
+
+Say = Callable[[str], None]
+
+
+def duration(seconds: float) -> str:
+    """Return ``1:02:03`` or ``2:03``."""
+    whole = int(seconds + 0.5)
+    hours, rest = divmod(whole, 3600)
+    minutes, secs = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
+
+
+class Progress(tune.Callback):  # type: ignore[misc]
+    """Follows the trials of one invocation.
+
+    Args:
+        trials: by key; trials of a search are added as they are proposed.
+        total: trials of the whole sweep.
+        before: of these, how many were finished before this invocation.
+        recorder: takes a row of each trial that ends.
+        say: takes each line.
+    """
+
+    def __init__(self, trials: dict[str, Trial], total: int, before: int, recorder: Recorder, say: Say) -> None:
+        self.trials = trials
+        self.failures: dict[str, str] = {}
+        self._ended: set[str] = set()
+        self._total = total
+        self._before = before
+        self._recorder = recorder
+        self._say = say
+        self._started: dict[str, datetime] = {}
+        self._first: dict[str, int] = {}
+        self._epochs: dict[str, int] = {}
+        self._clock: float | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray stores experiments with all they hold; this one is never restored.
+        return {}
+
+    # ---- Tune's hooks -----------------------------------------------------------------------------------------
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        key = trial_key(trial)
+        self._started.setdefault(key, datetime.now(UTC))
+        self._clock = self._clock or time.monotonic()
+        self._line(key, "started")
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **info: Any
+    ) -> None:
+        key = trial_key(trial)
+        for event in result.get(EVENTS, ()):
+            self._line(key, f"workers lost, starting again from the last checkpoint ({event})")
+        if result[STATUS] in ("failed", "diverged") or EPOCHS_DONE not in result:
+            return
+        done = int(result[EPOCHS_DONE])
+        self._first.setdefault(key, done - 1)
+        self._epochs[key] = done
+        self._line(key, f"epoch {done}/{self.trials[key].config.training.epochs}{_numbers(result)}{self._eta()}")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._line(trial_key(trial), "its process died; starting again from the last checkpoint")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        key, result = trial_key(trial), trial.last_result or {}
+        status = result.get(STATUS, "failed")
+        if status == "finished":
+            self._record(key, "finished", result)
+            self._line(key, f"finished{_numbers(result, headline=True)}")
+        elif status == "running":
+            self._record(key, "pruned", result)
+            self._line(key, f"stopped early by the scheduler after epoch {result.get(EPOCHS_DONE)}")
+        else:
+            self._fail(key, str(result.get(ERROR, "ended without a result")), result)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        error = getattr(trial, "get_error", lambda: None)()
+        text = str(error).strip().splitlines()[-1] if error is not None else "its process died"
+        self._fail(trial_key(trial), f"the trial's process died: {text}", trial.last_result or {})
+
+    # ---- what they lead to ------------------------------------------------------------------------------------
+
+    def _fail(self, key: str, error: str, result: Mapping[str, Any]) -> None:
+        self.failures[key] = error
+        self._record(key, "failed", result, error)
+        self._line(key, f"FAILED: {error.splitlines()[0]}")
+
+    def _record(self, key: str, status: Any, result: Mapping[str, Any], error: str | None = None) -> None:
+        self._ended.add(key)
+        more = {name: result[name] for name in ("trace",) if result.get(name)}
+        if result.get(STATUS) == "diverged":
+            more["diverged"] = True
+        self._recorder.record(
+            self.trials[key],
+            status,
+            result,
+            more,
+            error=error,
+            started=self._started.get(key),
+            finished=datetime.now(UTC),
+        )
+
+    def _line(self, key: str, text: str) -> None:
+        ended = self._before + len(self._ended)
+        self._say(f"[{ended}/{self._total}] {key}  {text}")
+
+    def _eta(self) -> str:
+        """Estimate from the epochs done in this invocation; a search that stops trials early ends sooner."""
+        lengths = {key: self.trials[key].config.training.epochs for key in self._epochs}
+        done = sum(self._epochs[key] - self._first[key] for key in self._epochs)
+        left: float = sum(lengths[key] - self._epochs[key] for key in lengths if key not in self._ended)
+        begun = len(self._ended | set(self._epochs))
+        left += max(0, self._total - self._before - begun) * sum(lengths.values()) / len(lengths)
+        if left <= 0 or done <= 0 or self._clock is None:
+            return ""
+        return f"  about {duration((time.monotonic() - self._clock) / done * left)} left"
+
+
+def _numbers(result: Mapping[str, Any], headline: bool = False) -> str:
+    parts = []
+    if result.get("accuracy") is not None:
+        parts.append(f"accuracy {100 * float(result['accuracy']):.2f} %")
+    if headline and result.get("best_accuracy") is not None:
+        parts.append(f"best epoch {100 * float(result['best_accuracy']):.2f} %")
+    if not headline and result.get("loss") is not None:
+        parts.append(f"loss {float(result['loss']):.4f}")
+    if not headline and result.get("seconds") is not None:
+        parts.append(f"{float(result['seconds']):.1f} s")
+    return "".join(f"  {part}" for part in parts)

@@ -1,0 +1,148 @@
+"""What became of a trial, as a row of the results store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from stdcl import __version__
+from stdcl.config import fingerprint
+from stdcl.config.sweep import Trial
+from stdcl.errors import UserError
+from stdcl.results.store import TrialRow, append, next_attempt, read
+from stdcl.sweep.folder import SweepFolder
+from stdcl.tracking.wandb_sink import run_id
+
+Ending = Literal["finished", "failed", "pruned"]
+
+
+def read_run_result(run_dir: Path) -> dict[str, Any] | None:
+    """Return what a complete training left (``result.json``), None if there is none.
+
+    Raises:
+        UserError: it is there and cannot be read.
+    """
+    path = run_dir / "result.json"
+    try:
+        result = dict(json.loads(path.read_text(encoding="utf-8")))
+        result["row"] = dict(result["row"])
+        return result
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a result ({error}); remove it and run again") from None
+
+
+class Recorder:
+    """Appends to a sweep's results store.
+
+    Args:
+        folder: the sweep's folder.
+        sweep: its name.
+        command: what repeats or continues the sweep.
+    """
+
+    def __init__(self, folder: SweepFolder, sweep: str, command: str) -> None:
+        self._folder = folder
+        self._sweep = sweep
+        self._command = command
+
+    def is_finished(self, trial: Trial) -> bool:
+        """Whether the trial's training is complete; if so it has a row in the store afterwards.
+
+        The training's own result is what counts: a driver that was killed between the end of a training and its row
+        has only the row to add.
+
+        Raises:
+            UserError: the folder of that name holds the result of another configuration.
+        """
+        result = read_run_result(self._folder.run(trial.key))
+        if result is None:
+            return False
+        if result.get("fingerprint", trial.fingerprint) != trial.fingerprint:
+            raise UserError(
+                f"{self._folder.run(trial.key)}: holds the result of another configuration "
+                f"({result['fingerprint']}; expected {trial.fingerprint}); move it away"
+            )
+        if trial.key not in self._finished_keys():
+            self.record(trial, "finished", result["row"], {"recovered": True})
+        return True
+
+    def _finished_keys(self) -> set[str]:
+        rows = read(self._folder.results)
+        return set() if rows.empty else set(rows.loc[rows["status"] == "finished", "key"])
+
+    def record(
+        self,
+        trial: Trial,
+        status: Ending,
+        row: Mapping[str, Any],
+        more: Mapping[str, Any] | None = None,
+        *,
+        error: str | None = None,
+        started: datetime | None = None,
+        finished: datetime | None = None,
+    ) -> TrialRow:
+        """Append one attempt.
+
+        Args:
+            trial: whose.
+            status: what it came to.
+            row: the last epoch's numbers, empty if there are none.
+            more: further facts.
+            error: of a failed attempt.
+            started: when this attempt began.
+            finished: when it ended.
+        """
+        config, attempt = trial.config, next_attempt(self._folder.results, trial.key)
+        result = read_run_result(self._folder.run(trial.key)) or {}
+        epochs = int(row["epoch"]) + 1 if "epoch" in row else None
+        seconds = _number(row, "total_seconds")
+        memory = _number(row, "memory_mb")
+        accuracy = _number(row, "accuracy")
+        entry = TrialRow(
+            sweep=self._sweep,
+            key=trial.key,
+            attempt=attempt,
+            status=status,
+            arm="baseline" if trial.arm == "baseline" else "grid",
+            seed=trial.seed,
+            parameters=trial.parameters,
+            dataset=config.data.dataset,
+            protocol=config.data.protocol,
+            evaluated_on=config.data.evaluate_on,
+            stream=config.data.stream,
+            encoder=config.encoder.name,
+            strategy=config.contrast.strategy,
+            fingerprint=fingerprint(config),
+            code_version=str(result.get("code_version", __version__)),
+            data_hash=str(result.get("data_hash", "")),
+            synthetic=config.data.synthetic is not None,
+            error=error,
+            epochs=epochs,
+            last_accuracy=accuracy,
+            best_accuracy=_number(row, "best_accuracy"),
+            best_epoch=int(row["best_epoch"]) if "best_epoch" in row else None,
+            num_test=int(row["num_test"]) if "num_test" in row else None,
+            total_seconds=seconds,
+            seconds_per_epoch=seconds / epochs if seconds is not None and epochs else None,
+            throughput=_number(row, "sequences_per_second"),
+            # The loop counts in MiB.
+            peak_memory_mb=memory * 2**20 / 1e6 if memory is not None else None,
+            workers=config.resources.workers,
+            started=started,
+            finished=finished,
+            wandb_id=run_id(self._sweep, trial.key) if config.tracking.wandb != "disabled" else None,
+            command=self._command,
+            more=dict(more or {}),
+        )
+        append(self._folder.results, entry)
+        return entry
+
+
+def _number(row: Mapping[str, Any], key: str) -> float | None:
+    value = row.get(key)
+    return float(value) if value is not None else None

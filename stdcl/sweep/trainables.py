@@ -1,0 +1,163 @@
+"""A trial as Ray Tune runs it: a training whose rows are handed to Tune one a step.
+
+Neither class uses Tune's checkpoints. What a trial has reached lies in its run folder, so a trial that is started
+again, by Tune or by another ``stdcl sweep``, goes on by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ray import tune
+
+from stdcl.config import ResourcesConfig, RunConfig
+from stdcl.config.sweep import Trial
+from stdcl.errors import UserError
+from stdcl.train.cluster import per_worker
+from stdcl.train.launch import follow_group, is_divergence
+from stdcl.train.worker import Job, Row, TrainingLoop, run_alone
+
+TrialStatus = Literal["running", "finished", "failed", "diverged"]
+
+STATUS = "trial_status"
+EPOCHS_DONE = "epochs_done"
+"""Epochs that are complete, from 1: the time axis of schedulers. (``epoch`` counts from 0.)"""
+ERROR = "error"
+EVENTS = "events"
+"""Texts of what else happened since the last row."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the trials of a sweep share. It reaches them in memory: ``environment`` may hold secrets."""
+
+    sweep: str
+    trials_folder: Path
+    scratch: Path
+    loop: TrainingLoop
+    environment: Mapping[str, str] = field(repr=False)
+
+
+def payload(trial: Trial) -> dict[str, Any]:
+    """Return what Tune carries of a trial: plain data."""
+    return {"key": trial.key, "config": trial.config.model_dump(mode="json")}
+
+
+def trial_key(trial: Any) -> str:
+    """Return the key of one of Tune's trials (also its name and the name of its folder)."""
+    return str(trial.config["trial"]["key"])
+
+
+def trial_resources(resources: ResourcesConfig) -> tune.PlacementGroupFactory:
+    """Return what Tune is to reserve for a trial.
+
+    With several workers that is only a mark that keeps the trial's process on the head node (the workers reserve
+    their own places): if it asked for a CPU, the processes could fill the cluster so that no worker would start; and
+    a node that is taken away must not take the process with it.
+    """
+    if resources.workers > 1:
+        return tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
+    return tune.PlacementGroupFactory([per_worker(resources)])
+
+
+class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
+    """Steps through the rows of a training. Never raises for a training that fails: Tune would repeat the fault."""
+
+    _surroundings: Surroundings
+    _job: Job
+    _rows: Iterator[Row] | None
+    _events: list[str]
+    _last: Row
+
+    def setup(self, config: dict[str, Any], surroundings: Surroundings | None = None) -> None:
+        if surroundings is None:
+            raise TypeError("surroundings are given through tune.with_parameters")
+        logging.getLogger("ray.train").setLevel(logging.ERROR)
+        self._surroundings = surroundings
+        # Ray Train reads its own settings from here.
+        os.environ.update(surroundings.environment)
+        self._take(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial in the same process."""
+        self.cleanup()
+        self._take(new_config)
+        return True
+
+    def _take(self, config: Mapping[str, Any]) -> None:
+        shared, trial = self._surroundings, config["trial"]
+        self._job = Job(
+            config=RunConfig.model_validate(trial["config"]),
+            run_dir=shared.trials_folder / trial["key"],
+            sweep=shared.sweep,
+            trial=trial["key"],
+            environment=shared.environment,
+        )
+        self._rows, self._events, self._last = None, [], {}
+
+    def _open(self) -> Iterator[Row]:
+        raise NotImplementedError
+
+    def step(self) -> dict[str, Any]:
+        """Return the next epoch's row."""
+        try:
+            if self._rows is None:
+                self._rows = self._open()
+            row = next(self._rows, None)
+            if row is None:
+                raise RuntimeError("the training ended without a last row")
+            self._last = row
+            if row["done"]:
+                # What comes after the last row belongs to the training as well.
+                for _ in self._rows:
+                    pass
+            return self._result("finished" if row["done"] else "running")
+        except UserError as error:
+            return self._result("failed", str(error))
+        except Exception as error:
+            return self._result(
+                "diverged" if is_divergence(error) else "failed",
+                f"{type(error).__name__}: {error}",
+                trace=traceback.format_exc(),
+            )
+
+    def _result(self, status: TrialStatus, error: str = "", trace: str = "") -> dict[str, Any]:
+        events, self._events = self._events, []
+        row: dict[str, Any] = {**self._last, STATUS: status, EVENTS: events, "done": status != "running"}
+        if "epoch" in row:
+            row[EPOCHS_DONE] = int(row["epoch"]) + 1
+        if error:
+            row |= {ERROR: error, "trace": trace}
+            self._rows = None
+        return row
+
+    def cleanup(self) -> None:
+        """Stop the training where it stands."""
+        rows, self._rows = self._rows, None
+        if rows is not None:
+            rows.close()  # type: ignore[attr-defined]
+
+
+class LocalTrial(_TrainingTrial):
+    """A trial of one worker: the loop runs in the trial's own process, which serves one trial after another."""
+
+    def _open(self) -> Iterator[Row]:
+        return run_alone(self._job, self._surroundings.loop)
+
+
+class RayTrainTrial(_TrainingTrial):
+    """A trial of several workers: this process follows a Ray Train worker group.
+
+    Reports come through a queue of its own and not through Tune's session, and stopping a trial aborts Train's
+    controller: with Ray's own callback a trial can lose its last report, wait for ever, or keep its places on the
+    cluster after it was stopped.
+    """
+
+    def _open(self) -> Iterator[Row]:
+        return follow_group(self._job, self._surroundings.loop, self._surroundings.scratch, self._events.append)
