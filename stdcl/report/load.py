@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +30,8 @@ class TrialState:
         seed: of the training.
         state: ``unfinished`` has begun and has no result: it runs, or was interrupted.
         row: its latest result, as column -> value, without the empty ones.
-        epochs_done: epochs that its history holds.
-        settings: dotted key -> value of its whole configuration, where the trial's folder has it.
+        epochs_done: epochs trained so far.
+        folder: the trial's folder, which need not exist.
     """
 
     key: str
@@ -40,12 +41,17 @@ class TrialState:
     state: State
     row: Mapping[str, Any]
     epochs_done: int
-    settings: Mapping[str, Any]
+    folder: Path
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """Dotted key -> value of its whole configuration; empty where the trial's folder has none yet."""
+        return _settings(self.folder / "config.yaml")
 
     def fact(self, name: str, key: str) -> Any:
-        """A fact of the result, else of the configuration, else of what the sweep varies; None when unknown."""
-        value = self.row.get(name)
-        return value if value is not None else self.settings.get(key, self.parameters.get(key))
+        """A fact of the result, else of what the sweep varies, else of the configuration; None when unknown."""
+        value = self.row.get(name, self.parameters.get(key))
+        return value if value is not None else self.settings.get(key)
 
 
 @dataclass(frozen=True)
@@ -131,13 +137,14 @@ def _trial(directory: Path, planned: Mapping[str, Any], row: Mapping[str, Any], 
         remarks.append(f"left out, of another configuration than the plan's: {key} ({has}, planned {wanted})")
         row = {}
     history = folder / "history.jsonl"
-    epochs = _epochs_done(history, remarks)
     status = row.get("status")
     state: State
     if status == "finished" or status == "failed" or status == "pruned":
         state = status
+        epochs = int(row.get("epochs", 0))
     else:
         state = "unfinished" if status == "running" or history.exists() else "not started"
+        epochs = _epochs_done(history, remarks)
     return TrialState(
         key=key,
         # A grid over strategies may hold its baseline itself.
@@ -147,7 +154,7 @@ def _trial(directory: Path, planned: Mapping[str, Any], row: Mapping[str, Any], 
         state=state,
         row=row,
         epochs_done=epochs,
-        settings=_settings(folder / "config.yaml"),
+        folder=folder,
     )
 
 

@@ -131,8 +131,8 @@ def trials_csv(table: SweepTable, trials: Sequence[TrialState] | None = None) ->
         parameters = {name: _plain(trial.parameters.get(name)) for name in table.parameters}
         facts = {name: _plain(trial.row.get(name)) for name in _TRIAL_FACTS}
         own = {"key": trial.key, "arm": trial.arm, "seed": trial.seed, "state": trial.state}
-        rows.append({**own, **parameters, **facts, "epochs_in_history": trial.epochs_done})
-    header = ["key", "arm", "seed", "state", *table.parameters, *_TRIAL_FACTS, "epochs_in_history"]
+        rows.append({**own, **parameters, **facts, "epochs": trial.epochs_done})
+    header = ["key", "arm", "seed", "state", *table.parameters, *_TRIAL_FACTS]
     return _to_csv(rows, header)
 
 

@@ -229,7 +229,8 @@ def _shared_identity(trials: Sequence[TrialState]) -> dict[str, Any]:
 
 
 def _synthetic(trial: TrialState) -> bool:
-    return bool(trial.row.get("synthetic")) or any(key.startswith("data.synthetic.") for key in trial.settings)
+    said = trial.row.get("synthetic")
+    return any(key.startswith("data.synthetic.") for key in trial.settings) if said is None else bool(said)
 
 
 def _accuracy(trial: TrialState) -> float:
@@ -295,7 +296,7 @@ def _notes(sweep: SweepState, cells: Sequence[Cell], finished: Sequence[TrialSta
                 "its number: the same number stands in each row that it may belong to"
             )
         out += sorted({f"paper, note: {paper.note}" for paper in papers if paper.note})
-        recipes = {str(trial.settings["recipe"]) for trial in finished if "recipe" in trial.settings} - {"full"}
+        recipes = {str(cell.finished[0].settings.get("recipe", "full")) for cell in cells if cell.finished} - {"full"}
         if recipes:
             out.append(f"trained with recipe {', '.join(sorted(recipes))}; the paper's numbers are of full schedules")
     return out

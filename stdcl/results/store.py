@@ -190,8 +190,7 @@ def append(directory: Path, row: TrialRow) -> Path:
         table = table.append_column(PARAMETER_PREFIX + name, pa.array([flat]))
     table = table.replace_schema_metadata({_VERSION_KEY: str(SCHEMA_VERSION).encode()})
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-    slug = re.sub(r"[^A-Za-z0-9.=+-]+", "_", row.key)[:80]
-    path = directory / f"part-{stamp}-{slug}-a{row.attempt}-{os.urandom(4).hex()}.parquet"
+    path = directory / f"part-{stamp}-{_slug(row.key)}-a{row.attempt}-{os.urandom(4).hex()}.parquet"
     with staging_file(path) as part:
         pq.write_table(table, part)
     return path
@@ -207,8 +206,12 @@ class Scan:
     """Files that cannot be read, with the reason."""
 
 
-def scan(directory: Path) -> Scan:
+def scan(directory: Path, key: str | None = None) -> Scan:
     """Read every file of a store, keeping account of the damaged ones.
+
+    Args:
+        directory: the store's folder.
+        key: read the attempts of this trial alone.
 
     Raises:
         UserError: a file was written by a newer version of stdcl.
@@ -216,8 +219,11 @@ def scan(directory: Path) -> Scan:
     tables: list[pa.Table] = []
     damaged: dict[Path, str] = {}
     for path in sorted(directory.glob("part-*.parquet")):
+        if key is not None and f"-{_slug(key)}-a" not in path.name:
+            continue
         try:
-            table = pq.read_table(path)
+            # From memory and without threads: several times faster than read_table for thousands of small files.
+            table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
         except (pa.ArrowException, OSError) as error:
             damaged[path] = str(error).split("\n")[0]
             continue
@@ -232,7 +238,8 @@ def scan(directory: Path) -> Scan:
             damaged[path] = f"lacks the columns {', '.join(missing)}"
         else:
             tables.append(table)
-    return Scan(_frame(tables), damaged)
+    rows = _frame(tables)
+    return Scan(rows if key is None else rows[rows["key"] == key].reset_index(drop=True), damaged)
 
 
 def read_attempts(directory: Path) -> pd.DataFrame:
@@ -262,9 +269,8 @@ def read(directory: Path) -> pd.DataFrame:
 
 def next_attempt(directory: Path, key: str) -> int:
     """The number of a trial's next attempt: 0 where the store has none of it."""
-    rows = scan(directory).rows
-    of_trial = rows.loc[rows["key"] == key, "attempt"]
-    return 0 if of_trial.empty else int(of_trial.max()) + 1
+    attempts = scan(directory, key).rows["attempt"]
+    return 0 if attempts.empty else int(attempts.max()) + 1
 
 
 def latest(rows: pd.DataFrame) -> pd.DataFrame:
@@ -293,6 +299,10 @@ def _frame(tables: list[pa.Table]) -> pd.DataFrame:
 def _pandas_type(kind: pa.DataType) -> Any:
     """Nullable integers, so that a failed trial does not turn its neighbours' counts into floats."""
     return pd.Int64Dtype() if pa.types.is_int64(kind) else None
+
+
+def _slug(key: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.=+-]+", "_", key)[-80:]
 
 
 def _plain(value: Any) -> Any:
