@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from stdcl.errors import UserError
-from stdcl.results.store import TrialRow, latest, scan
+from stdcl.results.store import latest, scan
 from stdcl.tracking.sink import read_history
 
 State = Literal["finished", "failed", "pruned", "unfinished", "not started"]
@@ -159,15 +159,24 @@ def _trial(directory: Path, planned: Mapping[str, Any], row: Mapping[str, Any], 
 
 
 def _result_file(path: Path, remarks: list[str]) -> dict[str, Any]:
-    """The trial's own copy of its result, for one that was killed before the store had it."""
+    """A complete training's own result, for a sweep that was killed before its row was in the store."""
     if not path.exists():
         return {}
     try:
-        row = TrialRow.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        remarks.append(f"left out, not a result: {path} ({error})")
+        result = json.loads(path.read_text(encoding="utf-8"))
+        row = result["row"]
+        found = {
+            "status": "finished",
+            "last_accuracy": float(row["accuracy"]),
+            "num_test": int(row["num_test"]),
+            "epochs": int(row["epoch"]) + 1,
+            **{name: row.get(name) for name in ("best_accuracy", "best_epoch", "total_seconds")},
+            **{name: result.get(name) for name in ("fingerprint", "code_version", "data_hash", "workers")},
+        }
+    except (ValueError, TypeError, KeyError) as error:
+        remarks.append(f"left out, not a result: {path} ({type(error).__name__}: {error})")
         return {}
-    return {name: value for name, value in vars(row).items() if value is not None}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _epochs_done(path: Path, remarks: list[str]) -> int:

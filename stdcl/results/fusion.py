@@ -159,6 +159,35 @@ def fuse_all(runs: Sequence[Scores], weights: str | Sequence[float] = "default")
         return (whole,)
 
 
+def render_fused(fused: Sequence[Fused]) -> str:
+    """The accuracies of the single runs and of what ``fuse_all`` made of them, then those of each class."""
+    parts = list({id(part): part for each in fused for part in each.parts}.values())
+    parts.sort(key=lambda part: _stream_order(part.stream))
+    first = parts[0]
+    lines = [f"{first.dataset}, {first.protocol}, {first.evaluated_on}: {len(first.ids)} sequences", ""]
+    names = [_symbol(part.stream) for part in parts] + [each.name for each in fused]
+    width = max(map(len, names))
+    for part in parts:
+        lines.append(f"{_symbol(part.stream):{width}}  {100 * part.accuracy:6.2f} %  {part.encoder}  {part.run}")
+    for each in fused:
+        weights = " + ".join(
+            f"{weight:g} {_symbol(part.stream)}" for part, weight in zip(each.parts, each.weights, strict=True)
+        )
+        lines.append(f"{each.name:{width}}  {100 * each.accuracy:6.2f} %  {weights}")
+    last = fused[-1]
+    lines += ["", f"accuracy of each class, {last.name} ({', '.join(_symbol(part.stream) for part in parts)} alone):"]
+    single = [per_class_accuracy(part) for part in parts]
+    counts = np.bincount(last.scores.labels, minlength=len(last.per_class))
+    for label, accuracy in enumerate(last.per_class):
+        alone = ", ".join(_percent(each[label]) for each in single)
+        lines.append(f"  {label:3d}  {_percent(accuracy)}  ({alone})  of {counts[label]}")
+    return "\n".join(lines)
+
+
+def _percent(accuracy: float) -> str:
+    return "     –" if np.isnan(accuracy) else f"{100 * accuracy:6.2f}"
+
+
 def parse_weights(text: str) -> str | tuple[float, ...]:
     """Read ``--weights``: a preset's name, or numbers separated by commas or spaces.
 

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -106,29 +106,6 @@ class TrialRow:
             value = getattr(self, name)
             if value is not None and value.utcoffset() is None:
                 raise ValueError(f"TrialRow.{name} has no time zone; use datetime.now(UTC)")
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as JSON values, for ``result.json``; ``from_json`` reads it back."""
-        values = asdict(self)
-        for name in ("started", "finished"):
-            if values[name] is not None:
-                values[name] = values[name].astimezone(UTC).isoformat()
-        return {"schema": SCHEMA_VERSION, **values}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> TrialRow:
-        """The row that ``to_json`` wrote; ValueError when it is not one."""
-        known = {each.name for each in fields(cls)}
-        if values.get("schema") != SCHEMA_VERSION:
-            raise ValueError(f"schema {values.get('schema')}, where this version reads {SCHEMA_VERSION}")
-        plain = {name: value for name, value in values.items() if name in known}
-        for name in ("started", "finished"):
-            if plain.get(name) is not None:
-                plain[name] = datetime.fromisoformat(plain[name])
-        try:
-            return cls(**plain)
-        except TypeError as error:
-            raise ValueError(str(error)) from None
 
 
 _TIME = pa.timestamp("us", tz="UTC")

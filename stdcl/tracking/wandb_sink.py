@@ -103,7 +103,7 @@ class WandbSink:
     def log_epoch(self, row: Mapping[str, float | int], epoch: int) -> None:
         """See ``Sink.log_epoch``. The step is the epoch too, so a resumed run goes on where it left off."""
         if self._session is not None:
-            values = {**row, "epoch": epoch}
+            values = {name: value for name, value in row.items() if value is not None} | {"epoch": epoch}
             self._session.do(lambda run: run.log(values, step=epoch))
 
     def finish(self, summary: Mapping[str, Any], status: str) -> None:

@@ -94,7 +94,8 @@ class Sweep:
                 append(self.directory / "results", row)
             else:
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / "result.json").write_text(json.dumps(row.to_json()))
+                last = {"epoch": 9, "accuracy": accuracy, "best_accuracy": row.best_accuracy, "num_test": num_test}
+                (folder / "result.json").write_text(json.dumps({"row": last, "fingerprint": row.fingerprint}))
         return key
 
     def save(self) -> Path:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from stdcl.errors import UserError
+from stdcl.report import write_report
 from stdcl.report.render import display, to_csv, to_latex, to_markdown
 from stdcl.report.tables import Cell, SweepTable, sweep_table
 from stdcl.tracking.sink import JsonLines
@@ -85,6 +86,14 @@ def test_nothing_is_finished_yet(tmp_path: Path) -> None:
     assert table.text().count("no finished trial (1 not started)") == 2
     written = table.write(tmp_path / "report")
     assert [path.name for path in written] == ["table.txt", "table.md", "table.csv", "table.tex", "trials.csv"]
+
+
+def test_the_report_of_a_folder(tmp_path: Path) -> None:
+    directory = temperature_sweep(tmp_path / "tau", {None: [436], 0.5: [440]}).save()
+    shown = write_report(directory)
+    assert shown.startswith(sweep_table(directory).text())
+    assert shown.endswith("table.txt, table.md, table.csv, table.tex, trials.csv, accuracy.png")
+    assert (directory / "report" / "table.txt").read_text() == sweep_table(directory).text()
 
 
 def test_every_format_is_written(tmp_path: Path) -> None:
@@ -161,7 +170,7 @@ def test_a_trial_without_a_row_speaks_through_its_own_file(tmp_path: Path) -> No
     sweep = Sweep(tmp_path / "killed", (TAU,))
     sweep.add({TAU: 0.8}, correct=440, store=False)
     broken = sweep.add({TAU: 0.5}, epochs_done=1)
-    (sweep.directory / "trials" / broken / "result.json").write_text('{"schema": 1}')
+    (sweep.directory / "trials" / broken / "result.json").write_text('{"row": {}}')
     table = sweep_table(sweep.save())
     found = cell(table, contrast__temperature=0.8).last
     assert found is not None

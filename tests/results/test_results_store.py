@@ -160,12 +160,3 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 def test_impossible_rows_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         trial(**changes)
-
-
-def test_a_row_survives_json() -> None:
-    row = trial(more={"note": "x"}, error="é")
-    assert TrialRow.from_json(json.loads(json.dumps(row.to_json()))) == row
-    with pytest.raises(ValueError, match="schema"):
-        TrialRow.from_json({"key": "a"})
-    with pytest.raises(ValueError, match="missing"):
-        TrialRow.from_json({"schema": 1, "key": "a"})

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stdcl.errors import UserError
-from stdcl.results.fusion import PRESETS, STREAMS, fuse, fuse_all, parse_weights
+from stdcl.results.fusion import PRESETS, STREAMS, fuse, fuse_all, parse_weights, render_fused
 from stdcl.results.scores import Scores, per_class_accuracy, read_scores, write_scores
 
 
@@ -215,6 +215,18 @@ def test_other_refusals() -> None:
         fuse([joint, scores("bone", classes=6, n=40)])
     with pytest.raises(UserError, match="did you mean 'pyskl'"):
         fuse([joint, bone], "pyskel")
+
+
+def test_what_is_printed() -> None:
+    runs = four()
+    two, whole = fuse_all(runs[::-1])
+    lines = render_fused((two, whole)).splitlines()
+    assert lines[0] == "nw-ucla, cross-view, test: 40 sequences"
+    assert [line.split()[0] for line in lines[2:8]] == ["J", "B", "JM", "BM", "2S", "4S"]
+    assert f"{100 * runs[0].accuracy:.2f} %" in lines[2]
+    assert f"{100 * whole.accuracy:.2f} %  0.6 J + 0.6 B + 0.4 JM + 0.4 BM" in lines[7]
+    assert len(lines) == 10 + 5
+    assert lines[10].endswith("of 8")
 
 
 def test_weights_as_text() -> None:
