@@ -159,11 +159,16 @@ def log_sweep_summary(
     session.close(exit_code=0)
 
 
-def find_account(base_url: str, environment: Mapping[str, str]) -> bool:
+def has_account(base_url: str | None = None, environment: Mapping[str, str] = os.environ) -> bool:
     """Whether this machine has a W&B account for a server: a key, an identity token, or an entry in the netrc file.
 
     The key itself is neither returned nor kept.
+
+    Args:
+        base_url: the server; by default the one of ``WANDB_BASE_URL``, else the public service.
+        environment: the environment's variables.
     """
+    base_url = base_url or environment.get("WANDB_BASE_URL") or f"https://{_PUBLIC_HOSTS[0]}"
     if environment.get("WANDB_API_KEY") or environment.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     home = Path(environment.get("HOME") or Path.home())
@@ -194,7 +199,7 @@ def resolve_mode(
             return ("disabled" if asked == "disabled" else "offline"), f"WANDB_MODE is {asked}"
     elif wanted != "online":
         return wanted, f"the configuration says {wanted}"
-    if not find_account(base_url, environment):
+    if not has_account(base_url, environment):
         return "offline", "no account was found (WANDB_API_KEY or `wandb login`)"
     return "online", reason
 

@@ -14,7 +14,7 @@ import pytest
 from stdcl.tracking.wandb_sink import (
     WandbSettings,
     WandbSink,
-    find_account,
+    has_account,
     log_sweep_summary,
     resolve_mode,
     run_id,
@@ -327,7 +327,10 @@ def test_account_in_the_netrc_file(text: str, base_url: str, found: bool, place:
     environment = {"HOME": str(tmp_path)}
     if place == "elsewhere":
         environment["NETRC"] = str(tmp_path / place)
-    assert find_account(base_url, environment) is found
+    assert has_account(base_url, environment) is found
+    if base_url == PUBLIC:
+        assert has_account(environment=environment) is found
+    assert has_account(environment={**environment, "WANDB_BASE_URL": base_url}) is found
 
 
 def test_a_server_that_answers_anything_is_reachable(server: Callable[[bytes | None], str], closed_port: int) -> None:
