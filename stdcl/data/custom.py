@@ -130,18 +130,25 @@ def load_spec(path: Path) -> CustomDataset:
     raw = read_mapping(path)
     where = str(path)
     spec, entries, splits = _validate(raw, where)
+    try:
+        return _checked(spec, entries, splits, path.parent)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def _checked(
+    spec: CustomSpec, entries: Sequence[FileEntry], splits: Mapping[str, SplitEntry], folder: Path
+) -> CustomDataset:
     if spec.name in RULES:
-        raise UserError(f"{where}: 'name' is '{spec.name}', which is a benchmark's; choose another")
-    skeleton, notes = _skeleton(spec, where)
-    _unique(spec.classes, f"{where}: classes")
-    files = _expand(entries, path.parent, where)
+        raise UserError(f"'name' is '{spec.name}', which is a benchmark's; choose another")
+    skeleton, notes = _skeleton(spec)
+    _unique(spec.classes, "classes")
+    files = _expand(entries, folder)
     rules = {
         name: SplitRule(
             column=entry.column,
-            train=_split_values(entry.train, entry.column, path.parent, f"{where}: splits.{name}.train"),
-            test=None
-            if entry.test is None
-            else _split_values(entry.test, entry.column, path.parent, f"{where}: splits.{name}.test"),
+            train=_split_values(entry.train, entry.column, folder, f"splits.{name}.train"),
+            test=None if entry.test is None else _split_values(entry.test, entry.column, folder, f"splits.{name}.test"),
         )
         for name, entry in splits.items()
     }
@@ -184,23 +191,23 @@ def _validate(raw: Mapping[str, Any], where: str) -> tuple[CustomSpec, list[File
     return spec, entries, rules
 
 
-def _unique(names: Sequence[str], where: str) -> None:
+def _unique(names: Sequence[str], key: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserError(f"{where}: {', '.join(repr(name) for name in twice)} stands more than once")
+        raise UserError(f"{key}: {', '.join(repr(name) for name in twice)} stands more than once")
 
 
-def _skeleton(spec: CustomSpec, where: str) -> tuple[Skeleton, tuple[str, ...]]:
+def _skeleton(spec: CustomSpec) -> tuple[Skeleton, tuple[str, ...]]:
     joints = spec.joints
-    _unique(joints, f"{where}: joints")
+    _unique(joints, "joints")
 
     def number(joint: Joint, key: str) -> int:
         if isinstance(joint, int):
             if not 0 <= joint < len(joints):
-                raise UserError(f"{where}: {key}: joint {joint}; allowed are 0 to {len(joints) - 1}, or a name")
+                raise UserError(f"{key}: joint {joint}; allowed are 0 to {len(joints) - 1}, or a name")
             return joint
         if joint not in joints:
-            raise UserError(f"{where}: {key}: there is no joint '{joint}'{nearest(joint, joints)}; allowed: {joints}")
+            raise UserError(f"{key}: there is no joint '{joint}'{nearest(joint, joints)}; allowed: {joints}")
         return joints.index(joint)
 
     parents = list(range(len(joints)))
@@ -209,14 +216,12 @@ def _skeleton(spec: CustomSpec, where: str) -> tuple[Skeleton, tuple[str, ...]]:
             parents[number(joint, "parents")] = number(parent, f"parents.{joint}")
     else:
         if len(spec.parents) != len(joints):
-            raise UserError(f"{where}: parents: {len(spec.parents)} entries for {len(joints)} joints")
+            raise UserError(f"parents: {len(spec.parents)} entries for {len(joints)} joints")
         parents = [number(parent, "parents") for parent in spec.parents]
     roots = [joint for joint, parent in enumerate(parents) if joint == parent]
     if len(roots) != 1:
         found = [joints[root] for root in roots]
-        raise UserError(
-            f"{where}: parents: exactly one joint, the root, must be without a parent (or its own); found {found}"
-        )
+        raise UserError(f"parents: exactly one joint, the root, must be without a parent (or its own); found {found}")
     centre = roots[0] if spec.centre is None else number(spec.centre, "centre")
     origin = centre if spec.origin is None else number(spec.origin, "origin")
     # Check the tree as given before it is turned, so that an error speaks of what the user wrote.
@@ -229,11 +234,11 @@ def _skeleton(spec: CustomSpec, where: str) -> tuple[Skeleton, tuple[str, ...]]:
         notes = (f"no hyperedges given: Hyperformer's are the {groups} branches at '{joints[centre]}'",)
     else:
         hyperedges = {}
-        for grouping, named in _groupings(spec.hyperedges, where).items():
+        for grouping, named in _groupings(spec.hyperedges).items():
             groups_of = {
                 name: [number(joint, f"hyperedges.{name}") for joint in members] for name, members in named.items()
             }
-            hyperedges[grouping] = _grouping(groups_of, joints, f"{where}: hyperedges")
+            hyperedges[grouping] = _grouping(groups_of, joints)
     return Skeleton(spec.name, tuple(joints), rooted, centre, origin, hyperedges), notes
 
 
@@ -264,45 +269,45 @@ def branches(parents: Sequence[int]) -> tuple[int, ...]:
 
 
 def _groupings(
-    value: dict[str, list[Joint]] | dict[str, dict[str, list[Joint]]], where: str
+    value: dict[str, list[Joint]] | dict[str, dict[str, list[Joint]]],
 ) -> dict[str, dict[str, list[Joint]]]:
     nested = {name: groups for name, groups in value.items() if isinstance(groups, dict)}
     flat = {name: groups for name, groups in value.items() if isinstance(groups, list)}
     if flat:
         return {"default": flat}
     if "default" not in nested:
-        raise UserError(f"{where}: hyperedges: one of the groupings must be named 'default'; found {sorted(nested)}")
+        raise UserError(f"hyperedges: one of the groupings must be named 'default'; found {sorted(nested)}")
     return nested
 
 
-def _grouping(groups: Mapping[str, Sequence[int]], joints: Sequence[str], where: str) -> tuple[int, ...]:
+def _grouping(groups: Mapping[str, Sequence[int]], joints: Sequence[str]) -> tuple[int, ...]:
     out = [-1] * len(joints)
     for group, (name, members) in enumerate(groups.items()):
         if not members:
-            raise UserError(f"{where}: group '{name}' has no joint")
+            raise UserError(f"hyperedges: group '{name}' has no joint")
         for joint in members:
             if out[joint] >= 0:
-                raise UserError(f"{where}: joint '{joints[joint]}' is in more than one group")
+                raise UserError(f"hyperedges: joint '{joints[joint]}' is in more than one group")
             out[joint] = group
     left = [joints[joint] for joint, group in enumerate(out) if group < 0]
     if left:
-        raise UserError(f"{where}: each joint must be in a group; in none: {', '.join(left)}")
+        raise UserError(f"hyperedges: each joint must be in a group; in none: {', '.join(left)}")
     return tuple(out)
 
 
-def _expand(entries: Sequence[FileEntry], folder: Path, where: str) -> tuple[tuple[Path, FileEntry], ...]:
+def _expand(entries: Sequence[FileEntry], folder: Path) -> tuple[tuple[Path, FileEntry], ...]:
     out: dict[Path, FileEntry] = {}
     for index, entry in enumerate(entries):
         pattern = Path(entry.path)
         root = Path(pattern.anchor) if pattern.is_absolute() else folder
         found = sorted(root.glob(str(pattern.relative_to(root) if pattern.is_absolute() else pattern)))
         if not found:
-            raise UserError(f"{where}: files[{index}]: nothing matches '{entry.path}' in {folder.absolute()}")
+            raise UserError(f"files[{index}]: nothing matches '{entry.path}' in {folder.absolute()}")
         for file in found:
             if file.suffix not in (".npz", ".parquet"):
-                raise UserError(f"{where}: files[{index}]: {file} is neither .npz nor .parquet")
+                raise UserError(f"files[{index}]: {file} is neither .npz nor .parquet")
             if file in out:
-                raise UserError(f"{where}: files[{index}]: {file} is named twice")
+                raise UserError(f"files[{index}]: {file} is named twice")
             out[file] = entry
     return tuple(sorted(out.items()))
 
@@ -370,11 +375,13 @@ def _unknown(fields: Sequence[str], allowed: Sequence[str], what: str) -> None:
 
 
 def _read_npz(file: Path) -> Iterator[_Clip]:
-    with np.load(file, allow_pickle=False) as archive:
+    with file.open("rb") as stream:
+        archive = np.load(stream, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise _BadClipError("not an .npz archive")
-        _unknown(archive.files, _NPZ_FIELDS, "array")
-        arrays = {name: archive[name] for name in archive.files}
+        with archive:
+            _unknown(archive.files, _NPZ_FIELDS, "array")
+            arrays = {name: archive[name] for name in archive.files}
     values = arrays.pop("values")
     lengths = arrays.pop("lengths", None)
     if lengths is None:
@@ -410,9 +417,14 @@ def _read_parquet(file: Path) -> Iterator[_Clip]:
             values = batch.column("values")
             rest = batch.drop_columns(["values"]).to_pylist()
             for index, one in enumerate(rest if rest else [{}] * len(batch)):
-                array = _array(values[index])
                 persons = one.get("persons")
-                clip = _Flat(array, 1 if persons is None else persons) if array.ndim == 1 else array
+                clip: Any
+                try:
+                    clip = _array(values[index])
+                except _BadClipError as error:
+                    clip = error  # raised where the clip is looked at, so that the others are still read
+                else:
+                    clip = _Flat(clip, 1 if persons is None else persons) if clip.ndim == 1 else clip
                 yield _Clip(clip, one.get("id", row), one.get("label"), {n: one.get(n) for n in _NUMBERS})
                 row += 1
 
@@ -482,6 +494,8 @@ def _label(label: Any, classes: Sequence[str]) -> int:
 def _shape(values: Any, dataset: CustomDataset) -> FloatArray:
     """Return (F, M, V, 3) float32 of the persons that are there, moved to the origin."""
     joints = dataset.skeleton.num_joints
+    if isinstance(values, _BadClipError):
+        raise values
     if isinstance(values, _Flat):
         flat, persons = values
         if not isinstance(persons, int) or not 1 <= persons <= dataset.persons:
@@ -493,11 +507,12 @@ def _shape(values: Any, dataset: CustomDataset) -> FloatArray:
         values = flat.reshape(-1, persons, joints, 3)
     if values.dtype.kind not in "fiu":
         raise _BadClipError(f"values are of type {values.dtype}; numbers are needed")
+    shape = values.shape
     if values.ndim == 3:
         values = values[:, None]
     if values.ndim != 4 or values.shape[2:] != (joints, 3) or len(values) == 0:
         raise _BadClipError(
-            f"values have shape {values.shape}; (frames, {joints}, 3) or (frames, persons, {joints}, 3) is needed"
+            f"values have shape {shape}; (frames, {joints}, 3) or (frames, persons, {joints}, 3) is needed"
         )
     if values.shape[1] > dataset.persons:
         raise _BadClipError(f"{values.shape[1]} persons; the description allows {dataset.persons}")
