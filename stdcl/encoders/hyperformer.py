@@ -68,7 +68,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, topology: Topology) -> Tensor:
         """Map (B, T, V, Cin) to (B, T, V, 216)."""
         b, t, v, _ = x.shape
-        weight = torch.cat([self.q.weight, self.kv.weight])
+        scale = HEAD_WIDTH**-0.5  # on the small weights rather than on the scores
+        weight = torch.cat([self.q.weight * scale, self.kv.weight])
         qkv = convolve(self.ln(x), weight, None)
         e = self.e(torch.matmul(topology.mean, x))
         with torch.autocast(x.device.type, enabled=False):
@@ -77,7 +78,7 @@ class Attention(nn.Module):
                 qkv.to(dtype).reshape(b * t, v, 3 * WIDTH),
                 e.to(dtype).reshape(b * t, -1, WIDTH),
                 self.rpe,
-                self.w1,
+                self.w1 * scale,
                 self.alpha,
                 self.outer,
                 topology.groups,
@@ -90,8 +91,9 @@ class Attention(nn.Module):
 class _Mix(torch.autograd.Function):
     """From q, k, v, e to the heads' mixed values, a chunk of frames at a time.
 
-    qkv (F, V, 3 * 216), e (F, G, 216), rpe (J, 216), w1 (9, 24), alpha (1,), outer (9, V, V) -> (F, V, 216). The hop
-    term is one product of q with the table of distances, spread over the pairs afterwards; e is added to k.
+    qkv (F, V, 3 * 216), e (F, G, 216), rpe (J, 216), w1 (9, 24), alpha (1,), outer (9, V, V) -> (F, V, 216); q and w1
+    carry the factor 1/sqrt(24). The hop term is one product of q with the table of distances, spread over the pairs
+    afterwards; e is added to k.
     """
 
     @staticmethod
@@ -116,12 +118,11 @@ class _Mix(torch.autograd.Function):
             count = part.shape[0]
             q, k, value = part.view(count, v, 3, HEADS, HEAD_WIDTH).permute(2, 3, 0, 1, 4)
             e_heads = e[start : start + step].view(count, -1, HEADS, HEAD_WIDTH).permute(2, 0, 1, 3).contiguous()
-            q = torch.mul(q, HEAD_WIDTH**-0.5, out=_heads_like(qkv, count, v))
-            k = torch.add(k, e_heads[:, :, groups], out=_heads_like(qkv, count, v))
-            value = value.contiguous()
+            q, value = q.contiguous(), value.contiguous()
+            k = k.contiguous().add_(e_heads.index_select(2, groups))
             scores = _spread(torch.bmm(q.view(HEADS, -1, HEAD_WIDTH), table.transpose(1, 2)), hops, v)
             of_key = torch.bmm(e_heads.view(HEADS, -1, HEAD_WIDTH), w1[:, :, None]).view(HEADS, count, -1)
-            scores.view(HEADS, count, v, v).add_((of_key * HEAD_WIDTH**-0.5)[:, :, None, groups])
+            scores.view(HEADS, count, v, v).add_(of_key.index_select(2, groups)[:, :, None])
             scores.baddbmm_(_flat(q), _flat(k).transpose(1, 2))
             attention = torch.softmax(scores, dim=-1)
             mixed = torch.bmm(_combine(attention, alpha, outer), _flat(value)).view(HEADS, count, v, HEAD_WIDTH)
@@ -160,22 +161,18 @@ class _Mix(torch.autograd.Function):
             by_distance = _gather(grad_scores, hops, v, table.shape[1]).view(HEADS, count * v, -1)
             grad_q.view(HEADS, -1, HEAD_WIDTH).baddbmm_(by_distance, table)
             grad_table += torch.bmm(by_distance.transpose(1, 2), q.view(HEADS, -1, HEAD_WIDTH))
-            of_key = grad_scores.sum(1) @ spread * HEAD_WIDTH**-0.5
+            of_key = grad_scores.sum(1) @ spread
             grad_e_heads = torch.matmul(spread.t(), grad_k).view(HEADS, count, num_groups, HEAD_WIDTH)
             of_key = of_key.view(HEADS, count * num_groups, 1)
             grad_w1 += torch.bmm(e_heads.view(HEADS, -1, HEAD_WIDTH).transpose(1, 2), of_key)[:, :, 0]
             grad_e_heads.view(HEADS, -1, HEAD_WIDTH).baddbmm_(of_key, w1[:, None])
             grad_e[start : start + ctx.step].view(count, -1, HEADS, HEAD_WIDTH).copy_(grad_e_heads.permute(1, 2, 0, 3))
             into = grad_qkv[start : start + ctx.step].view(count, v, 3, HEADS, HEAD_WIDTH).permute(2, 3, 0, 1, 4)
-            torch.mul(grad_q.view_as(q), HEAD_WIDTH**-0.5, out=into[0])
+            into[0].copy_(grad_q.view_as(q))
             into[1].copy_(grad_k.view_as(k))
             into[2].copy_(grad_value.view_as(value))
         grad_rpe = grad_table.transpose(0, 1).reshape_as(rpe)
         return grad_qkv, grad_e, grad_rpe, grad_w1, grad_alpha, grad_outer, None, None
-
-
-def _heads_like(like: Tensor, frames: int, joints: int) -> Tensor:
-    return like.new_empty((HEADS, frames, joints, HEAD_WIDTH))
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -22,6 +22,10 @@ def convolve(
     dilation: tuple[int, int] = (1, 1),
 ) -> Tensor:
     """Convolve ``x`` (B, P, Q, Cin) with ``weight`` (Cout, Cin, kP, kQ) over P and Q; return (B, P', Q', Cout)."""
+    if weight.shape[2:] == (1, 1) and stride == (1, 1):
+        # One image a row: with one thread, PyTorch gives 1x1 convolutions of fewer than 16 images to a slow path.
+        rows = torch.conv2d(x.flatten(0, 1).unsqueeze(2).permute(0, 3, 1, 2), weight, bias)
+        return rows.permute(0, 2, 3, 1).squeeze(2).unflatten(0, x.shape[:2])
     y = torch.conv2d(x.permute(0, 3, 1, 2), weight, bias, stride, padding, dilation)
     return y.permute(0, 2, 3, 1)
 
@@ -62,6 +66,15 @@ class TimeConv(nn.Module):
         """Map (B, P, Q, Cin) to (B, P', Q', Cout); frames lie on ``time_axis`` (1 or 2)."""
         weight = self.weight if self.time_axis == 1 else self.weight.transpose(2, 3)
         return convolve(x, weight, self.bias, self.stride, self.padding, self.dilation)
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """Return the type that matrix products of ``x`` run in: autocast's where it is on, else that of ``x``.
+
+    For autograd functions of our own, whose products autocast does not see.
+    """
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def along_time(value: int, other: int, time_axis: int) -> tuple[int, int]:
