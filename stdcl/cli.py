@@ -132,7 +132,9 @@ def _add_checkpoint(verbs: Verbs[argparse.ArgumentParser]) -> None:
     bring.add_argument("--dataset", choices=DATASETS, required=True)
     bring.add_argument("--stream", required=True)
     bring.add_argument("--protocol", default="default")
-    bring.add_argument("--data", default=None, help="the prepared store (default: the dataset's name under $STDCL_DATA)")
+    bring.add_argument(
+        "--data", default=None, help="the prepared store (default: the dataset's name under $STDCL_DATA)"
+    )
     bring.add_argument("--set", action="append", default=[], metavar="a.b=c", dest="overrides", help=_SET_HELP)
     bring.add_argument("--out", type=Path, required=True, help="run folder")
     bring.set_defaults(run=_checkpoint_import)
@@ -189,8 +191,11 @@ def _data_info(options: argparse.Namespace) -> int:
 def _data_synth(options: argparse.Namespace) -> int:
     from stdcl.train.provision import synthesise
 
-    count = synthesise(options.dataset, options.out, options.sequences, options.seed)
-    print(f"{options.out}: {count:,} synthetic {options.dataset} files (seed {options.seed})")
+    from stdcl.data.prepare import ConsoleProgress
+
+    progress = ConsoleProgress(sys.stderr)
+    synthesise(options.dataset, options.out, options.sequences, options.seed, progress=progress)
+    print(f"{options.out}: {options.sequences:,} synthetic {options.dataset} files (seed {options.seed})")
     print(f"next: stdcl data prepare {options.dataset} --raw {options.out} --out DIR")
     return 0
 

@@ -128,4 +128,6 @@ def _wandb() -> Iterator[Finding]:
     if has_account():
         yield Finding("wandb account", "ok", "found; runs are sent online (tracking.wandb: auto)")
     else:
-        yield Finding("wandb account", "note", "none; runs are kept offline under each run folder (wandb sync sends them)")
+        yield Finding(
+            "wandb account", "note", "none; runs are kept offline under each run folder (wandb sync sends them)"
+        )

@@ -33,6 +33,15 @@ class Statistics:
                 parts += [torch.where(counted, chosen.scores, 0.0).sum(), counted.sum()]
         self._sums += torch.stack([part.to(torch.float64) for part in parts])
 
+    def state(self) -> list[float]:
+        """Return the sums so far, equal on all ranks, for a checkpoint inside an epoch."""
+        values: list[float] = self._sums.tolist()
+        return values
+
+    def load(self, state: list[float]) -> None:
+        """Take up the sums that :meth:`state` gave."""
+        self._sums.copy_(torch.tensor(state, dtype=torch.float64))
+
     def close(self) -> dict[str, float]:
         """Return the means and start anew. Equal on all ranks, ``contrast_seconds`` excepted.
 

@@ -1,71 +1,70 @@
-"""Synthetic data, made where a configuration asks for them and they are not there yet."""
+"""Synthetic data: on request, or where a configuration asks for them and they are not there yet."""
 
 from __future__ import annotations
 
 import fcntl
-import shutil
-import tempfile
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from stdcl.config import RunConfig
 from stdcl.config.paths import data_path
+from stdcl.data.prepare import ConsoleProgress, Progress, silent
 from stdcl.data.store import MANIFEST_FILE
-from stdcl.errors import UserError
+
+SyntheticDataset = Literal["nw-ucla", "ntu60", "ntu120"]
 
 
-def synthesise(dataset: str, out: Path, sequences: int, seed: int) -> int:
-    """Write a synthetic corpus of raw files in ``dataset``'s own format; return how many files.
+def synthesise(dataset: SyntheticDataset, out: Path, sequences: int, seed: int, *, progress: Progress = silent) -> None:
+    """Write a synthetic corpus of raw files in ``dataset``'s own format and names.
 
     Raises:
-        UserError: ``out`` is not empty, or the numbers are not possible.
+        UserError: something else is at ``out``, or a number is out of range.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: not an empty folder; a synthetic corpus is not mixed with other files")
     if dataset == "nw-ucla":
-        from stdcl.data.synthetic_ucla import synth_nw_ucla
+        from stdcl.data.synthetic_ucla import write_corpus
 
-        return len(list(synth_nw_ucla(out, sequences=sequences, seed=seed)))
+        write_corpus(out, sequences, seed, progress=progress)
+        return
     from stdcl.data.synthetic_ntu import synth_ntu
 
-    return synth_ntu(dataset, out, sequences=sequences, seed=seed).files
+    synth_ntu(dataset, out, sequences=sequences, seed=seed, progress=progress)
 
 
-def prepare_raw(dataset: str, raw: Path, out: Path) -> None:
-    """Prepare raw files as ``stdcl data prepare`` would."""
+def _prepare(dataset: SyntheticDataset, raw: Path, out: Path, progress: Progress) -> None:
     if dataset == "nw-ucla":
         from stdcl.data.prepare import prepare_nw_ucla
 
-        prepare_nw_ucla(raw, out)
-    else:
-        from stdcl.data.prepare_ntu import prepare_ntu
+        prepare_nw_ucla(raw, out, progress=progress)
+        return
+    from stdcl.data.prepare_ntu import prepare_ntu
 
-        prepare_ntu(dataset, [raw], out)  # type: ignore[arg-type]
+    prepare_ntu(dataset, [raw], out, progress=progress)
 
 
 def ensure_data(config: RunConfig) -> bool:
     """Make and prepare the synthetic corpus that a configuration asks for, unless its store is there.
 
+    The raw files stay beside the store (``<path>-raw``), to be looked at.
+
     Returns:
         Whether something was made.
-
-    Raises:
-        UserError: the store that is there was made otherwise.
     """
     wanted = config.data.synthetic
-    if wanted is None:
+    dataset = config.data.dataset
+    if wanted is None or dataset == "custom":
         return False
     out = data_path(config.data.path)
     with _locked(out):
         if (out / MANIFEST_FILE).exists():
             return False
-        raw = Path(tempfile.mkdtemp(prefix=f".{out.name}.raw.", dir=out.parent))
-        try:
-            synthesise(config.data.dataset, raw, wanted.sequences, wanted.seed)
-            prepare_raw(config.data.dataset, raw, out)
-        finally:
-            shutil.rmtree(raw, ignore_errors=True)
+        progress = ConsoleProgress(sys.stderr)
+        raw = out.with_name(f"{out.name}-raw")
+        if not raw.exists():
+            synthesise(dataset, raw, wanted.sequences, wanted.seed, progress=progress)
+        _prepare(dataset, raw, out, progress)
     return True
 
 

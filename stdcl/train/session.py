@@ -338,6 +338,7 @@ class _Session:
                 "best": [self.best_accuracy, self.best_epoch, self.best_checkpoint],
                 "last_row": json.dumps(self.last_row),
                 "sums": sums.state(),
+                "contrast_sums": contrast.statistics.state() if contrast is not None else [],
                 "spent": self.spent,
                 "random_state": torch.get_rng_state(),
                 "config": to_yaml(self.config),
@@ -390,6 +391,7 @@ class _Session:
         self.sums.load(sums)
         if self.parts.contrast is not None:
             self.parts.contrast.load(folder)
+            self.parts.contrast.statistics.load(state["contrast_sums"])
         self._on_rank_zero(lambda: atomic.write_text(config_file, to_yaml(self.config)))
         if self.comm.rank == 0:
             _log.info("%s: going on from %s", self.run_dir, folder.name)

@@ -1,0 +1,164 @@
+"""Run files: what is accepted, and how each kind of mistake is answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stdcl.config import fingerprint, load_run, to_yaml
+from stdcl.config.load import all_paths, check_path, parse_yaml, read_recipe, resolve
+from stdcl.errors import UserError
+
+GOOD = """
+recipe: lite
+data: {dataset: nw-ucla, path: store}
+encoder: {name: ctrgcn}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(folder: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_run(write(folder, text), overrides)
+    return str(caught.value)
+
+
+def test_settled_values_are_written_out(tmp_path: Path) -> None:
+    config = load_run(write(tmp_path, GOOD))
+    assert config.data.protocol == "cross-view"
+    assert config.data.frames == 52
+    assert config.data.convention == "plain"
+    assert config.training.batch_size == 16
+
+
+def test_a_saved_configuration_loads_to_the_same(tmp_path: Path) -> None:
+    config = load_run(write(tmp_path, GOOD), ["contrast.temperature=0.5", "training.learning_rate=1e-2"])
+    again = load_run(write(tmp_path, to_yaml(config)))
+    assert again == config
+    assert fingerprint(again) == fingerprint(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("contrast: {temprature: 0.5}", ["'contrast.temprature'", "0.5", "did you mean 'temperature'"]),
+        ("contrast: {temperature: cold}", ["'contrast.temperature'", "'cold'", "number"]),
+        ("contrast: {temperature: 0}", ["'contrast.temperature'", "greater than 0"]),
+        ("contrast: {strategy: spatial+temporl}", ["did you mean 'spatial+temporal'"]),
+        ("training: {epochs: 2.5}", ["'training.epochs'", "2.5", "integer"]),
+        ("training: {epochs: true}", ["'training.epochs'", "integer"]),
+        ("training: {warmup_epochs: 99}", ["warmup_epochs (99)"]),
+        ("learning_rate: 0.1", ["unknown key 'learning_rate'", "training.learning_rate"]),
+        ("resources: {workers: 2, gpus_per_worker: 0.5}", ["gpus_per_worker", "allowed are 0 and 1"]),
+        ("resources: {workers: 99}", ["training.batch_size (16)", "resources.workers (99)"]),
+        ("contrast: {hard_negatives: 0, random_negatives: 0}", ["needs negatives"]),
+        ("contrast: {start_epoch: 500}", ["start_epoch is 500", "never run"]),
+        ("recipe: ful", ["'recipe' is 'ful'", "did you mean 'full'"]),
+    ],
+)
+def test_mistakes_are_answered_with_file_key_value_and_rule(tmp_path: Path, change: str, expected: list[str]) -> None:
+    said = refusal(tmp_path, GOOD.replace("recipe: lite\n", "") + change if "recipe" in change else GOOD + change)
+    assert "run.yaml" in said
+    for part in expected:
+        assert part in said
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    said = refusal(tmp_path, GOOD + "contrast: {temprature: 1, embedding_dim: -3}\ntraining: {epochs: x}")
+    assert len(said.splitlines()) == 3
+
+
+def test_encoder_options_belong_to_their_encoder(tmp_path: Path) -> None:
+    said = refusal(tmp_path, GOOD.replace("name: ctrgcn", "name: ctrgcn, hook: mid"))
+    assert "encoder.hook" in said
+    said = refusal(tmp_path, GOOD.replace("ctrgcn", "ctr-gcn"))
+    assert "did you mean 'ctrgcn'" in said
+
+
+def test_protocols_belong_to_their_dataset(tmp_path: Path) -> None:
+    said = refusal(tmp_path, GOOD, "data.protocol=x-sub")
+    assert "nw-ucla does not have" in said
+    assert "cross-view" in said
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    assert "stands twice" in refusal(tmp_path, GOOD + "data: {dataset: ntu60, path: x}")
+
+
+@pytest.mark.parametrize("text", ["contrast.temperature", "=3", ".a=3", "a..b=3"])
+def test_malformed_overrides_are_refused(tmp_path: Path, text: str) -> None:
+    assert "a.b=value" in refusal(tmp_path, GOOD, text)
+
+
+def test_misspelt_overrides_are_refused(tmp_path: Path) -> None:
+    assert "did you mean 'temperature'" in refusal(tmp_path, GOOD, "contrast.temprature=1")
+
+
+def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    with pytest.raises(UserError, match="did you mean"):
+        load_run(tmp_path / "rum.yaml")
+
+
+def test_yaml_numbers_with_exponents_are_numbers() -> None:
+    assert parse_yaml("[1e-4, 1E3, -2.5e-3, .5e1]", "here") == [1e-4, 1000.0, -0.0025, 5.0]
+
+
+def test_yaml_cannot_construct_objects() -> None:
+    with pytest.raises(UserError, match="not valid YAML"):
+        parse_yaml("!!python/object/apply:os.getcwd []", "here")
+
+
+def test_fingerprint_ignores_what_cannot_change_a_result(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    base = fingerprint(load_run(path))
+    for same in (
+        "data.path=elsewhere",
+        "resources.workers=4",
+        "tracking.wandb=disabled",
+        "contrast.exchange=allgather",
+    ):
+        assert fingerprint(load_run(path, [same])) == base
+    for other in ("training.seed=2", "contrast.temperature=0.5", "data.stream=bone", "training.batch_norm=local"):
+        assert fingerprint(load_run(path, [other])) != base
+
+
+def test_fingerprint_of_local_batch_norm_knows_the_workers(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    local = [["training.batch_norm=local", f"resources.workers={n}"] for n in (1, 2)]
+    assert fingerprint(load_run(path, local[0])) != fingerprint(load_run(path, local[1]))
+
+
+def test_fingerprint_without_contrast_ignores_contrast_options(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    plain = [["contrast.strategy=none", f"contrast.temperature={t}"] for t in (0.5, 1.0)]
+    assert fingerprint(load_run(path, plain[0])) == fingerprint(load_run(path, plain[1]))
+
+
+def test_every_recipe_resolves() -> None:
+    benchmarks = {"nw-ucla": "default", "ntu60": "x-view", "ntu120": "x-set"}
+    for encoder in ("hcn", "agcn", "ctrgcn", "hyperformer", "infogcn"):
+        for dataset, protocol in benchmarks.items():
+            for kind in ("full", "lite"):
+                raw = {
+                    "recipe": kind,
+                    "data": {"dataset": dataset, "path": "x", "protocol": protocol},
+                    "encoder": {"name": encoder},
+                }
+                assert resolve(raw, "test").training.epochs > 0
+
+
+def test_unknown_recipe_is_refused() -> None:
+    with pytest.raises(UserError, match="no 'tiny' recipe"):
+        read_recipe("ctrgcn", "nw-ucla", "tiny")
+
+
+def test_every_listed_path_is_a_path() -> None:
+    for path in all_paths():
+        check_path(path, "test")

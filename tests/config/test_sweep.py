@@ -1,0 +1,125 @@
+"""Sweep files: trials, their names, and refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stdcl.config.sweep import ARM_BASELINE, load_sweep
+from stdcl.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+GRID = """
+name: tau
+question: Which temperature?
+base:
+  recipe: lite
+  data: {dataset: nw-ucla, path: store}
+  encoder: {name: ctrgcn}
+baseline: true
+grid:
+  contrast.temperature: [0.5, 0.8]
+seeds: [1, 2]
+"""
+
+SEARCH = """
+name: search
+question: Which settings?
+base:
+  recipe: lite
+  data: {dataset: nw-ucla, path: store}
+  encoder: {name: ctrgcn}
+search: optuna
+space:
+  contrast.temperature: {type: float, low: 0.3, high: 1.5, log: true}
+  contrast.channel_reduction: {type: choices, values: [4, 8, 16]}
+optuna: {trials: 4}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(folder: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_sweep(write(folder, text), overrides)
+    return str(caught.value)
+
+
+def test_a_grid_lists_every_cell_for_every_seed(tmp_path: Path) -> None:
+    trials = load_sweep(write(tmp_path, GRID)).trials()
+    assert [(t.arm, t.parameters, t.seed) for t in trials if t.seed == 1] == [
+        (ARM_BASELINE, {}, 1),
+        ("grid", {"contrast.temperature": 0.5}, 1),
+        ("grid", {"contrast.temperature": 0.8}, 1),
+    ]
+    assert len(trials) == 6
+    assert len({t.key for t in trials}) == 6
+    assert trials[0].config.contrast.strategy == "none"
+
+
+def test_names_come_from_content_not_from_order(tmp_path: Path) -> None:
+    before = {t.key for t in load_sweep(write(tmp_path, GRID)).trials()}
+    more = GRID.replace("[0.5, 0.8]", "[1.0, 0.8, 0.5]").replace("[1, 2]", "[3, 2, 1]")
+    after = {t.key for t in load_sweep(write(tmp_path, more)).trials()}
+    assert before < after
+
+
+def test_a_baseline_is_trained_once_for_each_value_that_concerns_it(tmp_path: Path) -> None:
+    text = GRID.replace("grid:\n", "grid:\n  encoder.name: [ctrgcn, hcn]\n")
+    trials = load_sweep(write(tmp_path, text), ["seeds=[1]"]).trials()
+    baselines = [t.parameters for t in trials if t.arm == ARM_BASELINE]
+    assert baselines == [{"encoder.name": "ctrgcn"}, {"encoder.name": "hcn"}]
+    assert len(trials) == 2 + 4
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GRID.replace("contrast.temperature:", "contrast.temprature:"), "did you mean 'temperature'"),
+        (GRID.replace("0.8]", "-1]"), "contrast.temperature=-1"),
+        (GRID.replace("[0.5, 0.8]", "[0.5, 0.5]"), "repeats a value"),
+        (GRID.replace("[0.5, 0.8]", "[]"), "has no values"),
+        (GRID.replace("question:", "qustion:"), "did you mean 'question'"),
+        (GRID.replace("seeds: [1, 2]", "seeds: [1, 1]"), "repeat"),
+        (GRID.replace("name: tau", "name: a/b"), "'name' is 'a/b'"),
+        (GRID.replace("contrast.temperature: [0.5, 0.8]", "training.seed: [1]"), "seeds stand under 'seeds'"),
+        (GRID.replace("  encoder: {name: ctrgcn}\n", "  encoder: {name: ctrgcn}\n  resources: {}\n"), "at the top"),
+        (GRID + "space: {}\noptuna: {}", "belong to search: optuna"),
+        (SEARCH.replace("low: 0.3", "low: 3"), "must be below"),
+        (SEARCH.replace("type: choices", "type: choice"), "did you mean 'choices'"),
+        (SEARCH.replace("values: [4, 8, 16]", "values: [4, 0]"), "contrast.channel_reduction=0"),
+        (SEARCH.replace("path: store", "path: store, evaluate_on: test"), "may not see the test set"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_starts(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in refusal(tmp_path, text)
+
+
+def test_a_search_never_sees_the_test_set(tmp_path: Path) -> None:
+    sweep = load_sweep(write(tmp_path, SEARCH))
+    trial = sweep.make_trial("grid", {"contrast.temperature": 0.7, "contrast.channel_reduction": 4}, 1)
+    assert trial.config.data.evaluate_on == "validation"
+    assert sweep.trials() == []
+
+
+def test_overrides_reach_the_sweep_and_the_run(tmp_path: Path) -> None:
+    sweep = load_sweep(write(tmp_path, GRID), ["seeds=[5]", "training.epochs=7", "resources.workers=4", "recipe=full"])
+    trial = sweep.trials()[0]
+    assert (trial.seed, trial.config.training.epochs, trial.config.resources.workers) == (5, 7, 4)
+    assert trial.config.recipe == "full"
+
+
+@pytest.mark.parametrize("override", ["sedes=[1]", "resources.worker=2", "base.training.epoch=3", "grid.a=1"])
+def test_misspelt_overrides_are_refused(tmp_path: Path, override: str) -> None:
+    assert override in refusal(tmp_path, GRID, override)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_sweeps_are_valid(file: Path) -> None:
+    load_sweep(file)
