@@ -51,8 +51,8 @@ class WandbSettings:
     project: str
     entity: str | None = None
     mode: Mode = "auto"
-    init_seconds: float = 30.0
-    finish_seconds: float = 30.0
+    init_seconds: float = 15.0
+    finish_seconds: float = 20.0
 
 
 def run_id(sweep: str, key: str) -> str:
@@ -205,13 +205,16 @@ def resolve_mode(
 
 
 def unreachable(base_url: str, seconds: float) -> str | None:
-    """Why a server does not answer within a time, or None when it answers anything at all (proxies are honoured)."""
+    """Why a server cannot be used now, or None when it answers within a time, with anything but a fault of its own.
+
+    Proxies are honoured.
+    """
     try:
         with urllib.request.urlopen(base_url, timeout=seconds):
             return None
     except urllib.error.HTTPError as error:
         error.close()
-        return None
+        return None if error.code < 500 else f"{urlsplit(base_url).netloc}: HTTP status {error.code}"
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLError):  # another trust store than wandb's own: leave the judgement to it

@@ -32,12 +32,16 @@ ROW = {
     "active_anchors": 1.0,
     "throughput": 40.0,
 }
-CONFIG = {"contrast": {"temperature": 0.8}, "training": {"epochs": 3}}
+PATIENT = {"init_seconds": 60.0, "finish_seconds": 180.0}  # for a busy test machine; nothing waits that long
+CONFIG: dict[str, Any] = {"contrast": {"temperature": 0.8}, "training": {"epochs": 3}}
 
 
 def _sink(directory: Path, **settings: Any) -> WandbSink:
     return WandbSink(
-        WandbSettings(project="stdcl-tests", **settings), sweep="ablation", key="tau=0.8-s1", directory=directory
+        WandbSettings(project="stdcl-tests", **{**PATIENT, **settings}),
+        sweep="ablation",
+        key="tau=0.8-s1",
+        directory=directory,
     )
 
 
@@ -172,7 +176,12 @@ def test_an_unreachable_server_costs_the_training_nothing(
 
 
 @pytest.mark.parametrize(
-    "answer", [None, b"HTTP/1.1 500 no\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"], ids=["silence", "500"]
+    "answer",
+    [
+        None,
+        *(f"HTTP/1.1 {code} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode() for code in (200, 401, 503)),
+    ],
+    ids=["silence", "200", "401", "503"],
 )
 def test_a_server_that_does_not_serve_is_given_up(
     tmp_path: Path,
@@ -263,12 +272,12 @@ def test_an_error_in_wandb_is_said_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_sweep_has_a_run_of_its_own(tmp_path: Path, offline_runs: Any) -> None:
-    figure = tmp_path / "accuracy.png"
-    from matplotlib.figure import Figure
+    from PIL import Image
 
-    Figure(figsize=(1, 1)).savefig(figure)
+    figure = tmp_path / "accuracy.png"
+    Image.new("RGB", (4, 3)).save(figure)
     log_sweep_summary(
-        WandbSettings(project="stdcl-tests"),
+        WandbSettings(project="stdcl-tests", **PATIENT),
         sweep="ablation",
         directory=tmp_path,
         config={"name": "ablation"},
@@ -333,8 +342,9 @@ def test_account_in_the_netrc_file(text: str, base_url: str, found: bool, place:
     assert has_account(environment={**environment, "WANDB_BASE_URL": base_url}) is found
 
 
-def test_a_server_that_answers_anything_is_reachable(server: Callable[[bytes | None], str], closed_port: int) -> None:
+def test_what_counts_as_reachable(server: Callable[[bytes | None], str], closed_port: int) -> None:
     assert unreachable(server(b"HTTP/1.1 404 no\r\nContent-Length: 0\r\n\r\n"), 2.0) is None
     assert f"127.0.0.1:{closed_port}" in str(unreachable(f"http://127.0.0.1:{closed_port}", 2.0))
+    assert "503" in str(unreachable(server(b"HTTP/1.1 503 no\r\nContent-Length: 0\r\n\r\n"), 2.0))
     assert unreachable(server(None), 0.2) is not None
     assert unreachable("not a url", 0.2) is not None
