@@ -263,12 +263,12 @@ _ACTIONS: tuple[Callable[[_Motion, np.random.Generator, int, float], None], ...]
 def _perform(rng: np.random.Generator, action: int, who: _Subject) -> _Motion:
     """Return the control curves of one performance."""
     frames = int(np.clip(rng.normal(40, 9) * who.tempo, 14, 150))
-    time = np.linspace(rng.uniform(-0.12, 0.14), rng.uniform(0.86, 1.12), frames)
+    time = np.linspace(rng.uniform(-0.25, 0.12), rng.uniform(0.88, 1.25), frames)
     phase = np.sign(time) * np.abs(time) ** rng.uniform(0.8, 1.25)
     m = _Motion(phase)
     side = int(who.right_handed) if rng.random() < 0.85 else int(not who.right_handed)
     # Now and then a performance is only sketched.
-    power = who.vigour * (rng.uniform(0.35, 0.6) if rng.random() < 0.12 else rng.uniform(0.7, 1.1))
+    power = who.vigour * (rng.uniform(0.35, 0.6) if rng.random() < 0.15 else rng.uniform(0.7, 1.1))
     _ACTIONS[action](m, rng, side, power)
     if rng.random() < 0.2:
         _distract(m, rng)
@@ -404,7 +404,7 @@ def sequence(seed: int, name: Name) -> Array:
     key = (name.label, name.subject, name.episode)
     rng = generator(seed, "synthetic-performance", *key)
     motion = _perform(rng, name.label, who)
-    body = _pose(motion, who, heading=float(rng.normal(0.0, 0.45)))
+    body = _pose(motion, who, heading=float(rng.normal(0.0, 0.6)))
     return _film(body, generator(seed, "synthetic-camera", *key, name.view), name.view)
 
 
