@@ -202,7 +202,7 @@ def _data_synth(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from stdcl.config import load_run
-    from stdcl.train.launch import train_file
+    from stdcl.train.console import train_file
 
     config = load_run(options.file, options.overrides)
     return train_file(config, options.file, options.out)

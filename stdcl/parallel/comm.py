@@ -60,6 +60,10 @@ class LocalComm:
 _REDUCE = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}
 
 
+# Renamed in torch 2.13; the old name warns there, the new one is unknown before.
+_gather_into = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
+
 class ProcessGroupComm:
     """The ranks of a ``torch.distributed`` process group (gloo on CPU, NCCL on GPU)."""
 
@@ -71,7 +75,7 @@ class ProcessGroupComm:
     def all_gather(self, x: Tensor) -> Tensor:
         x = x.detach().contiguous()
         out = x.new_empty((self.size, *x.shape))
-        dist.all_gather_into_tensor(out.view(self.size * x.shape[0], *x.shape[1:]) if x.dim() else out, x, self._group)
+        _gather_into(out.view(self.size * x.shape[0], *x.shape[1:]) if x.dim() else out, x, self._group)
         return out
 
     def all_reduce(self, x: Tensor, op: ReduceOp = "sum") -> Tensor:

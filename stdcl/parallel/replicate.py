@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -21,9 +23,12 @@ def replicate(model: nn.Module, comm: Comm, device: torch.device, *, share_buffe
     """
     if isinstance(comm, LocalComm):
         return model
+    # Renamed in torch 2.13; the old name warns there, the new one is unknown before.
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     return DistributedDataParallel(
         model,
         device_ids=[device] if device.type == "cuda" else None,
-        broadcast_buffers=share_buffers,
         gradient_as_bucket_view=True,
+        **{option: share_buffers},
     )
