@@ -28,7 +28,7 @@ def unit(x: Tensor, eps: float = 1e-12) -> Tensor:
     """Divide each row by its length (STD-CL, eq. 7); a row shorter than ``eps`` gives zeros and a zero gradient."""
     squared = x.square().sum(dim=-1, keepdim=True)
     long = squared > eps * eps
-    return x * torch.where(long, torch.where(long, squared, 1.0).rsqrt(), 0.0)
+    return torch.where(long, x / torch.where(long, squared, 1.0).sqrt(), 0.0)
 
 
 def _log_sum(scores: Tensor, real: Tensor) -> Tensor:

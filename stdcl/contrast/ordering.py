@@ -1,11 +1,13 @@
-"""Exact selection of the largest scores: order by score, then by position, ties included.
+"""Exact selection of the largest scores: order by score, then by id, ties included.
 
 ``torch.topk`` promises nothing about ties, so a tie at the k-th place would fall differently for another shard layout.
-In float32 the score and the position are packed into one 64-bit key, which makes the order total (and selects
-faster than floats do); in float64 two stable sorts do the same, more slowly.
+In float32 the score and the id are packed into one 64-bit key, which makes the order total (and selects faster than
+floats do); in float64 two stable sorts do the same, more slowly.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -13,70 +15,60 @@ from torch import Tensor
 _LOW = 0xFFFFFFFF
 
 
-def _sortable(scores: Tensor) -> Tensor:
-    """Map float32 scores to int64 with the same order; -0.0 and 0.0 are one value."""
-    bits = (scores + 0.0).view(torch.int32)
-    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(torch.int64)
+def _flip(bits: Tensor) -> Tensor:
+    """Map the bits of float32 numbers to int32 numbers of the same order, and back."""
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
-def largest(scores: Tensor, k: int) -> Tensor:
-    """Return the positions of the ``k`` largest scores of each row, equal scores in ascending position.
+def best(scores: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the ``k`` largest scores of each row with their ids; of equal scores, the smaller id.
 
     Args:
-        scores: ``(B, n)`` float32 or float64, ``n < 2**32``.
+        scores: ``(B, n)`` float32 or float64, no NaN. The sign of a zero is lost.
+        ids: ``(B, n)`` or ``(n,)`` int64 in ``0 .. 2**32 - 1``, in any order.
         k: how many, at most ``n``.
 
     Returns:
-        ``(B, k)`` int64, best first.
+        scores and ids, each ``(B, k)``, best first.
     """
-    count = scores.shape[1]
-    if scores.dtype != torch.float32:
-        return scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
-    falling = torch.arange(_LOW, _LOW - count, -1, device=scores.device)
-    keys = _sortable(scores).bitwise_left_shift_(32).bitwise_or_(falling)
-    return _LOW - (keys.topk(k, dim=1).values & _LOW)
+    if scores.dtype == torch.float32:
+        keys = _flip((scores + 0.0).view(torch.int32)).to(torch.int64)
+        keys = keys.bitwise_left_shift_(32).bitwise_or_(_LOW - ids).topk(k, dim=1).values
+        return _flip((keys >> 32).to(torch.int32)).view(torch.float32), _LOW - (keys & _LOW)
+    by_id = ids.expand_as(scores).argsort(dim=1, stable=True)
+    order = scores.gather(1, by_id).argsort(dim=1, descending=True, stable=True)[:, :k]
+    chosen = by_id.gather(1, order)
+    return scores.gather(1, chosen), ids.expand_as(scores).gather(1, chosen)
 
 
-def largest_by(scores: Tensor, slots: Tensor, k: int) -> Tensor:
-    """Return the positions of the ``k`` largest scores of each row, equal scores in ascending slot.
+def best_rows(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the ``k`` largest scores of each *column* with their rows; of equal scores, the smaller row.
 
-    Args:
-        scores: ``(B, n)`` float32 or float64.
-        slots: ``(B, n)`` int64, the slot behind each score, in any order.
-        k: how many, at most ``n``.
-
-    Returns:
-        ``(B, k)`` int64 positions into the row, best first.
-    """
-    by_slot = slots.argsort(dim=1, stable=True)
-    return by_slot.gather(1, largest(scores.gather(1, by_slot), k))
-
-
-def largest_grouped(scores: Tensor, k: int, group: int) -> tuple[Tensor, Tensor]:
-    """Return the ``k`` largest scores of each *column*, equal scores in ascending row, for long columns.
-
-    The ``k`` groups of consecutive rows whose maxima are largest (a tie goes to the group that comes first) hold the
-    ``k`` largest elements: an element outside would have ``k`` group maxima ahead of it. So a selection among the
+    The ``k`` groups of consecutive rows whose maxima are largest (of equal maxima, the groups that come first) hold
+    the ``k`` largest elements: an element outside would have ``k`` group maxima ahead of it. So a selection among the
     group maxima and one among the members of ``k`` groups replace the selection among all rows.
 
     Args:
-        scores: ``(n, B)``, ``n`` a multiple of ``group``.
+        scores: ``(n, B)`` contiguous, ``n`` a multiple of 1024.
         k: how many, at most ``n``.
-        group: rows in a group.
 
     Returns:
-        values ``(B, k)`` best first, and rows ``(B, k)`` int64.
+        scores and rows (int64), each ``(B, k)``, best first.
     """
     length, columns = scores.shape
+    group = group_size(length, k)
     groups = length // group
-    if groups <= k:
-        rows = largest(scores.t().contiguous(), k)
-        return scores.t().gather(1, rows), rows
-    maxima = scores.view(groups, group, columns).amax(dim=1).t().contiguous()
-    chosen = largest(maxima, k).sort(dim=1).values
-    offsets = torch.arange(group, device=scores.device)
-    rows = (chosen.unsqueeze(2) * group + offsets).view(columns, k * group)
+    maxima = scores.view(groups, group, columns).amax(dim=1) if group > 1 else scores
+    values, chosen = best(maxima.t().contiguous(), torch.arange(groups, device=scores.device), k)
+    if group == 1:
+        return values, chosen
+    rows = (chosen.unsqueeze(2) * group + torch.arange(group, device=scores.device)).view(columns, k * group)
     flat = rows * columns + torch.arange(columns, device=scores.device).unsqueeze(1)
-    members = scores.view(-1).index_select(0, flat.view(-1)).view(columns, k * group)
-    best = largest(members, k)
-    return members.gather(1, best), rows.gather(1, best)
+    return best(scores.view(-1).index_select(0, flat.view(-1)).view_as(rows), rows, k)
+
+
+def group_size(length: int, k: int) -> int:
+    """Return the power of two, at most 64, that makes the two selections together shortest."""
+    if k == 0:
+        return 1
+    return 1 << min(6, max(0, round(math.log2(length / k) / 2)))

@@ -25,13 +25,11 @@ from stdcl.contrast.bank import ClassIndex, Ledger, Shard, first_of_each
 from stdcl.contrast.draw import anchor_keys, draw_without_replacement
 from stdcl.contrast.head import BRANCHES, branches_of
 from stdcl.contrast.loss import Chosen, info_nce, unit, without_duplicates
-from stdcl.contrast.ordering import largest, largest_by, largest_grouped
+from stdcl.contrast.ordering import best, best_rows
 from stdcl.contrast.scores import TILE, score_buffer, score_rows
 from stdcl.contrast.statistics import Statistics
 from stdcl.parallel.comm import Comm, CountingComm, LocalComm
 from stdcl.parallel.placement import Placement
-
-_GROUP = 8  # rows whose maximum stands for them in the first selection of hard negatives
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,18 @@ class _Anchors:
     features: Tensor
     slots: Tensor
     own: Tensor
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one rank found among its rows: candidates ``(B, P + N)``, and the drawn slots' scores or zero ``(B, N_R)``.
+
+    Scores of positives are negated, so that the best is the largest in both parts; fewer than asked for end in -inf.
+    """
+
+    scores: Tensor
+    rows: Tensor
+    drawn_scores: Tensor
 
 
 @dataclass
@@ -184,6 +194,18 @@ class Contrast:
         by_branch = dict(zip(self.branches, joined.unbind(), strict=True))
         return ContrastResult(by_branch, active, selection)
 
+    def write(self, features: dict[str, Tensor], slots: Tensor, step: int = 0) -> None:
+        """Fill slots from outside a step. Every rank must give the same arguments; no communication.
+
+        Args:
+            features: ``{branch: (n, D)}`` unit rows.
+            slots: ``(n,)`` int64.
+            step: when they count as written.
+        """
+        stacked = torch.stack([features[branch] for branch in self.branches], dim=1)
+        own = torch.zeros(0, dtype=torch.int64, device=self.device)
+        self._write(_Anchors(stacked.detach().to(self.dtype), slots, own), step)
+
     def rollback(self) -> None:
         """Undo the last step's write, for an optimiser step that was skipped. Once a step."""
         if self._undo is None:
@@ -210,15 +232,17 @@ class Contrast:
         slot_words[:count, 0] = slots
         own = torch.zeros(share, wide, dtype=self.dtype, device=self.device)
         own[:count] = z.reshape(count, wide)
-        packed = self.comm.all_gather(torch.cat([own.view(words), slot_words.view(words)], dim=1)).flatten(0, 1)
-        all_slots = packed[:, wide:].contiguous().view(torch.int64).squeeze(1)
+        torch._assert_async(((slots >= 0) & (slots < self.ledger.num_slots)).all(), "a slot outside the bank")
+        own_words, slot_words = own.view(words), slot_words.view(words)
+        packed = self.comm.all_gather(torch.cat([slot_words, own_words], dim=1)).flatten(0, 1)
+        # The slots come first: numbers of 64 bits must start at an even place.
+        all_slots = packed[:, :-wide].reshape(-1).view(torch.int64)
         filled = all_slots >= 0
         torch._assert_async(filled.sum() <= batch_size, "more sequences than batch_size in the global batch")
-        torch._assert_async((all_slots < self.ledger.num_slots).all(), "a slot outside the bank")
         order = (~filled).to(torch.int8).argsort(stable=True)[:batch_size]
         first = filled[: self.comm.rank * share].sum()
         return _Anchors(
-            features=packed[:, :wide].contiguous().view(self.dtype)[order].view(-1, *z.shape[1:]),
+            features=packed[:, -wide:].contiguous().view(self.dtype)[order].view(-1, *z.shape[1:]),
             slots=all_slots[order],
             own=first + torch.arange(count, device=self.device),
         )
@@ -290,47 +314,48 @@ class Contrast:
         positions = draw_without_replacement(torch.cat(keys), sizes, count)
         return self.ledger.negative_at(slots.repeat(len(keys)), positions).view(len(keys), len(slots), count)
 
-    def _search(self, z: int, anchors: _Anchors, drawn: Tensor) -> dict[str, Tensor]:
+    def _search(self, z: int, anchors: _Anchors, drawn: Tensor) -> _Found:
         """Compare all anchors with the rows of this view: best candidates and the scores of drawn slots it has."""
         view, config = self._view, self.config
         if view.buffer is None or view.buffer.shape[1] < len(anchors.slots):
             view.buffer = score_buffer(view.rows, len(anchors.slots), self.device, self.dtype)
         scores = score_rows(view.features[z], view.hidden, anchors.features[:, z], view.buffer)
-        columns = torch.arange(scores.shape[1], device=self.device)
+        batch, width = scores.shape[1], view.buffer.shape[1]
+        columns = torch.arange(batch, device=self.device).unsqueeze(1)
+        flat = view.buffer.view(-1)
         same_class = view.index.rows_of(self.ledger.class_of(anchors.slots))
-        own_row, _ = view.rows_of(anchors.slots)
-        result: dict[str, Tensor] = {}
-        # Positives: least similar first. Rows that cannot be chosen are -inf here and +inf once the sign is turned.
-        ascending = -scores.t().gather(1, same_class)
-        barred = ascending == torch.inf
+        same_class_places = (same_class * width + columns).view(-1)
+        # Positives: least similar first. Rows that cannot be chosen are -inf, and +inf once the sign is turned.
+        falling = -flat.index_select(0, same_class_places).view_as(same_class)
+        barred = falling == torch.inf
         if config.exclude_own_slot:
+            own_row, _ = view.rows_of(anchors.slots)
             barred |= same_class == own_row.unsqueeze(1)
-        ascending = ascending.masked_fill(barred, -torch.inf)
-        best = largest(ascending, min(config.hard_positives, ascending.shape[1]))
-        result["positive_scores"] = _fill(ascending.gather(1, best), config.hard_positives, -torch.inf)
-        result["positive_rows"] = _fill(same_class.gather(1, best), config.hard_positives, view.rows)
+        falling = falling.masked_fill(barred, -torch.inf)
+        positive = best(falling, same_class, min(config.hard_positives, falling.shape[1]))
         # Random negatives: the scores of those drawn slots that are here, zero for the others.
         rows, here = view.rows_of(drawn)
-        result["drawn_scores"] = torch.where(here, scores[rows, columns.unsqueeze(1)], 0.0)
+        drawn_scores = flat.index_select(0, (rows * width + columns).view(-1)).view_as(rows)
         # Hard negatives: most similar first, without the anchor's class.
-        assert view.buffer is not None
-        view.buffer[same_class, columns.unsqueeze(1)] = -torch.inf
-        count = min(config.hard_negatives, view.buffer.shape[0])
-        values, rows = largest_grouped(view.buffer, count, _GROUP)
-        values, rows = values[: scores.shape[1]], rows[: scores.shape[1]]
-        result["negative_scores"] = _fill(values, config.hard_negatives, -torch.inf)
-        result["negative_rows"] = _fill(rows, config.hard_negatives, view.rows)
-        return result
+        flat.index_fill_(0, same_class_places, -torch.inf)
+        values, rows = best_rows(view.buffer, min(config.hard_negatives, len(view.buffer)))
+        wanted = (config.hard_positives, config.hard_negatives)
+        found = (positive, (values[:batch], rows[:batch]))
+        return _Found(
+            torch.cat([_widen(f[0], k, -torch.inf) for f, k in zip(found, wanted, strict=True)], dim=1),
+            torch.cat([_widen(f[1], k, view.rows) for f, k in zip(found, wanted, strict=True)], dim=1),
+            torch.where(here, drawn_scores, 0.0),
+        )
 
-    def _merge(self, local: list[dict[str, Tensor]], drawn: Tensor) -> list[Selection]:
+    def _merge(self, local: list[_Found], drawn: Tensor) -> list[Selection]:
         """Turn each rank's candidates into the selection over all ranks."""
         comm, view, config = self._view.comm, self._view, self.config
         words = torch.int32 if self.dtype == torch.float32 else torch.int64
         sizes = [config.hard_positives, config.hard_negatives]
-        scores = torch.stack([torch.cat([c["positive_scores"], c["negative_scores"]], dim=1) for c in local])
-        rows = torch.stack([torch.cat([c["positive_rows"], c["negative_rows"]], dim=1) for c in local])
+        scores = torch.stack([found.scores for found in local])
+        rows = torch.stack([found.rows for found in local])
         gathered = comm.all_gather(torch.stack([scores.view(words), rows.to(words)]))  # (W, 2, Z, B, P + N)
-        random_scores = comm.all_reduce(torch.stack([c["drawn_scores"] for c in local]))
+        random_scores = comm.all_reduce(torch.stack([found.drawn_scores for found in local]))
         ranks = torch.arange(comm.size, device=self.device).view(-1, 1, 1, 1) if comm.size > 1 else view.rank
         all_scores = gathered[:, 0].contiguous().view(self.dtype)
         all_slots = view.slots_of(gathered[:, 1].to(torch.int64), ranks)
@@ -338,7 +363,7 @@ class Contrast:
         for z in range(len(local)):
             scores_of = torch.split(all_scores[:, z], sizes, dim=2)
             slots_of = torch.split(all_slots[:, z], sizes, dim=2)
-            positives, negatives = (_best(s, t) for s, t in zip(scores_of, slots_of, strict=True))
+            positives, negatives = (_merged(s, t) for s, t in zip(scores_of, slots_of, strict=True))
             positives = Chosen(-positives.scores, positives.real, positives.slots)
             random = Chosen(random_scores[z], drawn[z] >= 0, drawn[z])
             selections.append(Selection(positives, negatives, random))
@@ -420,7 +445,7 @@ class Contrast:
         return stats
 
 
-def _fill(x: Tensor, width: int, value: float) -> Tensor:
+def _widen(x: Tensor, width: int, value: float) -> Tensor:
     """Widen ``(B, n)`` to ``(B, width)`` with ``value``."""
     return torch.nn.functional.pad(x, (0, width - x.shape[1]), value=value)
 
@@ -429,14 +454,13 @@ def _columns(first: Chosen, second: Chosen) -> list[tuple[Tensor, Tensor]]:
     return [(first.scores, second.scores), (first.real, second.real), (first.slots, second.slots)]
 
 
-def _best(scores: Tensor, slots: Tensor) -> Chosen:
+def _merged(scores: Tensor, slots: Tensor) -> Chosen:
     """Merge the ranks' sorted candidates ``(W, B, k)`` into the ``k`` best of each anchor by (score, slot)."""
     ranks, batch, k = scores.shape
     scores = scores.transpose(0, 1).reshape(batch, ranks * k)
     slots = slots.transpose(0, 1).reshape(batch, ranks * k)
     if ranks > 1:  # a single list is sorted already
-        best = largest_by(scores, slots, k)
-        scores, slots = scores.gather(1, best), slots.gather(1, best)
+        scores, slots = best(scores, slots, k)
     real = scores > -torch.inf
     return Chosen(scores, real, torch.where(real, slots, -1))
 

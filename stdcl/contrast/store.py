@@ -1,8 +1,8 @@
 """Banks on disk: every rank writes its own shard, any number of ranks reads them back.
 
 One file a shard, ``bank-<rank>-of-<size>.pt``, of plain tensors. No rank ever holds more than its own shard: tensors
-stream from their storage to the file, and files are memory-mapped and rows copied out of them in chunks. The file of rank 0
-also holds the ledger. The files say what they belong to; a bank of something else is refused.
+stream from their storage to the file, and files are memory-mapped and rows copied out of them in chunks. The file of
+rank 0 also holds the ledger. The files say what they belong to; a bank of something else is refused.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Placement:
 
     def slots(self, rank: int, device: torch.device | str = "cpu") -> Tensor:
         """Return ``(rows,)`` int64: the slots of ``rank`` in row order, which is ascending."""
-        return torch.arange(rank, self.num_slots, self.size, device=device)
+        return rank + self.size * torch.arange(self.rows(rank), device=device)
 
     def owner(self, slots: Tensor) -> Tensor:
         """Rank that owns each slot."""

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stdcl.contrast.ordering import best, best_rows, group_size
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=st.integers(1, 3),
+    count=st.integers(1, 30),
+    values=st.integers(1, 30),
+    double=st.booleans(),
+    seed=st.integers(0, 10_000),
+    data=st.data(),
+)
+def test_best_orders_by_score_then_id(
+    rows: int, count: int, values: int, double: bool, seed: int, data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(0, count))
+    generator = torch.Generator().manual_seed(seed)
+    levels = torch.randn(values, generator=generator, dtype=torch.float64 if double else torch.float32)
+    levels[0] = -torch.inf
+    scores = levels[torch.randint(0, values, (rows, count), generator=generator)]
+    ids = torch.stack([torch.randperm(5 * count, generator=generator)[:count] for _ in range(rows)])
+    found, found_ids = best(scores, ids, k)
+    for row in range(rows):
+        pairs = sorted(zip(scores[row].tolist(), ids[row].tolist(), strict=True), key=lambda p: (-p[0], p[1]))[:k]
+        assert found[row].tolist() == [score for score, _ in pairs]
+        assert found_ids[row].tolist() == [i for _, i in pairs]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("k", [1, 7, 128, 512, 2048])
+@pytest.mark.parametrize("levels", [1, 2, 50, 100_000])
+def test_best_rows_equals_a_full_sort(dtype: torch.dtype, k: int, levels: int) -> None:
+    generator = torch.Generator().manual_seed(k + levels)
+    scores = torch.randint(0, levels, (4096, 3), generator=generator).to(dtype) / levels - 0.3
+    scores[torch.rand(4096, 3, generator=generator) < 0.4] = -torch.inf
+    values, rows = best_rows(scores, k)
+    order = scores.t().argsort(dim=1, descending=True, stable=True)[:, :k]
+    assert torch.equal(rows, order)
+    assert torch.equal(values, scores.t().gather(1, order))
+
+
+def test_both_zeros_are_one_score_and_big_ids_survive() -> None:
+    scores = torch.tensor([[0.0, -0.0, -1.0, -0.0]])
+    ids = torch.tensor([[2**32 - 1, 7, 0, 3_000_000_000]])
+    _, order = best(scores, ids, 4)
+    assert order.tolist() == [[7, 3_000_000_000, 2**32 - 1, 0]]
+
+
+def test_group_size_divides_a_tile_and_grows_with_the_column() -> None:
+    sizes = [group_size(length, 512) for length in (1024, 5120, 63_488, 10**6, 10**9)]
+    assert sizes == sorted(sizes)
+    assert all(1024 % size == 0 for size in sizes)
+    assert sizes[0] == 1
+    assert group_size(1024, 0) == 1
