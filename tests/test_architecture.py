@@ -1,0 +1,76 @@
+"""Imports go downwards only, and each heavy package has one door."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "stdcl"
+
+FOUNDATION = {"errors", "atomic", "seeding", "skeleton", "config", "__init__"}
+PARTS = {"data", "encoders", "contrast", "tracking", "results"}
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "atomic": set(),
+    "seeding": set(),
+    "skeleton": {"errors"},
+    "config": {"errors"},
+    "parallel": FOUNDATION,
+    **{part: FOUNDATION | {"parallel"} for part in PARTS},
+    "report": FOUNDATION | {"results", "tracking"},
+    "train": FOUNDATION | {"parallel"} | PARTS,
+    "sweep": FOUNDATION | {"parallel", "train", "report"} | PARTS,
+    "doctor": FOUNDATION | {"data", "tracking"},
+    "cli": FOUNDATION | {"parallel", "train", "report", "sweep", "doctor"} | PARTS,
+}
+DOORS: dict[str, tuple[str, ...]] = {
+    "torch.distributed": ("parallel/", "train/launch.py"),
+    "ray": ("train/", "sweep/"),
+    "optuna": ("sweep/",),
+    "wandb": ("tracking/wandb_sink.py",),
+    "matplotlib": ("report/figures.py",),
+}
+WITHOUT_TORCH = ("config/", "results/", "report/", "errors.py", "atomic.py", "seeding.py", "skeleton.py")
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield every module that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_downwards(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "stdcl" and len(parts) > 1 and parts[1] not in (own, "__version__"):
+            assert parts[1] in ALLOWED.get(own, set()), f"{own} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_heavy_packages_have_one_door(path: Path) -> None:
+    where = str(path.relative_to(PACKAGE))
+    for name in imports(path):
+        for package, doors in DOORS.items():
+            if name == package or name.startswith(f"{package}."):
+                assert where.startswith(doors), f"{where} imports {name}"
+        if name.split(".")[0] == "torch":
+            assert not where.startswith(WITHOUT_TORCH), f"{where} imports {name}"
+
+
+def test_evaluation_does_not_know_the_contrast() -> None:
+    names = set(imports(PACKAGE / "train" / "evaluate.py"))
+    assert not [name for name in names if name.startswith("stdcl.contrast")]
