@@ -150,7 +150,7 @@ for key in (None, {SECRET!r}):
     if key:
         os.environ["WANDB_API_KEY"] = key
         os.environ["WANDB_BASE_URL"] = "http://127.0.0.1:{closed_port}"
-    sink = WandbSink(WandbSettings(project="p"), sweep="s", key="k", directory=Path({str(tmp_path)!r}))
+    sink = WandbSink(WandbSettings("p", finish_seconds=180.0), sweep="s", key="k", directory=Path({str(tmp_path)!r}))
     sink.start({{}}, {{}}); sink.log_epoch({{"loss": 1.0}}, 0); sink.finish({{}}, "finished")
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
