@@ -29,7 +29,7 @@ from stdcl.sweep.folder import SweepFolder
 from stdcl.sweep.plan import check_same_question, corner_trials, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
 from stdcl.tracking.sink import read_history
-from stdcl.train.cluster import Cluster, capacity, connected, environment_to_hand_on
+from stdcl.train.cluster import Cluster, capacity, connected, environment_to_hand_on, prepare_environment
 from stdcl.train.lock import exclusive
 from stdcl.train.worker import TrainingLoop, session_loop
 
@@ -174,9 +174,12 @@ class _Runner:
     """One invocation's part of a sweep."""
 
     def __init__(self, sweep: Sweep, folder: SweepFolder, command: str, loop: TrainingLoop, say: Say) -> None:
+        prepare_environment(sweep.config.resources)
+        from stdcl.sweep.stopping import Stop
+
         self._sweep, self._folder, self._loop, self._say = sweep, folder, loop, say
         self._recorder = Recorder(folder, sweep.config.name, command)
-        self._stop = threading.Event()
+        self._stop = Stop()
 
     def run_grid(self, trials: Sequence[Trial]) -> _Outcome:
         """Run the trials that are not finished."""
@@ -189,13 +192,14 @@ class _Runner:
         with self._cluster() as cluster:
             from ray import tune
 
-            from stdcl.sweep.progress import Progress
             from stdcl.sweep.trainables import payload
 
-            progress = Progress({trial.key: trial for trial in todo}, len(trials), before, self._recorder, self._say)
+            progress = Progress(
+                {trial.key: trial for trial in todo}, len(trials), before, self._recorder, self._say, self._stop
+            )
             space = {"trial": tune.grid_search([payload(trial) for trial in todo])}
             self._fit(cluster, progress, space, {})
-        return _Outcome(progress.failures, self._stop.is_set())
+        return _Outcome(progress.failures, self._stop.requested)
 
     def run_search(self) -> _Outcome:
         """Let the study propose trials until it has judged as many as asked for."""
@@ -214,11 +218,9 @@ class _Runner:
         if before >= settings.trials:
             return _Outcome({}, False)
         with self._cluster() as cluster:
-            from stdcl.sweep.progress import Progress
-
-            progress = Progress(known, settings.trials, before, self._recorder, self._say)
+            progress = self._progress(known, settings.trials, before)
             self._search(cluster, study, settings, progress)
-        return _Outcome(progress.failures, self._stop.is_set())
+        return _Outcome(progress.failures, self._stop.requested)
 
     def _search(self, cluster: Cluster, study: optuna.Study, settings: OptunaConfig, progress: Progress) -> None:
         from stdcl.sweep import study as studies
@@ -239,7 +241,7 @@ class _Runner:
             on_trial=on_trial,
             history=self._curve,
             replay=scheduler.replay if scheduler is not None else lambda trial_id, curve: None,
-            stopping=self._stop.is_set,
+            stop=self._stop,
         )
         options = {
             "search_alg": search,
@@ -253,6 +255,11 @@ class _Runner:
         path = self._folder.run(trial.key) / "history.jsonl"
         rows = read_history(path) if path.exists() else []
         return [(int(row["epoch"]) + 1, float(row["accuracy"])) for row in rows if row.get("accuracy") is not None]
+
+    def _progress(self, trials: dict[str, Trial], total: int, before: int) -> Progress:
+        from stdcl.sweep.progress import Progress
+
+        return Progress(trials, total, before, self._recorder, self._say, self._stop)
 
     @contextmanager
     def _cluster(self) -> Iterator[Cluster]:
@@ -277,7 +284,6 @@ class _Runner:
         """Run one Ray Tune experiment, in a folder of its own that is dropped at the end."""
         from ray import tune
 
-        from stdcl.sweep.stopping import StopWhen
         from stdcl.sweep.trainables import LocalTrial, RayTrainTrial, Surroundings, trial_key, trial_resources
 
         # What goes wrong with a trial is said and recorded by Progress.
@@ -314,12 +320,14 @@ class _Runner:
                 # Trainings keep their own checkpoints.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 callbacks=[progress],
-                stop=StopWhen(self._stop.is_set),
+                stop=self._stop,
                 verbose=0,
             ),
         )
         with self._signals():
             tuner.fit()
+        if self._stop.error is not None:
+            raise self._stop.error
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -329,9 +337,9 @@ class _Runner:
             return
 
         def on_signal(number: int, frame: FrameType | None) -> None:
-            if self._stop.is_set():
+            if self._stop.requested:
                 raise KeyboardInterrupt
-            self._stop.set()
+            self._stop.request()
             self._say(f"{signal.Signals(number).name}: stopping the trials (once more: at once)")
 
         numbers = (signal.SIGINT, signal.SIGTERM)

@@ -11,6 +11,7 @@ from ray import tune
 
 from stdcl.config.sweep import Trial
 from stdcl.sweep.record import Recorder
+from stdcl.sweep.stopping import Stop
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENTS, STATUS, trial_key
 
 Say = Callable[[str], None]
@@ -33,9 +34,12 @@ class Progress(tune.Callback):  # type: ignore[misc]
         before: of these, how many were finished before this invocation.
         recorder: takes a row of each trial that ends.
         say: takes each line.
+        stop: told of errors here.
     """
 
-    def __init__(self, trials: dict[str, Trial], total: int, before: int, recorder: Recorder, say: Say) -> None:
+    def __init__(
+        self, trials: dict[str, Trial], total: int, before: int, recorder: Recorder, say: Say, stop: Stop
+    ) -> None:
         self.trials = trials
         self.failures: dict[str, str] = {}
         self._ended: set[str] = set()
@@ -43,6 +47,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
         self._before = before
         self._recorder = recorder
         self._say = say
+        self._stop = stop
         self._started: dict[str, datetime] = {}
         self._first: dict[str, int] = {}
         self._epochs: dict[str, int] = {}
@@ -77,7 +82,10 @@ class Progress(tune.Callback):  # type: ignore[misc]
         self._line(trial_key(trial), "its process died; starting again from the last checkpoint")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        key, result = trial_key(trial), trial.last_result or {}
+        with self._stop.on_error():
+            self._complete(trial_key(trial), trial.last_result or {})
+
+    def _complete(self, key: str, result: Mapping[str, Any]) -> None:
         status = result.get(STATUS, "failed")
         if status == "finished":
             self._record(key, "finished", result)
@@ -91,7 +99,8 @@ class Progress(tune.Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = getattr(trial, "get_error", lambda: None)()
         text = str(error).strip().splitlines()[-1] if error is not None else "its process died"
-        self._fail(trial_key(trial), f"the trial's process died: {text}", trial.last_result or {})
+        with self._stop.on_error():
+            self._fail(trial_key(trial), f"the trial's process died: {text}", trial.last_result or {})
 
     # ---- what they lead to ------------------------------------------------------------------------------------
 

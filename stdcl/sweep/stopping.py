@@ -1,24 +1,43 @@
-"""Stops a Ray Tune experiment from outside."""
+"""Ends a Ray Tune experiment from outside: for a signal, or for a fault of the driver itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ray import tune
 
 
-class StopWhen(tune.Stopper):  # type: ignore[misc]
-    """Asks a function, again and again, whether the whole experiment is to stop."""
+class Stop(tune.Stopper):  # type: ignore[misc]
+    """A request to stop the whole experiment, with the error that is its reason, if any."""
 
-    def __init__(self, asked: Callable[[], bool]) -> None:
-        self._asked = asked
+    def __init__(self) -> None:
+        self.requested = False
+        self.error: Exception | None = None
+
+    def request(self) -> None:
+        """Ask for the end; trials are stopped where they stand."""
+        self.requested = True
+
+    @contextmanager
+    def on_error(self) -> Iterator[None]:
+        """Stop the experiment when the body raises.
+
+        Ray Tune takes an exception in a callback or a searcher for one of the trial's, and repeats the trial.
+        """
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+            self.requested = True
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._asked()
+        """Asked by Tune, again and again."""
+        return self.requested
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray stores experiments with all they hold; this one is never restored.

@@ -27,7 +27,8 @@ from ray.tune.search import Searcher
 
 from stdcl.config.sweep import ARM_GRID, Choices, FloatRange, OptunaConfig, Parameter, Sweep, Trial
 from stdcl.errors import UserError
-from stdcl.sweep.trainables import EPOCHS_DONE, STATUS, payload
+from stdcl.sweep.stopping import Stop
+from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, STATUS, payload
 
 METRIC = "accuracy"
 IMPOSSIBLE_IN_A_ROW = 200
@@ -157,7 +158,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         on_trial: called with each proposed trial, before it is run.
         history: the curve that a trial's run folder already holds.
         replay: takes a trial's earlier curve into the scheduler.
-        stopping: whether the driver is being stopped; trials cut off by it stay RUNNING and are resumed later.
+        stop: the end of the experiment; trials cut off by it stay RUNNING and are resumed later.
     """
 
     def __init__(
@@ -168,7 +169,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         on_trial: Callable[[Trial], None],
         history: Callable[[Trial], Curve],
         replay: Callable[[str, Curve], None],
-        stopping: Callable[[], bool],
+        stop: Stop,
     ) -> None:
         super().__init__(metric=METRIC, mode="max")
         self._study = study
@@ -177,13 +178,18 @@ class StudySearch(Searcher):  # type: ignore[misc]
         self._on_trial = on_trial
         self._history = history
         self._replay = replay
-        self._stopping = stopping
+        self._stop = stop
         self._asked: dict[str, optuna.Trial] = {}
         self._running: dict[str, str] = {}
         self._held: tuple[optuna.Trial, Trial] | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Return the next trial, or None while the same configuration is still being trained."""
+        with self._stop.on_error():
+            return self._suggest(trial_id)
+        return None
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | None:
         asked, trial = self._held or self._ask()
         if trial.key in self._running.values():
             # It shares the other's run folder, and will find it complete.
@@ -213,32 +219,35 @@ class StudySearch(Searcher):  # type: ignore[misc]
         raise UserError(f"{self._sweep.where}: almost nothing in 'space' is a possible configuration, last: {reason}")
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._report(trial_id, result)
+        with self._stop.on_error():
+            self._report(self._asked[trial_id], result)
 
-    def _report(self, trial_id: str, result: Mapping[str, Any]) -> None:
+    @staticmethod
+    def _report(asked: optuna.Trial, result: Mapping[str, Any]) -> None:
         value = result.get(METRIC)
         if value is not None and EPOCHS_DONE in result and math.isfinite(value):
-            self._asked[trial_id].report(float(value), int(result[EPOCHS_DONE]) - 1)
+            asked.report(float(value), int(result[EPOCHS_DONE]) - 1)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        asked = self._asked.pop(trial_id, None)
-        self._running.pop(trial_id, None)
-        if asked is None or self._stopping():
-            return
-        status = (result or {}).get(STATUS)
-        if error or result is None or status == "failed":
-            asked.set_user_attr("error", str((result or {}).get("error", "the trial's process died"))[:1000])
+        with self._stop.on_error():
+            asked = self._asked.pop(trial_id, None)
+            self._running.pop(trial_id, None)
+            if asked is not None and not self._stop.requested:
+                self._tell(asked, {STATUS: "failed", ERROR: "the trial's process died"} if error else result or {})
+
+    def _tell(self, asked: optuna.Trial, result: Mapping[str, Any]) -> None:
+        status = result.get(STATUS, "failed")
+        if status in ("failed", "diverged"):
+            asked.set_user_attr("error", str(result.get(ERROR, "ended without a result"))[:1000])
+        if status == "failed":
             self._study.tell(asked, state=TrialState.FAIL)
             return
-        self._asked[trial_id] = asked
-        self._report(trial_id, result)
-        del self._asked[trial_id]
+        self._report(asked, result)
         if status == "finished":
             self._study.tell(asked, float(result[METRIC]))
             return
         if status == "diverged":
-            # So that the sampler learns to stay away.
-            asked.set_user_attr("error", str(result.get("error", "diverged"))[:1000])
+            # A value, so that the sampler learns to stay away.
             asked.report(0.0, int(result.get(EPOCHS_DONE, 0)))
         self._study.tell(asked, state=TrialState.PRUNED)
 

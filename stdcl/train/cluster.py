@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from stdcl.errors import UserError
 
 OBJECT_STORE_BYTES = 200 * 2**20
 """Of a cluster on this machine: rows and configurations pass through it, data do not."""
+
+START_ATTEMPTS = 3
 
 HANDED_ON = ("STDCL_", "WANDB_", "NCCL_", "GLOO_", "RAY_TRAIN_")
 """Prefixes of the environment variables that every trial and rank gets from the driver."""
@@ -80,8 +83,9 @@ def check_capacity(cluster: Cluster, resources: ResourcesConfig) -> int:
     )
 
 
-def _defaults(local: bool, resources: ResourcesConfig) -> None:
-    """Set what Ray reads from the environment, where the user has not set it."""
+def prepare_environment(resources: ResourcesConfig) -> None:
+    """Set what Ray reads from the environment, where the user has not set it; to be called before Ray is imported."""
+    local = not os.environ.get("RAY_ADDRESS")
     defaults = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -121,21 +125,11 @@ def connected(resources: ResourcesConfig) -> Iterator[Cluster]:
     """
     address = os.environ.get("RAY_ADDRESS")
     local = not address
-    _defaults(local, resources)
+    prepare_environment(resources)
     import ray
 
     if local:
-        wanted = resources.workers * resources.cpus_per_worker
-        ray.init(
-            address="local",
-            num_cpus=max(_cores(), int(-(-wanted // 1))),
-            object_store_memory=OBJECT_STORE_BYTES,
-            # Ray Train frees the places of a stopped trial through the dashboard's state service.
-            include_dashboard=resources.workers > 1,
-            dashboard_host="127.0.0.1",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        _start(resources)
     else:
         _connect(str(address))
     try:
@@ -146,6 +140,30 @@ def connected(resources: ResourcesConfig) -> Iterator[Cluster]:
         yield cluster
     finally:
         ray.shutdown()
+
+
+def _start(resources: ResourcesConfig) -> None:
+    import ray
+
+    wanted = resources.workers * resources.cpus_per_worker
+    for attempt in range(START_ATTEMPTS):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max(_cores(), math.ceil(wanted)),
+                object_store_memory=OBJECT_STORE_BYTES,
+                # Ray Train frees the places of a stopped trial through the dashboard's state service.
+                include_dashboard=resources.workers > 1,
+                dashboard_host="127.0.0.1",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            return
+        except Exception as error:
+            # Ray allows its node 30 seconds, which a busy machine can exceed; it raises a bare Exception then.
+            if "timed out during startup" not in str(error) or attempt == START_ATTEMPTS - 1:
+                raise
+            ray.shutdown()
 
 
 def _connect(address: str) -> None:

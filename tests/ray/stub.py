@@ -76,6 +76,7 @@ class Stub:
         accuracy = 1.0 - (config.contrast.temperature - 0.8) ** 2 - 1.0 / (1 + state["epoch"])
         if config.contrast.strategy == "none":
             accuracy -= 0.05
+        accuracy = min(max(accuracy, 0.0), 1.0)
         return {
             "epoch": int(state["epoch"]) - 1,
             "accuracy": accuracy,
