@@ -93,6 +93,36 @@ def centre_frames(x: DoubleArray, joint: int) -> DoubleArray:
     return np.asarray(x - x[:, :1, joint : joint + 1])
 
 
+def align_persons(x: FloatArray) -> FloatArray:
+    """Turn each NTU body upright and to the front, once a clip (InfoGCN's preprocessing).
+
+    From the first frame in which a person is there: the spine (joints 1 to 2) becomes +z, the hips (17 to 13) +x.
+        InfoGCN
+    looks at frame 1 only and loses a person who comes later; here such a person is turned too. No translation.
+
+    Args:
+        x: (F, M, 25, 3) positions.
+    """
+    out = x.copy()
+    for person in range(x.shape[1]):
+        there = np.flatnonzero(x[:, person].reshape(len(x), -1).any(axis=1))
+        if len(there) == 0:
+            continue
+        body = x[there[0], person].astype(np.float64)
+        spine = body[1] - body[0]
+        hips = body[12] - body[16]
+        if not spine.any():
+            continue
+        spine /= np.linalg.norm(spine)
+        hips -= (hips @ spine) * spine
+        if not hips.any():
+            continue
+        hips /= np.linalg.norm(hips)
+        basis = np.stack([hips, np.cross(hips, spine), spine], axis=1)
+        out[:, person] = rotate(x[:, person], basis.astype(np.float32))
+    return out
+
+
 def rotate(x: NDArray[Any], matrix: NDArray[Any]) -> NDArray[Any]:
     """Multiply the points of ``x`` (..., 3), as row vectors, by ``matrix`` (3, 3) from the right."""
     return np.asarray((x.reshape(-1, 3) @ matrix).reshape(x.shape))

@@ -37,6 +37,7 @@ class Transform:
         orientation: of the relative-position streams.
         centre: origin of the coordinates: once per ``clip``, or in each ``frame`` (HCN).
         augment: draw rotation, crop and frames in training; otherwise training sees what a test would.
+        align: turn each NTU body upright and to the front, once a clip (InfoGCN).
     """
 
     loader: Loader
@@ -46,6 +47,7 @@ class Transform:
     orientation: streams.Orientation = "parent"
     centre: Literal["clip", "frame"] = "clip"
     augment: bool = True
+    align: bool = False
 
     def __post_init__(self) -> None:
         streams.check_stream(self.stream)
@@ -111,12 +113,14 @@ class SkeletonDataset:
             seed: of the augmentation; together with epoch and item it decides everything that is drawn.
 
         Raises:
-            UserError: no rows, or ``repeat`` below 1.
+            UserError: no rows, ``repeat`` below 1, or alignment of other bodies than NTU's.
         """
         if len(rows) == 0:
             raise UserError(f"{store.path}: a dataset of no sequences was asked for")
         if repeat < 1:
             raise UserError(f"data.repeat is {repeat}; it must be at least 1")
+        if transform.align and (store.skeleton.name != "ntu" or transform.loader != "resample"):
+            raise UserError(f"{store.path}: data.align is for NTU bodies; this store has '{store.skeleton.name}'")
         self.store = store
         self.rows = np.asarray(rows, dtype=np.int64)
         self.transform = transform
@@ -204,7 +208,8 @@ class SkeletonDataset:
     def _resample(self, sequence: FloatArray, rng: np.random.Generator | None) -> FloatArray:
         valid = max(augment.valid_frames(sequence), 1)
         crop = augment.centre_crop(valid) if rng is None else augment.draw_crop(rng, valid)
-        x = augment.resample(sequence, crop, self.transform.frames)
+        x = augment.align_persons(sequence) if self.transform.align else sequence
+        x = augment.resample(x, crop, self.transform.frames)
         if rng is not None:
             x = augment.rotate(x, augment.draw_axis_rotation(rng).T.astype(np.float32))
         return x

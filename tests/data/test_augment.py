@@ -147,3 +147,22 @@ def test_valid_frames() -> None:
     x = np.zeros((6, 2, 25, 3), dtype=np.float32)
     x[:4, 1, 3, 2] = -1e-30
     assert augment.valid_frames(x) == 4
+
+
+def test_aligned_bodies_stand_upright_and_face_the_front() -> None:
+    x = np.random.default_rng(0).standard_normal((6, 3, 25, 3)).astype(np.float32)
+    x[:2, 1] = 0  # comes later
+    x[:, 2] = 0  # never there
+    out = augment.align_persons(x)
+    for person, frame in ((0, 0), (1, 2)):
+        body = out[frame, person]
+        spine = body[1] - body[0]
+        np.testing.assert_allclose(spine, [0, 0, np.linalg.norm(spine)], atol=1e-5)
+        hips = body[12] - body[16]
+        assert hips[0] > 0
+        assert hips[1] == pytest.approx(0, abs=1e-5)
+        # A rotation: distances stay, one basis for the whole clip.
+        old, new = x[4, person], out[4, person]
+        np.testing.assert_allclose(old @ old.T, new @ new.T, atol=1e-4)
+    assert not out[:2, 1].any()
+    assert not out[:, 2].any()

@@ -153,6 +153,15 @@ def test_streams_are_derived_from_the_joint_stream(ntu: SequenceStore, stream: s
     np.testing.assert_allclose(got, expected.transpose(0, 4, 1, 3, 2), atol=1e-6)
 
 
+def test_alignment_is_ntus_own(ntu: SequenceStore, ucla: SequenceStore) -> None:
+    dataset = SkeletonDataset(ntu, np.arange(23), Transform("resample", 64, align=True), train=False)
+    x = ntu.sequence(1)
+    expected = augment.resample(augment.align_persons(x), augment.centre_crop(len(x)), 64)
+    np.testing.assert_allclose(dataset.batch(0, np.array([1])).x[0].numpy(), expected.transpose(3, 0, 2, 1), atol=1e-5)
+    with pytest.raises(UserError, match=r"data\.align is for NTU bodies"):
+        SkeletonDataset(ucla, np.arange(23), Transform("pick", 52, align=True), train=False)
+
+
 def test_bad_settings_are_refused(ucla: SequenceStore) -> None:
     with pytest.raises(UserError, match="no sequences"):
         SkeletonDataset(ucla, np.array([], dtype=np.int64), Transform("pick", 52), train=True)
