@@ -1,4 +1,4 @@
-"""2s-AGCN's network: adaptive graph convolution (Shi et al., CVPR 2019). "2s" is the fusion of a joint and a bone model."""
+"""2s-AGCN's network: adaptive graph convolution (Shi et al., CVPR 2019). "2s" is a fusion of joint and bone models."""
 
 from __future__ import annotations
 
@@ -88,11 +88,11 @@ def _vector(layer: Pointwise) -> Tensor:
 class AGCN(GraphEncoder):
     """2s-AGCN's network for ``layout``.
 
-    Parameter names: ``in_bn``, ``b1`` ... ``b10`` with ``gcn`` (``B``, ``s0`` to ``s2`` with ``theta``, ``phi``, ``out``;
-    ``down.conv``, ``down.bn``; ``bn``), ``tcn`` (``conv``, ``bn``) and ``res`` (``conv``, ``bn``), then ``fc``. Each is one
-    parameter of the public code's, of equal shape: ``data_bn``, ``lI.gcn1`` (``PA`` is B; ``conv_a.S``, ``conv_b.S``,
-    ``conv_d.S`` are theta, phi, out; ``down.0``, ``down.1``; ``bn``), ``lI.tcn1`` (``conv``, ``bn``), ``lI.residual``
-    (``conv``, ``bn``), ``fc``.
+    Parameter names: ``in_bn``, ``b1`` ... ``b10`` with ``gcn`` (``B``, ``s0`` to ``s2`` with ``theta``, ``phi``,
+    ``out``; ``down.conv``, ``down.bn``; ``bn``), ``tcn`` (``conv``, ``bn``) and ``res`` (``conv``, ``bn``), then
+    ``fc``. Each is one parameter of the public code's, of equal shape: ``data_bn``, ``lI.gcn1`` (``PA`` is B;
+    ``conv_a.S``, ``conv_b.S``, ``conv_d.S`` are theta, phi, out; ``down.0``, ``down.1``; ``bn``), ``lI.tcn1``
+    (``conv``, ``bn``), ``lI.residual`` (``conv``, ``bn``), ``fc``.
     """
 
     def __init__(self, layout: Layout) -> None:

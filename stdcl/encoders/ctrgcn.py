@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stdcl.encoders.base import Layout
 from stdcl.encoders.graph import TIME_AXIS, GraphEncoder, Projection, partition
-from stdcl.encoders.layers import Pointwise, init_kaiming
+from stdcl.encoders.layers import Pointwise, init_kaiming, product_dtype
 from stdcl.encoders.temporal import MultiScale
 from stdcl.parallel.batch_norm import BatchNorm
 
@@ -57,13 +57,15 @@ class TopologyRefinement(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, V, T, Cin) to (B, V, T, C)."""
         subsets = (self.s0, self.s1, self.s2)
-        mixing, basis = self._factors(x)
+        dtype = product_dtype(x)
+        x = x.to(dtype)
+        mixing, basis = (factor.to(dtype) for factor in self._factors(x))
         graph = _SubsetProduct.apply(mixing, basis)  # type: ignore[no-untyped-call]
         # (B, V, C): what v's bias becomes after the graph.
         v_bias = torch.stack([_vector(s.v) for s in subsets])
         offset = torch.einsum("sck,bsku->buc", mixing * v_bias[:, :, None], basis.sum(dim=3))
-        weight = torch.stack([_matrix(s.v) for s in subsets], dim=1).flatten(0, 1)
-        y = _GraphProduct.apply(x, weight, graph, offset)  # type: ignore[no-untyped-call]
+        weight = torch.stack([_matrix(s.v) for s in subsets], dim=1).flatten(0, 1).to(dtype)
+        y = _GraphProduct.apply(x, weight, graph, offset.to(dtype))  # type: ignore[no-untyped-call]
         shortcut = x if self.down is None else self.down(x)
         out: Tensor = self.bn(y, shortcut, relu=True)
         return out
