@@ -1,8 +1,9 @@
 """Weights & Biases as one sink: one run a trial, and one run a sweep for its table and figure.
 
-The training thread only puts rows on a queue. A thread of the sink makes every call to ``wandb``, each within a time
-limit, so that a service that is slow, unreachable or broken costs the training nothing while it runs and at most
-``WandbSettings.finish_seconds`` when it ends. What could not be sent stays on the disk, for ``wandb sync``.
+The training thread only puts rows on a queue. A thread of the sink makes every call to ``wandb``, so that a service
+that is slow, unreachable or broken costs the training nothing while it runs, and at most
+``WandbSettings.finish_seconds`` when it ends (a minute more where not the server but this machine is slow). What could
+not be sent stays on the disk, for ``wandb sync``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 _PROBE_SECONDS = 5.0
 # wandb.init keeps to its own time limit, more or less; this much longer is taken for a hang.
 _INIT_GRACE_SECONDS = 5.0
+# More patience at the end of a run that waits for this machine alone, which may be very busy, and not for a server.
+_LOCAL_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class WandbSettings:
         mode: ``auto`` = what ``WANDB_MODE`` says, else online with an account and offline without; ``disabled``
             does not even import ``wandb``.
         init_seconds: longest wait for a run to be opened, in the background; then it is opened offline.
-        finish_seconds: longest wait for the last numbers to arrive when a run ends.
+        finish_seconds: longest wait for the last numbers to arrive at the server when a run ends.
     """
 
     project: str
@@ -236,6 +239,7 @@ class _Session:
         self._identity = dict(identity)
         self._directory = directory
         self._config = dict(config)
+        self._online = False
         self._calls: queue.SimpleQueue[Callable[[Any], None] | int] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="wandb-sink", daemon=True)
         self._thread.start()
@@ -245,14 +249,15 @@ class _Session:
         self._calls.put(call)
 
     def close(self, exit_code: int) -> None:
-        """End the run, waiting for what is queued, at most ``finish_seconds``."""
+        """End the run, waiting for what is queued, at most ``finish_seconds`` for a server."""
         self._calls.put(exit_code)
         self._thread.join(self._settings.finish_seconds)
+        if not self._online:
+            self._thread.join(_LOCAL_SECONDS)
         if self._thread.is_alive():
             _log.warning(
-                "W&B: run %s did not end within %g s and is left behind; its files are in %s, `wandb sync` sends them",
+                "W&B: run %s did not end in time and is left behind; its files are in %s, `wandb sync` sends them",
                 self._identity["name"],
-                self._settings.finish_seconds,
                 self._directory / "wandb",
             )
 
@@ -294,6 +299,7 @@ class _Session:
         if mode == "disabled":
             return None
         if mode == "online":
+            self._online = True
             trouble = unreachable(base_url, _PROBE_SECONDS)
             if trouble is None:
                 try:
@@ -303,6 +309,7 @@ class _Session:
                     # The failed run still holds its id in wandb's service process: end that process.
                     _within(seconds, wandb.teardown)
                     _within(seconds, lambda: _quiet_setup(wandb))
+            self._online = False
             reason = f"W&B cannot be reached ({trouble})"
             _log.warning("%s: run %s is kept offline", reason, self._identity["name"])
         else:
