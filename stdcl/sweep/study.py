@@ -148,6 +148,24 @@ class _Known:
         self.trial_id = trial_id
 
 
+class _Asked:
+    """A proposed trial; reports each step once (a trial that goes on from a checkpoint can repeat an epoch)."""
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        self.trial = trial
+        self._reported: set[int] = set()
+
+    def report(self, epochs_done: int, value: float) -> None:
+        step = epochs_done - 1
+        if step not in self._reported and math.isfinite(value):
+            self._reported.add(step)
+            self.trial.report(value, step)
+
+    def report_row(self, result: Mapping[str, Any]) -> None:
+        if result.get(METRIC) is not None and EPOCHS_DONE in result:
+            self.report(int(result[EPOCHS_DONE]), float(result[METRIC]))
+
+
 class StudySearch(Searcher):  # type: ignore[misc]
     """Proposes trials from an Optuna study and tells it what became of them.
 
@@ -179,7 +197,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         self._history = history
         self._replay = replay
         self._stop = stop
-        self._asked: dict[str, optuna.Trial] = {}
+        self._asked: dict[str, _Asked] = {}
         self._running: dict[str, str] = {}
         self._held: tuple[optuna.Trial, Trial] | None = None
 
@@ -196,12 +214,12 @@ class StudySearch(Searcher):  # type: ignore[misc]
             self._held = asked, trial
             return None
         self._held = None
-        self._asked[trial_id], self._running[trial_id] = asked, trial.key
+        self._asked[trial_id], self._running[trial_id] = _Asked(asked), trial.key
         asked.set_user_attr("trial", trial.key)
         asked.set_user_attr("fingerprint", trial.fingerprint)
         curve = self._history(trial)
         for epochs_done, value in curve:
-            asked.report(value, epochs_done - 1)
+            self._asked[trial_id].report(epochs_done, value)
         self._replay(trial_id, curve)
         self._on_trial(trial)
         return {"trial": payload(trial)}
@@ -220,13 +238,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         with self._stop.on_error():
-            self._report(self._asked[trial_id], result)
-
-    @staticmethod
-    def _report(asked: optuna.Trial, result: Mapping[str, Any]) -> None:
-        value = result.get(METRIC)
-        if value is not None and EPOCHS_DONE in result and math.isfinite(value):
-            asked.report(float(value), int(result[EPOCHS_DONE]) - 1)
+            self._asked[trial_id].report_row(result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         with self._stop.on_error():
@@ -235,21 +247,23 @@ class StudySearch(Searcher):  # type: ignore[misc]
             if asked is not None and not self._stop.requested:
                 self._tell(asked, {STATUS: "failed", ERROR: "the trial's process died"} if error else result or {})
 
-    def _tell(self, asked: optuna.Trial, result: Mapping[str, Any]) -> None:
+    def _tell(self, asked: _Asked, result: Mapping[str, Any]) -> None:
+        trial = asked.trial
         status = result.get(STATUS, "failed")
         if status in ("failed", "diverged"):
-            asked.set_user_attr("error", str(result.get(ERROR, "ended without a result"))[:1000])
+            trial.set_user_attr("error", str(result.get(ERROR, "ended without a result"))[:1000])
         if status == "failed":
-            self._study.tell(asked, state=TrialState.FAIL)
-            return
-        self._report(asked, result)
-        if status == "finished":
-            self._study.tell(asked, float(result[METRIC]))
+            self._study.tell(trial, state=TrialState.FAIL)
             return
         if status == "diverged":
             # A value, so that the sampler learns to stay away.
-            asked.report(0.0, int(result.get(EPOCHS_DONE, 0)))
-        self._study.tell(asked, state=TrialState.PRUNED)
+            asked.report(int(result.get(EPOCHS_DONE, 0)) + 1, 0.0)
+        else:
+            asked.report_row(result)
+        if status == "finished":
+            self._study.tell(trial, float(result[METRIC]))
+        else:
+            self._study.tell(trial, state=TrialState.PRUNED)
 
     def save(self, checkpoint_path: str) -> None:
         """Write nothing of use: the study is in its storage."""

@@ -1,0 +1,115 @@
+"""A sweep that exists may grow, but not become another question."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stdcl.errors import UserError
+from stdcl.sweep.folder import SweepFolder
+from stdcl.sweep.plan import check_same_question, corner_trials, read_plan, write_plan, write_sweep
+from tests.sweep.conftest import GRID, SEARCH, MakeSweep
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    return SweepFolder(tmp_path / "storage" / "small")
+
+
+def _begin(folder: SweepFolder, make_sweep: MakeSweep, content: dict[str, Any]) -> None:
+    sweep = make_sweep(content)
+    write_sweep(folder, sweep)
+    write_plan(folder, sweep, sweep.trials())
+
+
+def test_plan_lists_every_trial_with_what_identifies_it(folder: SweepFolder, make_sweep: MakeSweep) -> None:
+    _begin(folder, make_sweep, GRID)
+    plan = json.loads(folder.plan.read_text())
+    assert plan["sweep"] == "small"
+    assert plan["parameters"] == ["contrast.temperature"]
+    assert len(plan["trials"]) == 6
+    assert {trial["arm"] for trial in plan["trials"]} == {"baseline", "grid"}
+    assert len({trial["key"] for trial in plan["trials"]}) == 6
+    assert read_plan(folder) == plan["trials"]
+
+
+def test_a_new_sweep_and_the_same_again_are_fine(folder: SweepFolder, make_sweep: MakeSweep) -> None:
+    check_same_question(folder, make_sweep(GRID))
+    _begin(folder, make_sweep, GRID)
+    check_same_question(folder, make_sweep(GRID))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seeds=[1, 2, 3]",
+        "grid={contrast.temperature: [0.5, 0.8, 1.0]}",
+        "question=Does it really run?",
+        "resources.workers=2",
+        "max_concurrent_trials=1",
+        "retries=0",
+        "data.path=elsewhere",
+        "tracking.wandb=offline",
+        "training.checkpoint_every=2",
+    ],
+)
+def test_growth_and_circumstances_may_change(folder: SweepFolder, make_sweep: MakeSweep, override: str) -> None:
+    _begin(folder, make_sweep, GRID)
+    check_same_question(folder, make_sweep(GRID, override))
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("training.epochs=7", "base.training.epochs: was 6, is 7"),
+        ("data.stream=bone", "base.data.stream: was not given, is 'bone'"),
+        ("seeds=[1]", "seeds: 2 left out"),
+        ("grid={contrast.temperature: [0.5]}", "grid.contrast.temperature: 0.8 left out"),
+        (
+            "grid={contrast.channel_reduction: [4]}",
+            "grid: varied contrast.temperature, varies contrast.channel_reduction",
+        ),
+        ("baseline=false", "baseline: was true, is false"),
+    ],
+)
+def test_a_changed_question_is_refused_by_name(
+    folder: SweepFolder, make_sweep: MakeSweep, override: str, named: str
+) -> None:
+    _begin(folder, make_sweep, GRID)
+    with pytest.raises(UserError) as caught:
+        check_same_question(folder, make_sweep(GRID, override))
+    assert named in str(caught.value)
+    assert "--set name=" in str(caught.value)
+
+
+def test_a_changed_space_is_refused_and_more_trials_are_not(folder: SweepFolder, make_sweep: MakeSweep) -> None:
+    _begin(folder, make_sweep, SEARCH)
+    check_same_question(folder, make_sweep(SEARCH, "optuna.trials=60"))
+    wider = {**SEARCH, "space": {**SEARCH["space"], "contrast.temperature": {"type": "float", "low": 0.1, "high": 2.0}}}
+    with pytest.raises(UserError, match=r"space\.contrast\.temperature\.low: was 0\.2, is 0\.1"):
+        check_same_question(folder, make_sweep(wider))
+
+
+def test_the_same_file_with_another_meaning_is_refused(folder: SweepFolder, make_sweep: MakeSweep) -> None:
+    _begin(folder, make_sweep, GRID)
+    plan = json.loads(folder.plan.read_text())
+    plan["trials"][3]["fingerprint"] = "0" * 16
+    folder.plan.write_text(json.dumps(plan))
+    with pytest.raises(UserError, match="a recipe or a default has changed"):
+        check_same_question(folder, make_sweep(GRID))
+
+
+def test_a_damaged_plan_is_named(folder: SweepFolder, make_sweep: MakeSweep) -> None:
+    _begin(folder, make_sweep, GRID)
+    folder.plan.write_text("{}")
+    with pytest.raises(UserError, match=r"plan\.json"):
+        read_plan(folder)
+
+
+def test_corners_touch_both_ends_and_each_choice(make_sweep: MakeSweep) -> None:
+    corners = [trial.parameters for trial in corner_trials(make_sweep(SEARCH))]
+    assert {corner["contrast.temperature"] for corner in corners} == {0.2, 2.0}
+    assert {corner["contrast.channel_reduction"] for corner in corners} == {4, 8, 16}
