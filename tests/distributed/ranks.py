@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import tempfile
 import threading
 import time
@@ -26,6 +27,8 @@ def run_on_ranks(function: Callable[..., Any], size: int, *args: Any, timeout: f
     ``function`` must be at the top level of a module, arguments and results picklable (return NumPy arrays or tensors
     on the CPU). If a rank fails, the others are ended and its traceback is raised here.
     """
+    # Plain pickle: multiprocessing's own would share tensors' memory, which ends with the process that made them.
+    call = pickle.dumps((function, args))
     # A fork server that has imported torch once: ranks start in milliseconds, and no threads are forked.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "torch.distributed", __name__])
@@ -35,7 +38,7 @@ def run_on_ranks(function: Callable[..., Any], size: int, *args: Any, timeout: f
         for rank in range(size):
             receive, send = context.Pipe(duplex=False)
             process = context.Process(
-                target=_rank_main, args=(function, rank, size, rendezvous, send, args, timeout), daemon=True
+                target=_rank_main, args=(call, rank, size, rendezvous, send, timeout), daemon=True
             )
             process.start()
             send.close()
@@ -54,7 +57,7 @@ def run_on_ranks(function: Callable[..., Any], size: int, *args: Any, timeout: f
                             raise RuntimeError(f"rank {rank} of {size} died without a word") from None
                         if kind == "error":
                             raise RuntimeError(f"rank {rank} of {size} failed:\n{value}")
-                        results[rank] = value
+                        results[rank] = pickle.loads(value)
                         waiting.discard(rank)
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"ranks {sorted(waiting)} of {size} gave no result in {timeout} s")
@@ -70,24 +73,17 @@ def run_on_ranks(function: Callable[..., Any], size: int, *args: Any, timeout: f
     return results
 
 
-def _rank_main(
-    function: Callable[..., Any],
-    rank: int,
-    size: int,
-    rendezvous: str,
-    send: Any,
-    args: tuple[Any, ...],
-    timeout: float,
-) -> None:
+def _rank_main(call: bytes, rank: int, size: int, rendezvous: str, send: Any, timeout: float) -> None:
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
         dist.init_process_group(
             "gloo", init_method=rendezvous, rank=rank, world_size=size, timeout=timedelta(seconds=timeout)
         )
+        function, args = pickle.loads(call)
         result = function(ProcessGroupComm(), *args)
         dist.barrier()
-        send.send(("result", result))
+        send.send(("result", pickle.dumps(result)))
         send.close()
         dist.destroy_process_group()
     except BaseException:
