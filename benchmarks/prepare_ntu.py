@@ -1,14 +1,17 @@
-"""Preparation of a synthetic NTU RGB+D 120 corpus: files a second, peak memory, store size, a SIGKILL in the middle.
+"""Preparation of a synthetic NTU RGB+D 120 corpus: files a second, peak memory, store size, a SIGKILL in
+the middle.
 
     python benchmarks/prepare_ntu.py --folder /data/scratch --files 20000
 
-makes the corpus in the folder (unless it is there), prepares it with ``stdcl data prepare ntu120`` on all cores,
-prepares it again with a SIGKILL of the command when half of the parts are there and the same command once more, compares
-the two stores, prints a Markdown report, and removes what it made (``--keep`` leaves the corpus).
+makes the corpus in the folder (unless it is there), prepares it with ``stdcl data prepare ntu120`` on all
+cores, prepares it again with a SIGKILL of the command when half of the parts are there and the same command
+once more, compares the two stores, prints a Markdown report, and removes what it made (``--keep`` leaves
+the corpus).
 
-Memory is that of the whole process tree, sampled every 0.1 s: private pages plus each process's share of common ones
-(PSS; it counts pages of memory-mapped files too), and the anonymous part alone, which the system cannot drop. CPU seconds
-are those of the command and its workers (not known for a killed one): on a busy machine they say more than the wall clock.
+Memory is that of the whole process tree, sampled every 0.1 s: private pages plus each process's share of
+common ones (PSS; it counts pages of memory-mapped files too), and the anonymous part alone, which the
+system cannot drop. CPU seconds are those of the command and its workers (not known for a killed one): on a
+busy machine they say more than the wall clock.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from pathlib import Path
 
 import psutil
 
-from stdcl.data.prepare_ntu import PIECE_FILES, storage_text
+from stdcl.data.prepare_ntu import list_raw, pieces_of, storage_text
 from stdcl.data.store import SequenceStore
 from stdcl.data.synthetic_ntu import synth_ntu
 
@@ -108,7 +111,8 @@ def main() -> None:
         flush=True,
     )
     whole = prepare(raw, options.folder / "whole")
-    parts = -(-options.files // PIECE_FILES)
+    pieces = [len(piece) for piece in pieces_of(list_raw("ntu120", [raw]).files)]
+    parts = len(pieces)
     first = prepare(raw, options.folder / "killed", kill_at_parts=parts // 2)
     second = prepare(raw, options.folder / "killed")
     print("| run | load before | seconds | files/s | raw MiB/s | CPU seconds | peak memory (PSS) | of it anonymous |")
@@ -118,7 +122,7 @@ def main() -> None:
         (f"until SIGKILL at {parts // 2} of {parts} parts", first),
         ("the same command again", second),
     ):
-        done = parts // 2 * PIECE_FILES if run.killed else options.files
+        done = sum(pieces[: parts // 2]) if run.killed else options.files
         text = done / options.files * size / 2**20
         print(
             f"| {name} | {run.load:.1f} | {run.seconds:.1f} | {done / run.seconds:,.0f} | {text / run.seconds:,.0f}"

@@ -1,10 +1,12 @@
-"""From NTU RGB+D's raw files to a store: on all cores, in bounded memory, and without starting over after a kill.
+"""From NTU RGB+D's raw files to a store: on all cores, in bounded memory, and without starting over after a
+kill.
 
-The files are sorted by clip id and cut into pieces of :data:`PIECE_FILES`. A process of the pool parses and cleans a
-piece and writes it, whole or not at all, as one part into a work folder beside the store (``.NAME.prepare``). A part is
-named after everything that it depends on - the files' paths, sizes and modification times, and the parameters - so a
-later run finds the parts that are still right, checks each sequence's digest, and does only the others. When all parts
-are there they are streamed, in the order of the ids, into the store, which appears at once; then the work folder goes.
+The files are sorted by clip id and cut into pieces of about :data:`PIECE_FILES`. A process of the pool
+parses and cleans a piece and writes it, whole or not at all, as one part into a work folder beside the
+store (``.NAME.prepare``). A part is named after everything that it depends on - the files' names, sizes and
+modification times, and the parameters - so a later run finds the parts that are still right, checks each
+sequence's digest, and does only the others. When all parts are there they are streamed, in the order of the
+ids, into the store, which appears at once; then the work folder goes.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -47,7 +50,7 @@ from stdcl.skeleton import NTU
 NtuDataset = Literal["ntu60", "ntu120"]
 
 PIECE_FILES = 128
-"""Raw files a piece: what a kill can cost, times the number of workers."""
+"""Raw files a piece, on average: what a kill can cost, times the number of workers."""
 
 _PART_VERSION = 1
 _LIST_AT_MOST = 200
@@ -78,12 +81,17 @@ class BadFile(NamedTuple):
 
 
 class RawFile(NamedTuple):
-    """A raw file and what a part depends on: if any of it changes, the part is made again."""
+    """A raw file: where it is, and by what it is known to be the same."""
 
     clip: str
-    path: str
     size: int
     mtime_ns: int
+    path: str
+
+    @property
+    def identity(self) -> tuple[str, int, int]:
+        """If any of it changes, the part that holds the clip is made again."""
+        return self.clip, self.size, self.mtime_ns
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,7 @@ def list_raw(dataset: NtuDataset, raw: Sequence[Path]) -> Listing:
                 except OSError as error:
                     bad.append(BadFile(entry.path, "unreadable", error.strerror or str(error)))
                     continue
-                found[stem] = RawFile(stem, entry.path, stat.st_size, stat.st_mtime_ns)
+                found[stem] = RawFile(stem, stat.st_size, stat.st_mtime_ns, entry.path)
     if not skeletons:
         where = ", ".join(str(folder) for folder in raw)
         zips = [path for path in ignored if path.endswith(".zip")]
@@ -160,7 +168,8 @@ def list_raw(dataset: NtuDataset, raw: Sequence[Path]) -> Listing:
 
 
 def _files_below(folder: Path, visited: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
-    """All files below a folder, hidden ones left out, in a fixed order; each folder once, whatever links say."""
+    """All files below a folder, hidden ones left out, in a fixed order; each folder once, whatever links
+    say."""
     stat = folder.stat()
     if (stat.st_dev, stat.st_ino) in visited:
         return
@@ -190,7 +199,7 @@ class _Task(NamedTuple):
 
     @property
     def part(self) -> Path:
-        content = [_PART_VERSION, self.dataset, self.keep_gaps, [list(file) for file in self.files]]
+        content = [_PART_VERSION, self.dataset, self.keep_gaps, [file.identity for file in self.files]]
         return Path(self.work) / f"part-{_digest(content)[:32]}.arrow"
 
 
@@ -201,7 +210,10 @@ class _Piece(NamedTuple):
     reused: bool
 
 
-def _part_schema(bad: Sequence[BadFile]) -> Any:
+_Failed = tuple[str, str, str]  # clip, reason, detail
+
+
+def _part_schema(failed: Sequence[_Failed]) -> Any:
     return pa.schema(
         [
             pa.field("id", pa.string()),
@@ -209,17 +221,23 @@ def _part_schema(bad: Sequence[BadFile]) -> Any:
             pa.field("digest", pa.binary(32)),
             pa.field("values", pa.large_list(pa.float32())),
         ],
-        metadata={"bad": json.dumps(bad)},
+        metadata={"bad": json.dumps(failed)},
     )
 
 
 def _prepare_piece(task: _Task) -> _Piece:
     """Make one part, unless a right one is there. Runs in a process of the pool."""
     part = task.part
-    bad = _check_part(part)
-    if bad is not None:
-        return _Piece(str(part), len(task.files), bad, reused=True)
-    failed: list[BadFile] = []
+    path_of = {file.clip: file.path for file in task.files}
+
+    def piece(failed: Sequence[_Failed], reused: bool) -> _Piece:
+        bad = tuple(BadFile(path_of[clip], reason, detail) for clip, reason, detail in failed)
+        return _Piece(str(part), len(task.files), bad, reused)
+
+    done = _check_part(part)
+    if done is not None:
+        return piece(done, reused=True)
+    failed: list[_Failed] = []
     ids: list[str] = []
     persons: list[int] = []
     digests: list[bytes] = []
@@ -228,10 +246,10 @@ def _prepare_piece(task: _Task) -> _Piece:
         try:
             people = clean(parse_skeleton(Path(file.path).read_bytes()), keep_gaps=task.keep_gaps)
         except RawFileError as error:
-            failed.append(BadFile(file.path, error.reason, error.detail))
+            failed.append((file.clip, error.reason, error.detail))
             continue
         except OSError as error:
-            failed.append(BadFile(file.path, "unreadable", error.strerror or str(error)))
+            failed.append((file.clip, "unreadable", error.strerror or str(error)))
             continue
         if people.shape[1] == 2 and _BENCHMARKS[task.dataset].absent_person == "zeros" and not people[:, 1].any():
             people = people[:, :1]
@@ -258,7 +276,7 @@ def _prepare_piece(task: _Task) -> _Piece:
         pa.ipc.new_file(sink, schema) as writer,
     ):
         writer.write_batch(batch)
-    return _Piece(str(part), len(task.files), tuple(failed), reused=False)
+    return piece(failed, reused=False)
 
 
 def _record(clip: str, people: Any) -> Record:
@@ -297,19 +315,19 @@ def _digests_of(part: Path) -> Iterator[tuple[str, bytes]]:
     yield from zip(table.column("id").to_pylist(), table.column("digest").to_pylist(), strict=True)
 
 
-def _check_part(part: Path) -> tuple[BadFile, ...] | None:
-    """Return the bad files that a finished part lists, or None if it is absent or damaged."""
+def _check_part(part: Path) -> list[_Failed] | None:
+    """Return the bad clips that a finished part lists, or None if it is absent or damaged."""
     if not part.exists():
         return None
     try:
         table = _open_part(part)
-        bad = tuple(BadFile(*fields) for fields in json.loads(table.schema.metadata[b"bad"]))
+        failed = [(str(c), str(r), str(d)) for c, r, d in json.loads(table.schema.metadata[b"bad"])]
         for record, digest in _records_of(table):
             if sequence_digest(record) != digest:
                 return None
     except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError, RawFileError):
         return None
-    return bad
+    return failed
 
 
 @dataclass(frozen=True)
@@ -446,7 +464,8 @@ def prepare_ntu(
         keep_gaps: leave a body that comes back at its own frames, see :func:`stdcl.data.clean.tracks_of`.
 
     Raises:
-        UserError: no raw files, none usable, ``strict`` and a bad one, the destination is taken, another preparation
+        UserError: no raw files, none usable, ``strict`` and a bad one, the destination is taken, another
+        preparation
             of it is at work, or there is no room on the disk.
     """
     begin = time.perf_counter()
@@ -459,7 +478,7 @@ def prepare_ntu(
 
     try:
         listing = list_raw(dataset, raw)
-        raw_key = _digest([_PART_VERSION, dataset, keep_gaps, [list(file) for file in listing.files]])
+        raw_key = _digest([_PART_VERSION, dataset, keep_gaps, [file.identity for file in listing.files]])
         there = _same_store(out, raw_key)
         if there is not None and not (strict and there.source["bad"]):
             return report(there, "unchanged", tuple(BadFile(**fields) for fields in there.source["bad"]), 0)
@@ -499,7 +518,8 @@ def _digest(value: Any) -> str:
 
 
 def _same_store(out: Path, raw_key: str) -> Manifest | None:
-    """Return the manifest of the store at ``out`` if it was made from exactly these raw files, and is whole."""
+    """Return the manifest of the store at ``out`` if it was made from exactly these raw files, and is
+    whole."""
     if not (out / MANIFEST_FILE).exists():
         return None
     try:
@@ -507,6 +527,20 @@ def _same_store(out: Path, raw_key: str) -> Manifest | None:
     except UserError:
         return None
     return manifest if manifest.source.get("raw_key") == raw_key else None
+
+
+def pieces_of(files: Sequence[RawFile]) -> list[tuple[RawFile, ...]]:
+    """Cut the files into pieces of about :data:`PIECE_FILES`, at most four times as many.
+
+    Where a piece begins depends on the clip there, not on how many come before it: a file that is added or
+    taken away changes its own piece and leaves the others, and their parts, as they are.
+    """
+    pieces: list[list[RawFile]] = []
+    for file in files:
+        if not pieces or crc32(file.clip.encode()) % PIECE_FILES == 0 or len(pieces[-1]) == 4 * PIECE_FILES:
+            pieces.append([])
+        pieces[-1].append(file)
+    return [tuple(piece) for piece in pieces]
 
 
 def _make_parts(
@@ -517,10 +551,7 @@ def _make_parts(
     workers: int,
     progress: Progress,
 ) -> list[_Piece]:
-    tasks = [
-        _Task(dataset, keep_gaps, files[start : start + PIECE_FILES], str(work))
-        for start in range(0, len(files), PIECE_FILES)
-    ]
+    tasks = [_Task(dataset, keep_gaps, piece, str(work)) for piece in pieces_of(files)]
     pieces = []
     done = 0
     for piece in ordered_map(_prepare_piece, tasks, min(workers, max(len(tasks), 1))):
