@@ -96,9 +96,9 @@ def centre_frames(x: DoubleArray, joint: int) -> DoubleArray:
 def align_persons(x: FloatArray) -> FloatArray:
     """Turn each NTU body upright and to the front, once a clip (InfoGCN's preprocessing).
 
-    From the first frame in which a person is there: the spine (joints 1 to 2) becomes +z, the hips (17 to 13) +x.
-        InfoGCN
-    looks at frame 1 only and loses a person who comes later; here such a person is turned too. No translation.
+    In the first frame with a person, the spine (from joint 1 to 2) becomes +z, the hips (from 17 to 13) +x, and
+    hips x spine +y, so left and right change sides, as there. InfoGCN looks at frame 1 only and loses a person who
+    comes later; here such a person is turned too. No translation.
 
     Args:
         x: (F, M, 25, 3) positions.

@@ -23,6 +23,7 @@ from stdcl.data.protocols import RULES
 from stdcl.data.store import (
     MANIFEST_FILE,
     Manifest,
+    Record,
     SequenceStore,
     StoreWriter,
     content_hash,
@@ -34,6 +35,9 @@ from stdcl.skeleton import NW_UCLA
 
 #: A synthetic corpus says here, in its folder, what belongs to it.
 CORPUS_FILE = "corpus.json"
+
+#: Checked sequences are kept until they are written, up to this many bytes; what is beyond is read a second time.
+_KEPT_BYTES = 256 << 20
 
 Action = Literal["written", "replaced", "unchanged"]
 
@@ -220,6 +224,8 @@ def prepare_nw_ucla(
     digests: dict[str, bytes] = {}
     labels: dict[str, tuple[int, int]] = {}
     contents: defaultdict[bytes, list[str]] = defaultdict(list)
+    kept: dict[str, Record] = {}
+    kept_bytes = 0
     bad: list[BadFile] = []
     for done, file in enumerate(files, 1):
         try:
@@ -227,6 +233,12 @@ def prepare_nw_ucla(
         except raw_ucla.RawFileError as error:
             bad.append(BadFile(file.name, str(error)))
         else:
+            if record.id in digests:
+                bad.append(BadFile(file.name, f"duplicate: a second file named {record.id}"))
+                continue
+            if kept_bytes + record.values.nbytes <= _KEPT_BYTES:
+                kept[record.id] = record
+                kept_bytes += record.values.nbytes
             digests[record.id] = sequence_digest(record)
             labels[record.id] = (record.view, record.label)
             contents[_content_digest(record.values)].append(file.name)
@@ -239,10 +251,12 @@ def prepare_nw_ucla(
             f" (camera 3 = camera 2 for actions {', '.join(f'a{code:02d}' for code in raw_ucla.COPIED_ACTIONS)});"
             " they are kept, as every published result has them, and listed in the manifest"
         )
+    made = "synthetic"
     if corpus is not None:
         bad += _check_corpus(corpus, labels, bad)
     else:
         absent = _check_official(digests, {Path(name).stem for name, _ in bad})
+        made = "partial" if absent else "official"
         if allow_partial:
             notes += [f"{name}: {reason}" for name, reason in absent] if len(absent) < 10 else []
             if absent:
@@ -266,27 +280,28 @@ def prepare_nw_ucla(
     action = settle(out, expected, force=force)
     if action == "unchanged":
         return Prepared(out, read_manifest(out), action, time.monotonic() - begun, tuple(notes))
-    official = corpus is None and not allow_partial
-    source = {
-        "format": "NW-UCLA all_sqe JSON",
-        "files": len(files),
-        "corpus": "official" if official else "partial" if corpus is None else "synthetic",
-    }
+    source: dict[str, Any] = {"format": "NW-UCLA all_sqe JSON", "files": len(files), "corpus": made}
     if corpus is not None:
         source["made_by"] = dict(corpus["made_by"])
     if copies:
         source["test_copies_of_train"] = copies
     with StoreWriter(out, dataset="nw-ucla", skeleton=NW_UCLA, classes=raw_ucla.CLASSES, source=source) as writer:
         for done, file in enumerate(files, 1):
-            try:
-                record = raw_ucla.read_file(file)
-            except raw_ucla.RawFileError as error:
-                raise UserError(f"{file}: changed while it was being prepared ({error}); run again") from error
-            if sequence_digest(record) != digests[record.id]:
-                raise UserError(f"{file}: changed while it was being prepared; run again")
-            writer.add(record)
+            known = kept.get(file.stem)
+            writer.add(_read_again(file, digests[file.stem]) if known is None else known)
             progress("writing", done, len(files))
     return Prepared(out, writer.manifest, action, time.monotonic() - begun, tuple(notes))
+
+
+def _read_again(file: Path, digest: bytes) -> Record:
+    """Read a file a second time and insist that it is what was checked."""
+    try:
+        record = raw_ucla.read_file(file)
+    except raw_ucla.RawFileError as error:
+        raise UserError(f"{file}: changed while it was being prepared ({error}); run again") from error
+    if sequence_digest(record) != digest:
+        raise UserError(f"{file}: changed while it was being prepared; run again")
+    return record
 
 
 def _content_digest(values: NDArray[np.float32]) -> bytes:
@@ -333,13 +348,13 @@ def _duplicates(groups: Iterable[list[str]], *, distributed: bool) -> tuple[list
     """Return the files that repeat another's content, and the ids of those that the dataset itself repeats."""
     bad: list[BadFile] = []
     known: list[str] = []
-    for first, *others in groups:
-        for other in others:
-            names = raw_ucla.parse_name(Path(first).stem), raw_ucla.parse_name(Path(other).stem)
-            if distributed and len(others) == 1 and raw_ucla.is_known_copy(*names):
-                known.append(Path(other).stem)
+    for group in groups:
+        names = [raw_ucla.parse_name(Path(file).stem) for file in group]
+        for i, file in enumerate(group[1:], 1):
+            if distributed and any(raw_ucla.is_known_copy(names[i], other) for other in names[:i]):
+                known.append(Path(file).stem)
             else:
-                bad.append(BadFile(other, f"duplicate: the same skeletons as {first}"))
+                bad.append(BadFile(file, f"duplicate: the same skeletons as {group[0]}"))
     return bad, sorted(known)
 
 

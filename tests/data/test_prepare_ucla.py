@@ -120,6 +120,9 @@ def test_every_bad_file_is_reported_at_once_before_anything_is_written(raw: Path
     copied = json.loads(files[50].read_text())
     files[52].write_text(json.dumps({**json.loads(files[52].read_text()), "skeletons": copied["skeletons"]}))
     expected[files[52].name] = f"duplicate: the same skeletons as {files[50].name}"
+    shutil.copy(files[55], raw / f"{files[55].stem}.JSON")
+    # The second of the two in order of their names.
+    expected[files[55].name] = f"duplicate: a second file named {files[55].stem}"
     (raw / "README.txt").write_text("not data")
     (raw / ".DS_Store").write_text("not data")
 
@@ -261,6 +264,10 @@ def test_file_that_changes_between_check_and_write(raw: Path, tmp_path: Path, mo
         if stage == "checking" and done == total:
             edit_skeletons(lambda x: x[:-1])(raw / "a05_s01_e00_v02.json")
 
+    kept = prepare_nw_ucla(raw, tmp_path / "kept", progress=progress)  # what was checked is what is written
+    edit_skeletons(lambda x: [*x, x[-1]])(raw / "a05_s01_e00_v02.json")
+    monkeypatch.setattr("stdcl.data.prepare._KEPT_BYTES", 10_000)
+    assert prepare_nw_ucla(raw, tmp_path / "again").manifest.num_sequences == kept.manifest.num_sequences
     with pytest.raises(UserError, match="changed while"):
         prepare_nw_ucla(raw, tmp_path / "out", progress=progress)
     assert not (tmp_path / "out").exists()
@@ -316,6 +323,21 @@ def test_the_real_dataset(nw_ucla_raw: Path, nw_ucla_store: Path) -> None:
     content = json.loads((nw_ucla_raw / "a11_s02_e01_v01.json").read_text())
     np.testing.assert_array_equal(store.sequence(row)[:, 0], np.asarray(content["skeletons"], dtype=np.float32))
     assert store.labels[row] == content["label"] - 1
+
+
+def test_only_the_datasets_own_copies_are_let_through(nw_ucla_raw: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("a02_s01_e00_v02", "a02_s01_e00_v03", "a03_s01_e00_v02", "a05_s01_e00_v02"):
+        shutil.copy(nw_ucla_raw / f"{name}.json", raw)
+    done = prepare_nw_ucla(raw, tmp_path / "out", allow_partial=True)
+    assert done.manifest.source["test_copies_of_train"] == ["a02_s01_e00_v03"]
+    content = json.loads((raw / "a02_s01_e00_v02.json").read_text())
+    (raw / "a05_s01_e00_v02.json").write_text(json.dumps({**content, "file_name": "a05_s01_e00_v02", "label": 5}))
+    with pytest.raises(BadFilesError) as caught:
+        prepare_nw_ucla(raw, tmp_path / "other", allow_partial=True)
+    reason = "duplicate: the same skeletons as a02_s01_e00_v02.json"
+    assert caught.value.files == [("a05_s01_e00_v02.json", reason)]
 
 
 def test_one_missing_file_of_the_real_dataset_is_named(nw_ucla_raw: Path, tmp_path: Path) -> None:
