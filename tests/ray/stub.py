@@ -27,7 +27,7 @@ class Stub:
         seconds: of one epoch.
         kill: (rank, epoch): that rank kills itself once (a marker file remembers) in the middle of that epoch.
         hang: (rank, epoch): that rank stops answering, once.
-        fail_seeds: trainings with these seeds raise ValueError in epoch 2, unless a file ``mended`` lies in the storage.
+        fail_seeds: trainings with these seeds raise ValueError in epoch 2, until a file ``mended`` is in the storage.
         refuse_seeds: trainings with these seeds raise UserError before the first row.
     """
 

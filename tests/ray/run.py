@@ -1,0 +1,41 @@
+"""``python -m tests.ray.run KIND FILE FOLDER STUB [a.b=c ...]``: a sweep or a training with the stub as its loop.
+
+A process of its own, so that tests can interrupt and kill it, and Ray's own warnings stay there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from stdcl.config import load_run
+from stdcl.errors import UserError
+from tests.ray.stub import Stub
+
+
+def main(kind: str, file: str, folder: str, stub: str, *overrides: str) -> int:
+    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(stub).items()}
+    loop = Stub(**settings)
+    try:
+        if kind == "sweep":
+            from stdcl.sweep.driver import run_sweep
+
+            return run_sweep(Path(file), overrides, storage=Path(folder), loop=loop, check=lambda config: None)
+        from stdcl.train.launch import launch
+
+        last = launch(
+            load_run(Path(file), overrides),
+            Path(folder),
+            on_row=lambda row: print(json.dumps(row), flush=True),
+            on_event=lambda text: print(text, flush=True),
+            loop=loop,
+        )
+        return 0 if last["done"] else 1
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,66 @@
+"""Sweeps on a real Ray: one with a worker group, one in reused processes, and going on after a failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stdcl.results.store import read_attempts
+from tests.ray.conftest import Start, finish, history
+from tests.sweep.conftest import GRID
+
+ONE = {**GRID, "grid": {"contrast.temperature": [0.5]}, "baseline": False, "seeds": [1], "resources": {"workers": 2}}
+
+
+def test_a_worker_that_is_killed_costs_nothing(start: Start, tmp_path: Path) -> None:
+    """Tune trial -> Ray Train -> two gloo ranks; rank 1 is killed in its third epoch."""
+    code, text = finish(start("sweep", ONE, tmp_path / "storage", kill=[1, 3], seconds=0.3))
+    assert code == 0, text
+    assert "workers lost, starting again from the last checkpoint" in text
+    sweep = tmp_path / "storage" / "small"
+    (run_dir,) = (sweep / "trials").iterdir()
+    assert (run_dir / "accident").exists()
+    rows = history(run_dir)
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3, 4, 5], "no epoch twice, none missing"
+    assert rows[-1]["value"] == 6 * 3.0, "as undisturbed: each epoch adds 1 + 2 over the ranks"
+    assert len({row["pid"] for row in rows}) == 2, "the group was started twice"
+    (attempt,) = read_attempts(sweep / "results").to_dict("records")
+    assert attempt["status"] == "finished"
+    assert attempt["workers"] == 2
+    assert attempt["epochs"] == 6
+    assert not list((sweep / "tune" / "train").glob("*")), "Ray Train's files are gone"
+
+
+def test_failures_are_recorded_and_the_same_command_goes_on(start: Start, tmp_path: Path) -> None:
+    """Trials of one worker; those of seed 2 fail in their second epoch until the fault is mended."""
+    storage, secret = tmp_path / "storage", "s3cr3t-0123456789"
+    environment = {"WANDB_API_KEY": secret}
+    code, text = finish(start("sweep", GRID, storage, fail_seeds=[2], environment=environment))
+    assert code == 1, text
+    assert text.count("FAILED: ValueError: a fault in seed 2") == 3
+    assert "3 trial(s) failed" in text
+    sweep = storage / "small"
+    attempts = read_attempts(sweep / "results")
+    assert sorted(attempts["status"]) == ["failed"] * 3 + ["finished"] * 3
+    failed = attempts[attempts["status"] == "failed"]
+    assert set(failed["error"]) == {"ValueError: a fault in seed 2"}
+    pids = {row["pid"] for run in (sweep / "trials").iterdir() for row in history(run)}
+    assert len(pids) <= 4, "processes are reused"
+
+    (storage / "mended").touch()
+    code, text = finish(start("sweep", GRID, storage, "seeds=[1, 2, 3]", fail_seeds=[2], environment=environment))
+    assert code == 0, text
+    assert "9 trials, 3 finished before" in text
+    attempts = read_attempts(sweep / "results")
+    assert len(attempts) == 6 + 6
+    assert set(attempts[attempts["seed"] == 2]["attempt"]) == {0, 1}
+    for run in (sweep / "trials").iterdir():
+        assert [row["epoch"] for row in history(run)] == [0, 1, 2, 3, 4, 5], run.name
+    for file in storage.rglob("*"):
+        assert not file.is_file() or secret.encode() not in file.read_bytes(), file
+
+    code, text = finish(start("sweep", GRID, storage, "seeds=[1, 2, 3]"))
+    assert code == 0, text
+    assert "9 trials, 9 finished before" in text
+    code, text = finish(start("sweep", GRID, storage, "training.epochs=9"))
+    assert code == 2, text
+    assert "base.training.epochs: was 6, is 9" in text

@@ -1,0 +1,113 @@
+"""Kills, interruptions, hangs and a search on a real Ray."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from stdcl.config.sweep import OptunaConfig
+from stdcl.results.store import read, read_attempts
+from stdcl.sweep.study import open_storage
+from tests.ray.conftest import Start, finish, history, read_until
+from tests.sweep.conftest import GRID, SEARCH
+
+pytestmark = pytest.mark.slow
+
+RUN = {**GRID["base"], "resources": {"workers": 2}}
+TWO = {**GRID, "grid": {"contrast.temperature": [0.5]}, "seeds": [1]}
+
+
+def _epochs(sweep: Path) -> list[list[int]]:
+    return [[row["epoch"] for row in history(run)] for run in sorted((sweep / "trials").iterdir())]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_driver_goes_on(start: Start, tmp_path: Path, workers: int) -> None:
+    storage = tmp_path / "storage"
+    process = start("sweep", TWO, storage, f"resources.workers={workers}", seconds=1.0)
+    read_until(process, "epoch 2/6")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    code, text = finish(start("sweep", TWO, storage, f"resources.workers={workers}"))
+    assert code == 0, text
+    assert _epochs(storage / "small") == [[0, 1, 2, 3, 4, 5]] * 2
+    results = read(storage / "small" / "results")
+    assert list(results["status"]) == ["finished"] * 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_says_how_to_go_on(start: Start, tmp_path: Path, number: signal.Signals) -> None:
+    storage = tmp_path / "storage"
+    process = start("sweep", TWO, storage, "resources.workers=2", seconds=1.0)
+    read_until(process, "epoch 2/6")
+    process.send_signal(number)
+    code, text = finish(process)
+    assert code == 130, text
+    assert "this goes on from the last checkpoints" in text
+    assert "stdcl sweep" in text
+    assert read_attempts(storage / "small" / "results").empty, "nothing was finished, nothing failed"
+    code, text = finish(start("sweep", TWO, storage, "resources.workers=2"))
+    assert code == 0, text
+    assert _epochs(storage / "small") == [[0, 1, 2, 3, 4, 5]] * 2
+
+
+def test_two_drivers_on_one_sweep_are_refused(start: Start, tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    first = start("sweep", TWO, storage, seconds=5.0)
+    read_until(first, "started")
+    code, text = finish(start("sweep", TWO, storage))
+    assert code == 2, text
+    assert f"the sweep 'small' is in use by process {first.pid}" in text
+
+
+def test_a_rank_that_stops_answering_ends_the_attempt(start: Start, tmp_path: Path) -> None:
+    """The other rank waits in a collective until resources.collective_timeout, then the group is started again."""
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    process = start("train", RUN, run_dir, "resources.collective_timeout=5", hang=[1, 3])
+    code, text = finish(process)
+    assert code == 0, text
+    rows = history(run_dir)
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert rows[-1]["value"] == 18.0
+
+
+def test_user_errors_and_faults_are_not_tried_again(start: Start, tmp_path: Path) -> None:
+    run_dir = tmp_path / "refused"
+    run_dir.mkdir()
+    code, text = finish(start("train", RUN, run_dir, refuse_seeds=[1]))
+    assert code == 2, text
+    assert "error: seed 1 is refused" in text
+
+
+def test_a_search_is_judged_stopped_early_and_continued(start: Start, tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    content = {**SEARCH, "optuna": {**SEARCH["optuna"], "trials": 8, "reduction_factor": 2}}
+    process = start("sweep", content, storage, seconds=0.5)
+    read_until(process, "[2/8]")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    code, text = finish(start("sweep", content, storage, seconds=0.05))
+    assert code == 0, text
+    assert "judged before" in text
+    sweep = storage / "searching"
+    opened, _ = open_storage(OptunaConfig(), sweep / "study")
+    study = optuna.load_study(study_name="searching", storage=opened)
+    states = [trial.state for trial in study.trials]
+    assert states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED) == 8
+    assert TrialState.RUNNING not in states
+    done = [trial for trial in study.trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    assert len({trial.params["contrast.temperature"] for trial in done}) == 8, "no draw is repeated"
+    for trial in done:
+        rows = history(sweep / "trials" / trial.user_attrs["trial"])
+        assert [row["epoch"] for row in rows] == list(range(len(rows)))
+        assert sorted(trial.intermediate_values) == [row["epoch"] for row in rows]
+    results = read(sweep / "results")
+    assert set(results["evaluated_on"]) == {"validation"}
+    plan = json.loads((sweep / "plan.json").read_text())
+    assert {trial["key"] for trial in plan["trials"]} >= {trial.user_attrs["trial"] for trial in done}
