@@ -2,9 +2,8 @@
 
 Pure functions on (F, M, V, 3) arrays; those that draw take a generator. Two loaders are in use:
 
-* NW-UCLA (CTR-GCN's loader and its descendants): a random view rotation, min-max to [-1, 1] on each axis over
-the whole clip,
-  and 52 frames picked without interpolation;
+* NW-UCLA (CTR-GCN's loader and its descendants): a random view rotation, min-max to [-1, 1] on each axis over the
+  whole clip, and 52 frames picked without interpolation;
 * NTU (CTR-GCN's loader): a random crop, linear resampling to 64 frames, and a small random rotation.
 """
 

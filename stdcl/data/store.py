@@ -5,8 +5,8 @@ A store is a folder with two files:
 ``sequences.arrow``
     an uncompressed Arrow IPC file, a row a sequence: ``id``, ``label``, ``subject``, ``view``, ``setup``,
         ``replication``,
-    ``frames``, ``persons`` and ``values``, a large list of frames x persons x joints x 3 float32 (metres).
-    Sequences keep their own length and only the persons that are there.
+    ``frames``, ``persons`` and ``values``, a large list of frames x persons x joints x 3 float32 (metres). Sequences
+    keep their own length and only the persons that are there.
 ``manifest.json``
     dataset, schema version, skeleton, classes, protocols, counts per class and split, a summary of the
     source, and the content hash.
@@ -288,8 +288,7 @@ class _Columns:
 
 
 class StoreWriter:
-    """Write a store as a stream, in bounded memory; the folder appears whole when the block ends without an
-    error.
+    """Write a store as a stream, in bounded memory; the folder appears whole when the block ends without an error.
 
     Use as a context manager::
 
