@@ -1,7 +1,7 @@
-"""InfoGCN: self-attention graph convolution and an information bottleneck (Chi et al., CVPR 2022; as its public code).
+"""InfoGCN: self-attention graph convolution and an information bottleneck (Chi et al., CVPR 2022, and its public code).
 
-The relative-position modes of its paper are streams of the data; the encoder takes what it is given. Inside, tensors are
-channels-last with frames first, (B, T, V, C) with B = N M.
+The relative-position modes of its paper are streams of the data; the encoder takes what it is given. Inside, tensors
+are channels-last with frames first, (B, T, V, C) with B = N M.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from stdcl.encoders.layers import Pointwise, convolve
 from stdcl.encoders.temporal import MultiScale
 from stdcl.errors import UserError
 from stdcl.parallel.batch_norm import BatchNorm
+from stdcl.parallel.comm import Comm
 
 EMBEDDING = 64
 # (channels in, channels out, stride over frames) of the nine blocks.
@@ -45,8 +46,8 @@ FRAMES_AT_ONCE = 128
 class SelfAttentionGraph(nn.Module):
     """The spatial part of a block (paper, section 4.2): attention among a frame's joints, times a learned topology.
 
-    With q, k maps of the normalised input of width Cin / 8 a head: ``G_h = softmax_w(q_u . k_w / sqrt(Cin / 8)) topo_h``
-    and joint u receives ``sum_h W_h sum_w G_h[u, w] x_w``; then ``ReLU(BN(.) + shortcut(x))``.
+    With q, k maps of the normalised input, d = Cin / 8 wide a head, and
+    ``G_h = softmax_w(q_u . k_w / sqrt(d)) topo_h``, joint u receives ``sum_h W_h sum_w G_h[u, w] x_w``; then ``ReLU(BN(.) + shortcut(x))``.
     """
 
     def __init__(self, channels_in: int, channels_out: int, num_joints: int, heads: int) -> None:
@@ -234,23 +235,35 @@ class InfoGCN(Encoder):
         """Return the two terms of the bottleneck (paper, eq. 6-9, as its public code): ``class_mmd``, ``mean_mmd``.
 
         ``class_mmd`` is the mean squared difference between the mean of z over each class present and that class's
-        prior; ``mean_mmd`` is the Euclidean norm of the batch mean of z. Both with their weights.
+        prior; ``mean_mmd`` is the Euclidean norm of the batch mean of z. Both with their weights, and both over the
+        batch of all ranks that share batch normalisation: every rank returns the same values, and its gradients are
+        scaled so that the sum over ranks, each weighted by its share of the batch, is the exact gradient.
         """
         return bottleneck_losses(
-            output.pooled, labels, self.priors, class_weight=self.weight_class_mmd, mean_weight=self.weight_mean_mmd
+            output.pooled,
+            labels,
+            self.priors,
+            class_weight=self.weight_class_mmd,
+            mean_weight=self.weight_mean_mmd,
+            comm=self.in_bn.comm,
         )
 
 
 def bottleneck_losses(
-    latent: Tensor, labels: Tensor, priors: Tensor, *, class_weight: float, mean_weight: float
+    latent: Tensor, labels: Tensor, priors: Tensor, *, class_weight: float, mean_weight: float, comm: Comm
 ) -> dict[str, Tensor]:
-    """Return InfoGCN's loss terms for latent vectors (N, D), labels (N,) and priors (K, D)."""
-    latent = latent.to(priors.dtype)
-    member = F.one_hot(labels, priors.shape[0]).to(latent.dtype)  # (N, K)
-    counts = member.sum(0)
-    present = (counts > 0).to(latent.dtype)
-    means = (member.t() @ latent) / counts.clamp(min=1)[:, None]
-    squared = ((means - priors) ** 2).mean(dim=1)
-    class_mmd = (squared * present).sum() / present.sum().clamp(min=1)
-    mean_mmd = torch.linalg.vector_norm(latent.mean(dim=0))
-    return {"class_mmd": class_weight * class_mmd, "mean_mmd": mean_weight * mean_mmd}
+    """Return InfoGCN's loss terms for this rank's latent vectors (n, D), labels (n,) and the priors (K, D)."""
+    member = F.one_hot(labels, priors.shape[0]).to(priors.dtype)
+    own = member.t() @ latent.to(priors.dtype)
+    total = comm.all_reduce(torch.cat([own.detach(), member.sum(0)[:, None]], dim=1))
+    counts = total[:, -1]
+    sums = own + (total[:, :-1] - own.detach())  # everybody's sums; the gradient flows to this rank's rows
+    present = (counts > 0).to(priors.dtype)
+    squared = ((sums / counts.clamp(min=1)[:, None] - priors) ** 2).mean(dim=1)
+    size = counts.sum().clamp(min=1)
+    terms = {
+        "class_mmd": class_weight * (squared * present).sum() / present.sum().clamp(min=1),
+        "mean_mmd": mean_weight * torch.linalg.vector_norm(sums.sum(0) / size),
+    }
+    scale = size / max(len(labels), 1)
+    return {name: term.detach() + (term - term.detach()) * scale for name, term in terms.items()}

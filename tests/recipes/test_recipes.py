@@ -1,0 +1,95 @@
+"""Every shipped recipe: it validates, names its source, and has the published values."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stdcl.config.load import resolve
+from stdcl.config.model import RunConfig
+
+FOLDER = Path(str(resources.files("stdcl"))) / "recipes"
+FILES = sorted(FOLDER.glob("*/*.yaml"))
+ENCODERS = ("agcn", "ctrgcn", "hcn", "hyperformer", "infogcn")
+BENCHMARKS = (
+    ("nw-ucla", "cross-view"),
+    ("ntu60", "x-sub"),
+    ("ntu60", "x-view"),
+    ("ntu120", "x-sub"),
+    ("ntu120", "x-set"),
+)
+
+
+def run_of(encoder: str, dataset: str, protocol: str, kind: str) -> RunConfig:
+    raw: dict[str, Any] = {
+        "recipe": kind,
+        "data": {"dataset": dataset, "path": "store", "protocol": protocol},
+        "encoder": {"name": encoder},
+    }
+    return resolve(raw, "test")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_names_its_source(path: Path) -> None:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert "(" in content["source"], "the source names a public project as owner/name"
+    assert set(content) <= {"source", "data", "encoder", "training"}
+    assert path.stem.split(".")[1] in ("full", "lite")
+
+
+@pytest.mark.parametrize("kind", ["full", "lite"])
+@pytest.mark.parametrize(("dataset", "protocol"), BENCHMARKS)
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_validates(encoder: str, dataset: str, protocol: str, kind: str) -> None:
+    run = run_of(encoder, dataset, protocol, kind)
+    assert run.data.frames == (52 if dataset == "nw-ucla" else 64)
+    if kind == "full":
+        assert run.data.repeat == (5 if dataset == "nw-ucla" else 1)
+    else:
+        assert run.training.schedule == "cosine"
+        assert run.data.repeat <= 2
+
+
+# epochs, batch, rate, warm-up, milestones, weight decay, label smoothing
+PUBLISHED: dict[tuple[str, str], tuple[Any, ...]] = {
+    ("ctrgcn", "nw-ucla"): (65, 16, 0.1, 5, (50,), 1e-4, 0.0),
+    ("ctrgcn", "ntu"): (65, 64, 0.1, 5, (35, 55), 4e-4, 0.0),
+    ("agcn", "nw-ucla"): (65, 16, 0.1, 5, (50,), 1e-4, 0.0),
+    ("agcn", "ntu"): (65, 64, 0.1, 5, (35, 55), 4e-4, 0.0),
+    ("hyperformer", "nw-ucla"): (150, 16, 0.025, 5, (110, 120), 0.0, 0.0),
+    ("hyperformer", "ntu"): (140, 64, 0.025, 5, (110, 120), 4e-4, 0.0),
+    ("infogcn", "nw-ucla"): (110, 64, 0.2, 5, (90, 100), 4e-4, 0.1),
+    ("infogcn", "ntu"): (110, 128, 0.1, 5, (90, 100), 5e-4, 0.1),
+}
+
+
+@pytest.mark.parametrize(("dataset", "protocol"), BENCHMARKS)
+@pytest.mark.parametrize("encoder", [name for name in ENCODERS if name != "hcn"])
+def test_published_values(encoder: str, dataset: str, protocol: str) -> None:
+    t = run_of(encoder, dataset, protocol, "full").training
+    got = (
+        t.epochs,
+        t.batch_size,
+        t.learning_rate,
+        t.warmup_epochs,
+        t.milestones,
+        t.weight_decay,
+        t.label_smoothing,
+    )
+    assert got == PUBLISHED[encoder, "nw-ucla" if dataset == "nw-ucla" else "ntu"]
+    assert (t.optimizer, t.schedule, t.decay, t.momentum, t.nesterov) == ("sgd", "step", 0.1, 0.9, True)
+    assert t.drop_last
+    assert t.gradient_clip is None
+
+
+@pytest.mark.parametrize(("dataset", "protocol"), BENCHMARKS[1:])
+def test_published_values_hcn(dataset: str, protocol: str) -> None:
+    run = run_of("hcn", dataset, protocol, "full")
+    t = run.training
+    assert (t.optimizer, t.learning_rate, t.schedule, t.decay) == ("adam", 1e-3, "exponential", 0.99)
+    assert (t.epochs, t.batch_size, t.weight_decay, t.gradient_clip, t.drop_last) == (400, 64, 1e-4, 32.0, False)
+    assert run.data.centre == "frame"
