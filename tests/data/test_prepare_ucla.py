@@ -179,6 +179,7 @@ def test_prepare_again_force_and_refusals(raw: Path, tmp_path: Path) -> None:
     again = prepare_nw_ucla(raw, out)
     assert again.action == "unchanged"
     assert "nothing to do" in again.render()
+    assert "cross-view: train 40 (4 to 4 a class), test 20 (2 to 2 a class)" in again.render()
     assert (out / "sequences.arrow").stat().st_mtime_ns == stamp
 
     other = tmp_path / "other"
