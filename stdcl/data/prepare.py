@@ -147,7 +147,10 @@ def describe_protocols(manifest: Manifest) -> list[str]:
     """Return one line a protocol: sequences of each part, smallest and largest class."""
     out = []
     for name, parts in manifest.counts.items():
-        said = [f"{part} {sum(counts):,} ({min(counts)} to {max(counts)} a class)" for part, counts in parts.items()]
+        said = [
+            f"{part} {sum(parts[part]):,} ({min(parts[part])} to {max(parts[part])} a class)"
+            for part in ("train", "test")
+        ]
         out.append(f"{name}: {', '.join(said)}")
     return out
 
