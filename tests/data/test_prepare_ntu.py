@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -285,6 +287,7 @@ def test_ignored_and_hidden_files(corpus: Path) -> None:
 SCRIPT = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from stdcl.data import prepare_ntu as module
 module.PIECE_FILES = 8
 def progress(stage, done, total):
@@ -318,3 +321,23 @@ def test_a_kill_leaves_no_process_and_no_store_and_costs_little(corpus: Path, tm
     fresh = prepare_ntu("ntu60", [corpus], tmp_path / "fresh", workers=1)
     assert fresh.manifest.content_hash == report.manifest.content_hash
     assert sorted(p.name for p in tmp_path.iterdir()) == ["fresh", "store"]
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = module.atomic.staging_file
+    calls = 0
+
+    def full(final: Path) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(final))
+        return real(final)
+
+    monkeypatch.setattr(module.atomic, "staging_file", full)
+    with pytest.raises(UserError, match=r"No space left on device.*finished parts are kept"):
+        prepare_ntu("ntu60", [corpus], tmp_path / "store", workers=1)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "PIECE_FILES", 8)
+    assert not (tmp_path / "store").exists()
+    assert prepare_ntu("ntu60", [corpus], tmp_path / "store", workers=1).reused_files > 0
