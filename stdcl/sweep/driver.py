@@ -194,9 +194,7 @@ class _Runner:
 
             from stdcl.sweep.trainables import payload
 
-            progress = Progress(
-                {trial.key: trial for trial in todo}, len(trials), before, self._recorder, self._say, self._stop
-            )
+            progress = self._progress({trial.key: trial for trial in todo}, len(trials), before)
             space = {"trial": tune.grid_search([payload(trial) for trial in todo])}
             self._fit(cluster, progress, space, {})
         return _Outcome(progress.failures, self._stop.requested)
