@@ -93,8 +93,10 @@ class Ledger:
         position = positions + torch.where(positions >= ends[own] - own_written, own_written, 0)
         position = position.clamp(min=0)
         found = torch.searchsorted(ends, position, right=True).clamp(max=ends.numel() - 1)
-        place = self.first[found] + position - (ends[found] - self.written[found])
-        return torch.where(positions >= 0, self.listed[place], -1)
+        shift = self.first - (ends - self.written)
+        place = position + shift.index_select(0, found.view(-1)).view_as(position)
+        listed = self.listed.index_select(0, place.view(-1)).view_as(position)
+        return torch.where(positions >= 0, listed, -1)
 
 
 class Shard:

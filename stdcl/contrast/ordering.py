@@ -20,20 +20,21 @@ def _flip(bits: Tensor) -> Tensor:
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
-def best(scores: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def best(scores: Tensor, ids: Tensor, k: int, *, ordered: bool = True) -> tuple[Tensor, Tensor]:
     """Return the ``k`` largest scores of each row with their ids; of equal scores, the smaller id.
 
     Args:
         scores: ``(B, n)`` float32 or float64, no NaN. The sign of a zero is lost.
         ids: ``(B, n)`` or ``(n,)`` int64 in ``0 .. 2**32 - 1``, in any order.
         k: how many, at most ``n``.
+        ordered: whether the chosen must come best first, or may in any order.
 
     Returns:
-        scores and ids, each ``(B, k)``, best first.
+        scores and ids, each ``(B, k)``.
     """
     if scores.dtype == torch.float32:
         keys = _flip((scores + 0.0).view(torch.int32)).to(torch.int64)
-        keys = keys.bitwise_left_shift_(32).bitwise_or_(_LOW - ids).topk(k, dim=1).values
+        keys = keys.bitwise_left_shift_(32).bitwise_or_(_LOW - ids).topk(k, dim=1, sorted=ordered).values
         return _flip((keys >> 32).to(torch.int32)).view(torch.float32), _LOW - (keys & _LOW)
     by_id = ids.expand_as(scores).argsort(dim=1, stable=True)
     order = scores.gather(1, by_id).argsort(dim=1, descending=True, stable=True)[:, :k]
@@ -59,7 +60,8 @@ def best_rows(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     group = group_size(length, k)
     groups = length // group
     maxima = scores.view(groups, group, columns).amax(dim=1) if group > 1 else scores
-    values, chosen = best(maxima.t().contiguous(), torch.arange(groups, device=scores.device), k)
+    numbers = torch.arange(groups, device=scores.device)
+    values, chosen = best(maxima.t().contiguous(), numbers, k, ordered=group == 1)
     if group == 1:
         return values, chosen
     rows = (chosen.unsqueeze(2) * group + torch.arange(group, device=scores.device)).view(columns, k * group)

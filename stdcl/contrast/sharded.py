@@ -97,8 +97,7 @@ class _View:
 
     def rows_of(self, slots: Tensor) -> tuple[Tensor, Tensor]:
         """Return the rows of slots (``rows`` where not here) and whether they are here."""
-        here = (slots >= 0) & (self.placement.owner(slots) == self.rank)
-        return torch.where(here, self.placement.row(slots), self.rows), here
+        return self.placement.rows_on(self.rank, slots)
 
     def slots_of(self, rows: Tensor, rank: Tensor | int) -> Tensor:
         """Return the slots of rows of ``rank``'s part."""
@@ -249,8 +248,8 @@ class Contrast:
 
     def _write(self, anchors: _Anchors, step: int) -> None:
         winners = first_of_each(anchors.slots)
-        here = winners & (self.placement.owner(anchors.slots) == self.comm.rank)
-        rows = torch.where(here, self.placement.row(anchors.slots), self.placement.rows(self.comm.rank))
+        kept = torch.where(winners, anchors.slots, -1)
+        rows, _ = self.placement.rows_on(self.comm.rank, kept)
         before = [shard.write(rows, anchors.features[:, i]) for i, shard in enumerate(self.shards)]
         steps = self.written_step[rows]
         self.written_step[rows] = step
@@ -387,12 +386,13 @@ class Contrast:
     def _rows_and_age(self, selection: Selection, active: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Return the rows here of the chosen slots, and the sum of the ages (steps) of those that this rank owns."""
         parts = (selection.positives, selection.hard_negatives, selection.random_negatives)
-        slots = torch.cat([torch.where(part.real, part.slots, -1) for part in parts], dim=1)
-        rows, _ = self._view.rows_of(slots)
-        here = (slots >= 0) & (self.placement.owner(slots) == self.comm.rank) & active.unsqueeze(1)
-        own = torch.where(here, self.placement.row(slots), self.placement.rows(self.comm.rank))
-        age = torch.where(here, step - self.written_step[own], 0).sum()
-        return rows, age
+        slots = torch.cat([part.slots for part in parts], dim=1)
+        rows, here = self._view.rows_of(slots)
+        own, owned = rows, here
+        if self.config.exchange == "allgather":
+            own, owned = self.placement.rows_on(self.comm.rank, slots)
+        ages = step - self.written_step.index_select(0, own.view(-1)).view_as(own)
+        return rows, torch.where(owned & active.unsqueeze(1), ages, 0).sum()
 
     def _weighted_rows(self, z: int, rows: Tensor, coefficients: Tensor) -> Tensor:
         """Return ``(B, D)``: for each anchor the sum of its chosen rows here, each times its coefficient."""

@@ -34,3 +34,9 @@ class Placement:
     def row(self, slots: Tensor) -> Tensor:
         """Row of each slot within its owner's shard."""
         return slots // self.size
+
+    def rows_on(self, rank: int, slots: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the row of each slot on ``rank`` (``rows(rank)`` where it is not there or -1), and whether it is."""
+        row = self.row(slots)
+        here = (slots >= 0) & (row * self.size + rank == slots)
+        return torch.where(here, row, self.rows(rank)), here
