@@ -57,13 +57,13 @@ class AdaptiveGraph(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, V, T, Cin) to (B, V, T, C)."""
         subsets = (self.s0, self.s1, self.s2)
-        b, v, t, _ = x.shape
+        b, v, t, c = x.shape
         graph = torch.softmax(self._similarity(x), dim=-2) + (self.A + self.B)
         senders = graph.transpose(2, 3).reshape(b, NUM_SUBSETS * v, v)
-        aggregated = torch.bmm(senders, x.reshape(b, v, -1)).view(b, NUM_SUBSETS, v * t, -1)
+        aggregated = torch.bmm(senders, x.reshape(b, v, t * c)).view(b, NUM_SUBSETS, v * t, c)
         weight = torch.cat([s.out.weight for s in subsets], dim=2)
         bias = torch.stack([_vector(s.out) for s in subsets]).sum(0)
-        y = convolve(aggregated, weight, bias).reshape(b, v, t, -1)
+        y = convolve(aggregated, weight, bias).reshape(b, v, t, bias.shape[0])
         shortcut = x if self.down is None else self.down(x)
         out: Tensor = self.bn(y, shortcut, relu=True)
         return out
@@ -75,7 +75,8 @@ class AdaptiveGraph(nn.Module):
         layers = [s.theta for s in subsets] + [s.phi for s in subsets]
         embedded = convolve(x, torch.cat([s.weight for s in layers]), torch.cat([_vector(s) for s in layers]))
         width = embedded.shape[-1] // len(layers)
-        by_layer = embedded.view(b, v, t, len(layers), width).permute(3, 0, 1, 2, 4).reshape(2, NUM_SUBSETS * b, v, -1)
+        by_layer = embedded.view(b, v, t, len(layers), width).permute(3, 0, 1, 2, 4)
+        by_layer = by_layer.reshape(2, NUM_SUBSETS * b, v, t * width)
         similarity = torch.bmm(by_layer[0], by_layer[1].transpose(1, 2)) / (width * t)
         return similarity.view(NUM_SUBSETS, b, v, v).transpose(0, 1)
 

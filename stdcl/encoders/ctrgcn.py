@@ -77,7 +77,7 @@ class TopologyRefinement(nn.Module):
         weight = torch.cat([_matrix(layer) for s in subsets for layer in (s.q, s.k)])
         bias = torch.cat([_vector(layer) for s in subsets for layer in (s.q, s.k)])
         joint_means = torch.nn.functional.linear(x.mean(dim=TIME_AXIS), weight, bias)
-        q, k = joint_means.view(b, v, NUM_SUBSETS, 2, -1).permute(3, 0, 2, 4, 1)
+        q, k = joint_means.view(b, v, NUM_SUBSETS, 2, weight.shape[0] // (2 * NUM_SUBSETS)).permute(3, 0, 2, 4, 1)
         relation = torch.tanh(q[:, :, :, None, :] - k[:, :, :, :, None])
         constant = torch.stack((torch.ones_like(self.A), self.A.transpose(1, 2)), dim=1)
         basis = torch.cat((relation, constant.to(relation.dtype).expand(b, -1, -1, -1, -1)), dim=2)
@@ -111,9 +111,9 @@ class _SubsetProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         mixing, basis = ctx.saved_tensors
-        s = mixing.shape[0]
+        s, c, _ = mixing.shape
         b, _, _, v, _ = basis.shape
-        grad = gradients[0].view(b, -1, s, v * v)
+        grad = gradients[0].view(b, c, s, v * v)
         parts = [torch.bmm(mixing[i].t().expand(b, -1, -1), grad[:, :, i]) for i in range(s)]
         grad_basis = torch.stack(parts, dim=1).view_as(basis)
         grad_mixing = torch.stack(
@@ -131,10 +131,10 @@ class _GraphProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, graph: Tensor, offset: Tensor) -> Tensor:
         b, v, t, c_in = x.shape
-        c = graph.shape[1]
+        c, sv = graph.shape[1:3]
         rows = x.reshape(b, v * t, c_in)
-        per_graph = graph.view(b * c, -1, v)
-        values = torch.bmm(weight.expand(b, -1, -1), rows.transpose(1, 2)).view(b * c, -1, t)
+        per_graph = graph.view(b * c, sv, v)
+        values = torch.bmm(weight.expand(b, -1, -1), rows.transpose(1, 2)).view(b * c, sv, t)
         mixed = torch.bmm(per_graph.transpose(1, 2), values)
         ctx.save_for_backward(rows, weight, per_graph, values)
         ctx.sizes = (b, v, t, c)
@@ -145,12 +145,13 @@ class _GraphProduct(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         rows, weight, per_graph, values = ctx.saved_tensors
         b, v, t, c = ctx.sizes
+        sv = per_graph.shape[1]
         grad_offset = gradients[0].sum(dim=2)
         grad = gradients[0].reshape(b, v * t, c).transpose(1, 2).contiguous().view(b * c, v, t)
-        grad_graph = torch.bmm(values, grad.transpose(1, 2)).view(b, c, -1, v)
-        grad_values = torch.bmm(per_graph, grad).view(b, -1, v * t)
+        grad_graph = torch.bmm(values, grad.transpose(1, 2)).view(b, c, sv, v)
+        grad_values = torch.bmm(per_graph, grad).view(b, c * sv // v, v * t)
         grad_weight = torch.bmm(grad_values, rows).sum(0)
-        grad_x = torch.bmm(grad_values.transpose(1, 2), weight.expand(b, -1, -1)).view(b, v, t, -1)
+        grad_x = torch.bmm(grad_values.transpose(1, 2), weight.expand(b, -1, -1)).view(b, v, t, rows.shape[2])
         return grad_x, grad_weight, grad_graph, grad_offset
 
 

@@ -48,10 +48,10 @@ class InputNorm(BatchNorm):
 
     def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """Normalise (N, C, T, V, M) and return (N M, V, T, C), contiguous."""
-        n, _, t, v, m = x.shape
-        rows = x.permute(0, 2, 4, 3, 1).reshape(n, t, m * v * x.shape[1])
+        n, c, t, v, m = x.shape
+        rows = x.permute(0, 2, 4, 3, 1).reshape(n, t, m * v * c)
         normalised = super().forward(rows, residual, relu)
-        return normalised.view(n, t, m, v, -1).permute(0, 2, 3, 1, 4).reshape(n * m, v, t, -1)
+        return normalised.view(n, t, m, v, c).permute(0, 2, 3, 1, 4).reshape(n * m, v, t, c)
 
 
 def pool(features: Tensor, num_persons: int) -> tuple[Tensor, Tensor]:
@@ -61,7 +61,7 @@ def pool(features: Tensor, num_persons: int) -> tuple[Tensor, Tensor]:
         features: (N M, V, T, C). Absent persons count like present ones.
         num_persons: M.
     """
-    by_person = features.view(-1, num_persons, *features.shape[1:])
+    by_person = features.view(features.shape[0] // num_persons, num_persons, *features.shape[1:])
     return by_person.permute(0, 1, 4, 3, 2), by_person.mean(dim=(1, 2, 3))
 
 

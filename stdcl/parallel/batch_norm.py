@@ -163,14 +163,14 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         x, out, weight, mean, scale, count = ctx.saved_tensors
-        channels = x.shape[-1]
         dtype = mean.dtype
         grad = gradients[0] if out is None else torch.ops.aten.threshold_backward(gradients[0], out, 0)
         grad_residual = None if ctx.residual_dtype is None else grad.to(ctx.residual_dtype)
         grad = grad.to(dtype)
         # Sums over this rank's rows: of the gradient, and of the gradient times the centred input.
         centred = x.to(dtype) - mean
-        own = torch.stack((grad.reshape(-1, channels).sum(0), centred.mul_(grad).reshape(-1, channels).sum(0)))
+        rows = tuple(range(x.dim() - 1))
+        own = torch.stack((grad.sum(rows), centred.mul_(grad).sum(rows)))
         grad_weight = (own[1] * scale).to(weight.dtype)
         grad_bias = own[0].to(weight.dtype)
         total = ctx.comm.all_reduce(own) / count
