@@ -24,7 +24,7 @@ from stdcl.config import RunConfig
 from stdcl.config.paths import data_path, storage_path
 from stdcl.config.sweep import OptunaConfig, Sweep, Trial, load_sweep
 from stdcl.errors import UserError
-from stdcl.report.tables import sweep_table
+from stdcl.report import write_report
 from stdcl.sweep.folder import SweepFolder
 from stdcl.sweep.plan import check_same_question, corner_trials, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
@@ -102,9 +102,7 @@ def run_sweep(
         write_sweep(folder, sweep)
         runner = _Runner(sweep, folder, command, loop or session_loop(), say)
         outcome = runner.run_search() if sweep.config.search == "optuna" else runner.run_grid(trials)
-        table = sweep_table(folder.root)
-        table.write(folder.report)
-        say(f"\n{table.text()}\n")
+        say(f"\n{write_report(folder.root)}\n")
     return _conclude(outcome, folder, command, say)
 
 

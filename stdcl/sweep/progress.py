@@ -13,6 +13,7 @@ from stdcl.config.sweep import Trial
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.stopping import Stop
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENTS, STATUS, trial_key
+from stdcl.train.launch import describe
 
 Say = Callable[[str], None]
 
@@ -76,7 +77,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
         done = int(result[EPOCHS_DONE])
         self._first.setdefault(key, done - 1)
         self._epochs[key] = done
-        self._line(key, f"epoch {done}/{self.trials[key].config.training.epochs}{_numbers(result)}{self._eta()}")
+        self._line(key, f"epoch {done}/{self.trials[key].config.training.epochs}{describe(result)}{self._eta()}")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._line(trial_key(trial), "its process died; starting again from the last checkpoint")
@@ -89,7 +90,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
         status = result.get(STATUS, "failed")
         if status == "finished":
             self._record(key, "finished", result)
-            self._line(key, f"finished{_numbers(result, headline=True)}")
+            self._line(key, f"finished{describe(result, headline=True)}")
         elif status == "running":
             self._record(key, "pruned", result)
             self._line(key, f"stopped early by the scheduler after epoch {result.get(EPOCHS_DONE)}")
@@ -138,16 +139,3 @@ class Progress(tune.Callback):  # type: ignore[misc]
         if left <= 0 or done <= 0 or self._clock is None:
             return ""
         return f"  about {duration((time.monotonic() - self._clock) / done * left)} left"
-
-
-def _numbers(result: Mapping[str, Any], headline: bool = False) -> str:
-    parts = []
-    if result.get("accuracy") is not None:
-        parts.append(f"accuracy {100 * float(result['accuracy']):.2f} %")
-    if headline and result.get("best_accuracy") is not None:
-        parts.append(f"best epoch {100 * float(result['best_accuracy']):.2f} %")
-    if not headline and result.get("loss") is not None:
-        parts.append(f"loss {float(result['loss']):.4f}")
-    if not headline and result.get("seconds") is not None:
-        parts.append(f"{float(result['seconds']):.1f} s")
-    return "".join(f"  {part}" for part in parts)
