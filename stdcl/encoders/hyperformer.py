@@ -76,7 +76,7 @@ class Attention(nn.Module):
             dtype = self.outer.dtype
             mixed: Tensor = _Mix.apply(  # type: ignore[no-untyped-call]
                 qkv.to(dtype).reshape(b * t, v, 3 * WIDTH),
-                e.to(dtype).reshape(b * t, -1, WIDTH),
+                e.to(dtype).reshape(b * t, e.shape[2], WIDTH),
                 self.rpe,
                 self.w1 * scale,
                 self.alpha,
@@ -109,7 +109,7 @@ class _Mix(torch.autograd.Function):
         hops: Tensor,
     ) -> Tensor:
         frames, v, _ = qkv.shape
-        step = FRAMES_AT_ONCE if qkv.device.type == "cpu" else frames
+        step = FRAMES_AT_ONCE if qkv.device.type == "cpu" else max(frames, 1)
         table = rpe.view(-1, HEADS, HEAD_WIDTH).transpose(0, 1)
         out = qkv.new_empty((frames, v, WIDTH))
         saved: list[Tensor] = []
@@ -130,6 +130,7 @@ class _Mix(torch.autograd.Function):
             saved += [q, k, value, e_heads, attention]
         ctx.save_for_backward(rpe, w1, alpha, outer, groups, hops, *saved)
         ctx.step = step
+        ctx.num_groups = e.shape[1]
         return out
 
     @staticmethod
@@ -137,7 +138,7 @@ class _Mix(torch.autograd.Function):
         rpe, w1, alpha, outer, groups, hops, *saved = ctx.saved_tensors
         grad_out = gradients[0]
         frames, v, _ = grad_out.shape
-        num_groups = saved[3].shape[2]
+        num_groups = ctx.num_groups
         table = rpe.view(-1, HEADS, HEAD_WIDTH).transpose(0, 1)
         spread = torch.nn.functional.one_hot(groups, num_groups).to(grad_out.dtype)
         grad_qkv = torch.empty((frames, v, 3 * WIDTH), dtype=grad_out.dtype, device=grad_out.device)

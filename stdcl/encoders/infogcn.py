@@ -47,7 +47,8 @@ class SelfAttentionGraph(nn.Module):
     """The spatial part of a block (paper, section 4.2): attention among a frame's joints, times a learned topology.
 
     With q, k maps of the normalised input, d = Cin / 8 wide a head, and
-    ``G_h = softmax_w(q_u . k_w / sqrt(d)) topo_h``, joint u receives ``sum_h W_h sum_w G_h[u, w] x_w``; then ``ReLU(BN(.) + shortcut(x))``.
+    ``G_h = softmax_w(q_u . k_w / sqrt(d)) topo_h``, joint u receives
+    ``sum_h W_h sum_w G_h[u, w] x_w``; then ``ReLU(BN(.) + shortcut(x))``.
     """
 
     def __init__(self, channels_in: int, channels_out: int, num_joints: int, heads: int) -> None:
@@ -97,7 +98,7 @@ class _Mix(torch.autograd.Function):
     def forward(ctx: Any, qk: Tensor, x: Tensor, topology: Tensor) -> Tensor:
         frames, v, c = x.shape
         heads = topology.shape[0]
-        step = FRAMES_AT_ONCE if x.device.type == "cpu" else frames
+        step = FRAMES_AT_ONCE if x.device.type == "cpu" else max(frames, 1)
         out = x.new_empty((frames, v, heads, c))
         saved: list[Tensor] = []
         for start in range(0, frames, step):
@@ -110,6 +111,7 @@ class _Mix(torch.autograd.Function):
             saved += [q, k, attention]
         ctx.save_for_backward(x, topology, *saved)
         ctx.step = step
+        ctx.width = qk.shape[-1] // (2 * heads)
         return out.view(frames, v, heads * c)
 
     @staticmethod
@@ -120,7 +122,7 @@ class _Mix(torch.autograd.Function):
         grad_out = gradients[0].view(frames, v, heads, c)
         grad_x = torch.empty_like(x)
         grad_topology = torch.zeros_like(topology)
-        width = saved[0].shape[-1]
+        width = ctx.width
         grad_qk = x.new_empty((frames, v, 2, heads, width))
         for index, start in enumerate(range(0, frames, ctx.step)):
             q, k, attention = saved[3 * index : 3 * index + 3]
