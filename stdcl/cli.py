@@ -152,7 +152,7 @@ def _data_prepare(options: argparse.Namespace) -> int:
             raise UserError("stdcl data prepare custom: --spec FILE.yaml is missing")
         from stdcl.data.custom import prepare_custom
 
-        print(prepare_custom(options.spec, options.out, force=options.force).render())
+        print(prepare_custom(options.spec, options.out, force=options.force, progress=progress).render())
         return 0
     if not options.raw:
         raise UserError(f"stdcl data prepare {options.dataset}: --raw DIR is missing")
@@ -189,9 +189,8 @@ def _data_info(options: argparse.Namespace) -> int:
 
 
 def _data_synth(options: argparse.Namespace) -> int:
-    from stdcl.train.provision import synthesise
-
     from stdcl.data.prepare import ConsoleProgress
+    from stdcl.train.provision import synthesise
 
     progress = ConsoleProgress(sys.stderr)
     synthesise(options.dataset, options.out, options.sequences, options.seed, progress=progress)

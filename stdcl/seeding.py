@@ -49,4 +49,5 @@ def item_keys(seed: int, purpose: str, epoch: int, items: NDArray[np.int64]) -> 
     # The finaliser of SplitMix64: neighbouring items get unrelated keys.
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (x ^ (x >> np.uint64(31))).view(np.int64)
+    keys: NDArray[np.int64] = (x ^ (x >> np.uint64(31))).view(np.int64)
+    return keys

@@ -100,8 +100,8 @@ NTU = Skeleton(
     joint_names=(
         "base of spine", "mid spine", "neck", "head", "left shoulder", "left elbow", "left wrist", "left hand",
         "right shoulder", "right elbow", "right wrist", "right hand", "left hip", "left knee", "left ankle",
-        "left foot", "right hip", "right knee", "right ankle", "right foot", "spine at shoulders", "left hand tip", "left thumb",
-        "right hand tip", "right thumb",
+        "left foot", "right hip", "right knee", "right ankle", "right foot", "spine at shoulders",
+        "left hand tip", "left thumb", "right hand tip", "right thumb",
     ),
     parents=_tree("2,21,21,3,21,5,6,7,21,9,10,11,1,13,14,15,1,17,18,19,21,23,8,25,12"),
     centre=20,

@@ -20,9 +20,14 @@ class Interrupted(Exception):
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file.txt"
     atomic.write_text(path, "old")
-    with pytest.raises(Interrupted), atomic.staging_file(path) as part:
-        part.write_text("half")
-        raise Interrupted
+
+    def interrupted() -> None:
+        with atomic.staging_file(path) as part:
+            part.write_text("half")
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        interrupted()
     assert path.read_text() == "old"
     assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
 
@@ -31,9 +36,14 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     final = tmp_path / "store"
     with atomic.staging_dir(final) as folder:
         (folder / "a").write_text("1")
-    with pytest.raises(Interrupted), atomic.staging_dir(final) as folder:
-        (folder / "b").write_text("2")
-        raise Interrupted
+
+    def interrupted() -> None:
+        with atomic.staging_dir(final) as folder:
+            (folder / "b").write_text("2")
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        interrupted()
     assert [p.name for p in final.iterdir()] == ["a"]
     with atomic.staging_dir(final) as folder:
         (folder / "c").write_text("3")

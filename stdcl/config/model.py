@@ -58,6 +58,10 @@ class DataConfig(Section):
     """Input stream; relative-k are InfoGCN's relative-position modes."""
     convention: Literal["auto", "plain", "centred"] = "auto"
     """How streams are derived: as CTR-GCN (plain) or as Hyperformer (centred on a joint). auto: the encoder's own."""
+    orientation: Literal["parent", "children"] = "parent"
+    """Of relative-k streams: a joint minus its k-th ancestor, or, as InfoGCN's code has it on NW-UCLA, its children."""
+    align: bool = False
+    """Turn each NTU body upright and to the front, once a clip (InfoGCN's aligned arrays)."""
     centre: Literal["clip", "frame"] = "clip"
     """Origin of the coordinates: once per clip, or in each frame (HCN's own NTU preprocessing)."""
     frames: Positive | Literal["auto"] = "auto"

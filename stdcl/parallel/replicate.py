@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,9 +27,5 @@ def replicate(model: nn.Module, comm: Comm, device: torch.device, *, share_buffe
     # Renamed in torch 2.13; the old name warns there, the new one is unknown before.
     known = inspect.signature(DistributedDataParallel.__init__).parameters
     option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return DistributedDataParallel(
-        model,
-        device_ids=[device] if device.type == "cuda" else None,
-        gradient_as_bucket_view=True,
-        **{option: share_buffers},
-    )
+    options: dict[str, Any] = {option: share_buffers, "gradient_as_bucket_view": True}
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None, **options)

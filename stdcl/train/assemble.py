@@ -93,6 +93,8 @@ def open_data(config: RunConfig) -> Data:
         frames=settings.frames,
         stream=settings.stream,
         convention="centred" if settings.convention == "centred" else "plain",
+        orientation=settings.orientation,
+        align=settings.align,
         centre=settings.centre,
         augment=settings.augment,
     )

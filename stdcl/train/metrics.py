@@ -60,6 +60,10 @@ class Sums:
             self.add_common(name, value)
 
 
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
 class Stopwatch:
     """Seconds spent in a repeated piece of work; on CUDA by events, so that asynchronous work counts."""
 
@@ -72,10 +76,10 @@ class Stopwatch:
     def running(self) -> Iterator[None]:
         """Time the block."""
         if self._cuda:
-            start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            start.record()  # type: ignore[no-untyped-call]
+            start, stop = _event(), _event()
+            start.record()
             yield
-            stop.record()  # type: ignore[no-untyped-call]
+            stop.record()
             self._events.append((start, stop))
         else:
             begin = time.perf_counter()

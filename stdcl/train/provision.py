@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from stdcl.config import RunConfig
+from stdcl.config.model import SyntheticConfig
 from stdcl.config.paths import data_path
 from stdcl.data.prepare import ConsoleProgress, Progress, silent
-from stdcl.data.store import MANIFEST_FILE
+from stdcl.data.store import MANIFEST_FILE, read_manifest
+from stdcl.errors import UserError
 
 SyntheticDataset = Literal["nw-ucla", "ntu60", "ntu120"]
 
@@ -59,6 +61,7 @@ def ensure_data(config: RunConfig) -> bool:
     out = data_path(config.data.path)
     with _locked(out):
         if (out / MANIFEST_FILE).exists():
+            _check_made_by(out, wanted)
             return False
         progress = ConsoleProgress(sys.stderr)
         raw = out.with_name(f"{out.name}-raw")
@@ -66,6 +69,16 @@ def ensure_data(config: RunConfig) -> bool:
             synthesise(dataset, raw, wanted.sequences, wanted.seed, progress=progress)
         _prepare(dataset, raw, out, progress)
     return True
+
+
+def _check_made_by(out: Path, wanted: SyntheticConfig) -> None:
+    made = read_manifest(out).source.get("made_by") or {}
+    found = {key: made.get(key) for key in ("sequences", "seed")}
+    if found != wanted.model_dump():
+        raise UserError(
+            f"{out}: holds a store made with {found}, but data.synthetic asks for {wanted.model_dump()}; "
+            "remove it, or give another data.path"
+        )
 
 
 @contextmanager

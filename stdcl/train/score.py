@@ -116,7 +116,7 @@ def evaluate_run(
     data_path: Path | None = None,
     device: torch.device | None = None,
 ) -> Report:
-    """Score a run's test part by its checkpoint's encoder; writes ``scores.parquet`` and ``evaluation.json`` in the run.
+    """Score a run's test part by its checkpoint's encoder; writes ``scores.parquet`` and ``evaluation.json`` there.
 
     The stream, the protocol and everything else come from the checkpoint itself and cannot be told otherwise.
 
