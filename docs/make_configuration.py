@@ -33,8 +33,9 @@ SECTIONS = {
 HEAD = """# Every key
 
 Made by `python docs/make_configuration.py` from `stdcl/config`. Precedence, weakest first: the defaults below, the
-recipe (`stdcl/recipes/<encoder>/<benchmark>.<recipe>.yaml`), the file, `--set a.b=c`. Unknown keys, wrong types and impossible
-combinations are refused before anything starts. The resolved configuration is saved with each run as `config.yaml`.
+recipe (`stdcl/recipes/<encoder>/<benchmark>.<recipe>.yaml`), the file, `--set a.b=c`. Unknown keys, wrong types and
+impossible combinations are refused before anything starts. The resolved configuration is saved with each run as
+`config.yaml`.
 """
 
 
