@@ -94,7 +94,7 @@ class HCN(Encoder):
         n, _, frames, joints, persons = x.shape
         if frames != self.layout.num_frames:
             raise UserError(f"HCN: {frames} frames; this network is built for a window of {self.layout.num_frames}")
-        images = x.permute(0, 4, 2, 3, 1).reshape(n * persons, frames, joints, 3)
+        images = x.permute(0, 4, 2, 3, 1).reshape(n * persons, frames, joints, 3).contiguous()
         point_p = self.position.point(images.permute(0, 3, 1, 2))
         point_m = self.motion.point(frame_differences(images).permute(0, 3, 1, 2))
         mid = torch.cat(
