@@ -30,7 +30,7 @@ def pool(features: Tensor, num_persons: int) -> tuple[Tensor, Tensor]:
         features: (N M, T, V, C). Absent persons count like present ones.
         num_persons: M.
     """
-    by_person = features.unflatten(0, (len(features) // num_persons, num_persons))
+    by_person = features.view(len(features) // num_persons, num_persons, *features.shape[1:])
     return by_person.permute(0, 1, 4, 2, 3), by_person.mean(dim=(1, 2, 3))
 
 
