@@ -25,10 +25,13 @@ from stdcl.config.paths import data_path, storage_path
 from stdcl.config.sweep import OptunaConfig, Sweep, Trial, load_sweep
 from stdcl.errors import UserError
 from stdcl.report import write_report
+from stdcl.report.render import display
+from stdcl.report.tables import sweep_table
 from stdcl.sweep.folder import SweepFolder
 from stdcl.sweep.plan import check_same_question, corner_trials, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
 from stdcl.tracking.sink import read_history
+from stdcl.tracking.wandb_sink import WandbSettings, log_sweep_summary
 from stdcl.train.cluster import Cluster, capacity, connected, environment_to_hand_on, prepare_environment
 from stdcl.train.lock import exclusive
 from stdcl.train.worker import TrainingLoop, session_loop
@@ -103,7 +106,24 @@ def run_sweep(
         runner = _Runner(sweep, folder, command, loop or session_loop(), say)
         outcome = runner.run_search() if sweep.config.search == "optuna" else runner.run_grid(trials)
         say(f"\n{write_report(folder.root)}\n")
+        show_on_wandb(sweep, folder)
     return _conclude(outcome, folder, command, say)
+
+
+def show_on_wandb(sweep: Sweep, folder: SweepFolder) -> None:
+    """Log the sweep's table and figure as a W&B run of their own, where the trials' runs go."""
+    settings = (sweep.trials() or corner_trials(sweep))[0].config.tracking
+    shown = display(sweep_table(folder.root))
+    figure = folder.report / "accuracy.png"
+    log_sweep_summary(
+        WandbSettings(project=settings.project, entity=settings.entity, mode=settings.wandb),
+        sweep=sweep.config.name,
+        directory=folder.root,
+        config=sweep.config.model_dump(mode="json"),
+        columns=shown.columns,
+        rows=shown.rows,
+        figure=figure if figure.is_file() else None,
+    )
 
 
 def _with_absolute_data(sweep: Sweep) -> Sweep:
