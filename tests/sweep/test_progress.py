@@ -1,0 +1,148 @@
+"""What a sweep says and writes while it runs, without Ray: the hooks are called as Tune calls them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stdcl.config.sweep import Sweep, Trial
+from stdcl.errors import UserError
+from stdcl.results.store import read_attempts
+from stdcl.sweep.folder import SweepFolder
+from stdcl.sweep.progress import Progress, duration
+from stdcl.sweep.record import Recorder
+from stdcl.sweep.stopping import Stop
+from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENTS, STATUS, payload
+from tests.sweep.conftest import GRID, MakeSweep
+
+
+class TuneTrial:
+    """As much of Tune's trial as the hooks use."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.config = {"trial": payload(trial)}
+        self.last_result: dict[str, Any] = {}
+
+
+class Watched:
+    """A sweep whose progress is recorded."""
+
+    def __init__(self, sweep: Sweep, folder: SweepFolder) -> None:
+        self.trials = sweep.trials()
+        self.lines: list[str] = []
+        self.stop = Stop()
+        self.recorder = Recorder(folder, "small", "stdcl sweep small.yaml")
+        by_key = {trial.key: trial for trial in self.trials}
+        self.progress = Progress(by_key, len(self.trials), 0, self.recorder, self.lines.append, self.stop)
+
+    def row(self, trial: TuneTrial, epoch: int, status: str = "running", **more: Any) -> None:
+        row = {"epoch": epoch, "accuracy": 0.5, "num_test": 464, "loss": 1.5, "total_seconds": 2.0 * (epoch + 1)}
+        result = {**row, EPOCHS_DONE: epoch + 1, STATUS: status, EVENTS: [], **more}
+        self.progress.on_trial_result(0, [], trial, result)
+        trial.last_result = result
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    return SweepFolder(tmp_path / "small")
+
+
+@pytest.fixture
+def watched(make_sweep: MakeSweep, folder: SweepFolder) -> Watched:
+    return Watched(make_sweep(GRID), folder)
+
+
+def test_each_ending_becomes_a_row_and_a_line(watched: Watched, folder: SweepFolder) -> None:
+    done, stopped, failed, diverged, dead = (TuneTrial(trial) for trial in watched.trials[:5])
+    for trial in (done, stopped, failed, diverged, dead):
+        watched.progress.on_trial_start(0, [], trial)
+        watched.row(trial, 0)
+    watched.row(done, 5, "finished", best_accuracy=0.6, best_epoch=3, memory_mb=100.0, sequences_per_second=50.0)
+    watched.progress.on_trial_complete(0, [], done)
+    watched.progress.on_trial_complete(0, [], stopped)
+    watched.row(failed, 0, "failed", **{ERROR: "ValueError: no", "trace": "Traceback ..."})
+    watched.progress.on_trial_complete(0, [], failed)
+    watched.row(diverged, 0, "diverged", **{ERROR: "Diverged: the loss is nan"})
+    watched.progress.on_trial_complete(0, [], diverged)
+    watched.progress.on_trial_error(0, [], dead)
+    assert watched.stop.error is None
+
+    rows = read_attempts(folder.results).set_index("key")
+    assert list(rows["status"]) == ["finished", "pruned", "failed", "failed", "failed"]
+    first = rows.loc[watched.trials[0].key]
+    assert first["last_accuracy"] == 0.5
+    assert first["best_accuracy"] == 0.6
+    assert first["epochs"] == 6
+    assert first["seconds_per_epoch"] == pytest.approx(2.0)
+    assert first["peak_memory_mb"] == pytest.approx(104.8576)
+    assert first["command"] == "stdcl sweep small.yaml"
+    assert first["fingerprint"] == watched.trials[0].fingerprint
+    assert rows.loc[watched.trials[2].key, "error"] == "ValueError: no"
+    assert "Traceback" in rows.loc[watched.trials[2].key, "more"]
+    assert set(watched.progress.failures) == {trial.key for trial in watched.trials[2:5]}
+    text = "\n".join(watched.lines)
+    assert f"[1/6] {watched.trials[0].key}  finished  accuracy 50.00 %  best epoch 60.00 %" in text
+    assert f"[2/6] {watched.trials[1].key}  stopped early by the scheduler after epoch 1" in text
+    assert f"[3/6] {watched.trials[2].key}  FAILED: ValueError: no" in text
+
+
+def test_the_time_left_is_that_of_the_epochs_left(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("stdcl.sweep.progress.time.monotonic", lambda: clock[0])
+    trial = TuneTrial(watched.trials[0])
+    watched.progress.on_trial_start(0, [], trial)
+    clock[0] += 10.0
+    watched.row(trial, 0)
+    # 6 trials of 6 epochs, one epoch in 10 seconds: 35 epochs are left.
+    assert watched.lines[-1].endswith("about 5:50 left")
+
+
+def test_lost_workers_are_told(watched: Watched) -> None:
+    trial = TuneTrial(watched.trials[0])
+    watched.row(trial, 0, **{EVENTS: ["rank 1: killed"]})
+    assert "workers lost, starting again from the last checkpoint (rank 1: killed)" in watched.lines[0]
+
+
+def test_a_row_that_cannot_be_written_stops_the_sweep(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("stdcl.sweep.record.append", full)
+    trial = TuneTrial(watched.trials[0])
+    watched.row(trial, 5, "finished")
+    watched.progress.on_trial_complete(0, [], trial)
+    assert watched.stop.stop_all()
+    assert isinstance(watched.stop.error, OSError)
+
+
+def test_a_finished_run_without_its_row_gets_it_once(watched: Watched, folder: SweepFolder) -> None:
+    trial = watched.trials[0]
+    assert not watched.recorder.is_finished(trial)
+    run = folder.run(trial.key)
+    run.mkdir(parents=True)
+    row = '{"epoch": 5, "accuracy": 0.5, "num_test": 464}'
+    (run / "result.json").write_text(f'{{"row": {row}, "fingerprint": "{trial.fingerprint}", "data_hash": "abc"}}')
+    assert watched.recorder.is_finished(trial)
+    assert watched.recorder.is_finished(trial)
+    (only,) = read_attempts(folder.results).to_dict("records")
+    assert only["status"] == "finished"
+    assert only["data_hash"] == "abc"
+
+
+def test_a_run_folder_of_another_configuration_is_refused(watched: Watched, folder: SweepFolder) -> None:
+    trial = watched.trials[0]
+    run = folder.run(trial.key)
+    run.mkdir(parents=True)
+    (run / "result.json").write_text('{"row": {}, "fingerprint": "0000"}')
+    with pytest.raises(UserError, match="another configuration"):
+        watched.recorder.is_finished(trial)
+    (run / "result.json").write_text("{")
+    with pytest.raises(UserError, match="not a result"):
+        watched.recorder.is_finished(trial)
+
+
+def test_duration() -> None:
+    assert duration(59.6) == "1:00"
+    assert duration(3723.0) == "1:02:03"
