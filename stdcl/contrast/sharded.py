@@ -132,6 +132,8 @@ class Contrast:
             raise ValueError(f"banks are float32 or float64, not {dtype}")
         self.config = config
         self.branches = branches_of(config.strategy)
+        if not self.branches:
+            raise ValueError(f"contrast.strategy {config.strategy!r} has no branch: there is nothing to contrast")
         self.comm = CountingComm(comm)
         self.device = torch.device(device)
         self.dtype = dtype

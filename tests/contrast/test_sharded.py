@@ -203,6 +203,16 @@ def test_both_exchanges_give_the_same() -> None:
         assert_same(first, second, plans[0])
 
 
+def test_the_same_run_twice_gives_the_same_bits() -> None:
+    plan = make_plan({**SMALL, "strategy": "spatial+temporal"}, steps=10, dtype=torch.float32)
+    for size in (1, 3):
+        first, second = (run_on_threads(run, size, plan) for _ in range(2))
+        for a, b in zip(first, second, strict=True):
+            assert torch.equal(a["losses"], b["losses"])
+            assert all(map(torch.equal, a["gradients"], b["gradients"]))
+            assert all(map(torch.equal, a["rows"], b["rows"]))
+
+
 def test_a_rank_without_active_anchors_takes_part() -> None:
     """Trap 3: class 1 has one slot, so its anchors are never active; rank 1 has only such anchors."""
     labels = torch.tensor([0] * 9 + [2] * 9 + [1])
@@ -344,6 +354,8 @@ def test_rollback_undoes_a_write_and_changes_nothing_else() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="nothing to contrast"):
+        Contrast(ContrastConfig(strategy="none"), torch.arange(12) % 2, LocalComm())
     contrast = Contrast(ContrastConfig(**SMALL), torch.arange(12) % 2, LocalComm())
     with pytest.raises(ValueError, match="at most 4"):
         contrast.step({"spatial": torch.randn(5, 5)}, torch.arange(5), step=0, batch_size=4)
