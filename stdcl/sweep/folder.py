@@ -38,6 +38,11 @@ class SweepFolder:
         return self.root / "study"
 
     @property
+    def report(self) -> Path:
+        """Tables and figures."""
+        return self.root / "report"
+
+    @property
     def tune(self) -> Path:
         """Ray's own files, of no meaning for later runs."""
         return self.root / "tune"
