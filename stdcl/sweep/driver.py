@@ -106,7 +106,8 @@ def run_sweep(
         runner = _Runner(sweep, folder, command, loop or session_loop(), say)
         outcome = runner.run_search() if sweep.config.search == "optuna" else runner.run_grid(trials)
         say(f"\n{write_report(folder.root)}\n")
-        show_on_wandb(sweep, folder)
+        if not outcome.interrupted:
+            show_on_wandb(sweep, folder)
     return _conclude(outcome, folder, command, say)
 
 
@@ -202,7 +203,7 @@ class _Runner:
     def run_grid(self, trials: Sequence[Trial]) -> _Outcome:
         """Run the trials that are not finished."""
         write_plan(self._folder, self._sweep, trials)
-        todo = [trial for trial in trials if not self._recorder.is_finished(trial)]
+        todo = [trial for trial in trials if not self._recorder.complete(trial)]
         before = len(trials) - len(todo)
         self._say(f"{self._sweep.config.name}: {len(trials)} trials, {before} finished before")
         if not todo:

@@ -51,25 +51,34 @@ class Recorder:
         self._command = command
 
     def is_finished(self, trial: Trial) -> bool:
-        """Whether the trial's training is complete; if so it has a row in the store afterwards.
-
-        The training's own result is what counts: a driver that was killed between the end of a training and its row
-        has only the row to add.
+        """Whether the trial's training is complete.
 
         Raises:
             UserError: the folder of that name holds the result of another configuration.
         """
-        result = read_run_result(self._folder.run(trial.key))
+        return self._result(trial) is not None
+
+    def complete(self, trial: Trial) -> bool:
+        """Whether the trial's training is complete; if so it has a row in the store afterwards.
+
+        The training's own result is what counts: a driver that was killed between the end of a training and its row
+        left only the row to add. Raises as ``is_finished``.
+        """
+        result = self._result(trial)
         if result is None:
             return False
-        if result.get("fingerprint", trial.fingerprint) != trial.fingerprint:
+        if trial.key not in self._finished_keys():
+            self.record(trial, "finished", result["row"], {"recovered": True})
+        return True
+
+    def _result(self, trial: Trial) -> dict[str, Any] | None:
+        result = read_run_result(self._folder.run(trial.key))
+        if result is not None and result.get("fingerprint", trial.fingerprint) != trial.fingerprint:
             raise UserError(
                 f"{self._folder.run(trial.key)}: holds the result of another configuration "
                 f"({result['fingerprint']}; expected {trial.fingerprint}); move it away"
             )
-        if trial.key not in self._finished_keys():
-            self.record(trial, "finished", result["row"], {"recovered": True})
-        return True
+        return result
 
     def _finished_keys(self) -> set[str]:
         rows = read(self._folder.results)

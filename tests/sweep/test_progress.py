@@ -119,13 +119,15 @@ def test_a_row_that_cannot_be_written_stops_the_sweep(watched: Watched, monkeypa
 
 def test_a_finished_run_without_its_row_gets_it_once(watched: Watched, folder: SweepFolder) -> None:
     trial = watched.trials[0]
-    assert not watched.recorder.is_finished(trial)
+    assert not watched.recorder.complete(trial)
     run = folder.run(trial.key)
     run.mkdir(parents=True)
     row = '{"epoch": 5, "accuracy": 0.5, "num_test": 464}'
     (run / "result.json").write_text(f'{{"row": {row}, "fingerprint": "{trial.fingerprint}", "data_hash": "abc"}}')
     assert watched.recorder.is_finished(trial)
-    assert watched.recorder.is_finished(trial)
+    assert read_attempts(folder.results).empty
+    assert watched.recorder.complete(trial)
+    assert watched.recorder.complete(trial)
     (only,) = read_attempts(folder.results).to_dict("records")
     assert only["status"] == "finished"
     assert only["data_hash"] == "abc"
