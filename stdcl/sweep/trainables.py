@@ -160,4 +160,6 @@ class RayTrainTrial(_TrainingTrial):
     """
 
     def _open(self) -> Iterator[Row]:
-        return follow_group(self._job, self._surroundings.loop, self._surroundings.scratch, self._events.append)
+        return follow_group(
+            self._job, self._surroundings.loop, self._surroundings.scratch, lambda text: self._events.append(text)
+        )
