@@ -19,8 +19,11 @@ from stdcl.train.lock import exclusive
 Row = dict[str, float | int | str]
 """The numbers of one epoch, equal on every rank."""
 
-TAKEOVER_SECONDS = 20.0
-"""How long rank 0 waits for an earlier attempt, already cut off, to let go of the run folder."""
+TAKEOVER_SECONDS = 120.0
+"""How long a run folder is waited for that an earlier attempt, already cut off, still holds.
+
+The processes of a killed driver end by themselves, but Ray gives its workers a low priority: on a busy machine that
+takes a while. The other ranks wait in a collective meanwhile, which must not time out."""
 
 
 class TrainingLoop(Protocol):
@@ -55,11 +58,10 @@ def run_rank(job: Job, comm: Comm, device: torch.device, loop: TrainingLoop) -> 
     """Yield the training's rows on this rank, holding the run folder (rank 0) while it lasts."""
     os.environ.update(job.environment)
     torch.set_num_threads(max(1, int(job.config.resources.cpus_per_worker)))
-    lock = (
-        exclusive(job.run_dir / "lock", f"the run folder {job.run_dir}", TAKEOVER_SECONDS)
-        if comm.rank == 0
-        else nullcontext()
-    )
+    wait = TAKEOVER_SECONDS
+    if comm.size > 1:
+        wait = min(wait, 0.7 * job.config.resources.collective_timeout)
+    lock = exclusive(job.run_dir / "lock", f"the run folder {job.run_dir}", wait) if comm.rank == 0 else nullcontext()
     with lock:
         yield from loop(job.config, job.run_dir, comm=comm, device=device, sweep=job.sweep, trial=job.trial)
 
