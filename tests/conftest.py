@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# Many tests play several ranks in threads or processes: more threads in each product would only get in each other's way.
+# Many tests play several ranks at once: more threads a product would only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]

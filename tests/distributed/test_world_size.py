@@ -16,7 +16,7 @@ from stdcl.parallel.comm import Comm, LocalComm
 from stdcl.train.session import _Session
 from tests.distributed.ranks import run_on_ranks
 
-STEPS = 3
+STEPS = 2
 RAW: dict[str, Any] = {
     "recipe": "none",
     "data": {"dataset": "nw-ucla", "frames": 12},
@@ -28,8 +28,8 @@ RAW: dict[str, Any] = {
         "random_negatives": 8,
         "shortage": "clamp",
     },
-    # 14 sequences: no number of ranks but 1 and 2 divides them.
-    "training": {"epochs": 1, "batch_size": 14, "learning_rate": 0.05, "precision": "float64", "weight_decay": 1e-4},
+    # 10 sequences: 4 ranks do not divide them.
+    "training": {"epochs": 1, "batch_size": 10, "learning_rate": 0.05, "precision": "float64", "weight_decay": 1e-4},
     "resources": {"loader_threads": 0},
     "tracking": {"wandb": "disabled"},
 }
