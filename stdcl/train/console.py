@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from stdcl.config import RunConfig, fingerprint
-from stdcl.config.paths import storage_path
+from stdcl.config.paths import data_path, storage_path
 from stdcl.train.assemble import check
-from stdcl.train.launch import TrainingFailed, launch
+from stdcl.train.launch import TrainingFailed, is_divergence, launch
 from stdcl.train.provision import ensure_data
 from stdcl.train.worker import Row
 
@@ -17,7 +17,7 @@ GROUP = "train"
 
 
 def describe(row: Row) -> str:
-    """Return an epoch's row as one line."""
+    """Return an epoch's row as one line, with every loss term."""
     parts = [f"epoch {int(row['epoch']) + 1:>3}", f"loss {float(row['loss']):.4f}", f"ce {float(row['ce']):.4f}"]
     parts += [f"{key.removeprefix('loss_')} {float(row[key]):.3f}" for key in sorted(row) if key.startswith("loss_")]
     parts.append(f"train {100 * float(row['train_accuracy']):.1f} %")
@@ -37,7 +37,10 @@ def train_file(config: RunConfig, file: Path, out: Path | None) -> int:
         file: the run file, which names the run.
         out: the run folder; None: under the storage folder, named after file and configuration.
     """
-    run_dir = out or storage_path() / GROUP / f"{file.stem}-{fingerprint(config)[:8]}"
+    # Settled here: a worker's current folder can be another.
+    data_section = config.data.model_copy(update={"path": str(data_path(config.data.path))})
+    config = config.model_copy(update={"data": data_section})
+    run_dir = (out or storage_path() / GROUP / f"{file.stem}-{fingerprint(config)[:8]}").absolute()
     if ensure_data(config):
         print("made the synthetic data", file=sys.stderr)
     data = check(config)
@@ -51,11 +54,16 @@ def train_file(config: RunConfig, file: Path, out: Path | None) -> int:
             sweep=GROUP,
             trial=run_dir.name,
             on_row=lambda row: print(describe(row), flush=True),
-            on_event=lambda text: print(text, file=sys.stderr, flush=True),
+            on_event=lambda text: print(
+                f"workers lost, starting again from the last checkpoint ({text})", file=sys.stderr, flush=True
+            ),
         )
-    except TrainingFailed as error:
+    except Exception as error:
+        if not isinstance(error, TrainingFailed) and not is_divergence(error):
+            raise
         print(f"failed: {error}", file=sys.stderr)
-        print("the same command goes on from the last checkpoint", file=sys.stderr)
+        if not is_divergence(error):
+            print("the same command goes on from the last checkpoint", file=sys.stderr)
         return 1
     print(
         f"accuracy {100 * float(last['accuracy']):.2f} % after the last epoch on {int(last['num_test'])} sequences; "

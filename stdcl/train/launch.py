@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-import sys
 import threading
 import time
 import uuid
@@ -28,8 +27,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 from ray.util.queue import Empty, Queue
 
-from stdcl.config import RunConfig, fingerprint
-from stdcl.config.paths import data_path, storage_path
+from stdcl.config import RunConfig
 from stdcl.errors import UserError
 from stdcl.train.cluster import connected, environment_to_hand_on, per_worker
 from stdcl.train.worker import Job, Row, TrainingLoop, run_alone, session_loop, train_worker
@@ -339,47 +337,6 @@ def launch(
             on_row(last)
         scratch.rmdir()
     return last
-
-
-def train_file(config: RunConfig, file: Path, out: Path | None) -> int:
-    """Do what ``stdcl train`` does: train, go on where an earlier run stopped, say each epoch; return the exit code.
-
-    Args:
-        config: the resolved run file.
-        file: the run file, which names the run folder if ``out`` does not.
-        out: the run folder.
-
-    Raises:
-        UserError: bad data or resources, or ``out`` holds another training.
-    """
-    from stdcl.train.assemble import check
-    from stdcl.train.provision import ensure_data
-
-    data = config.data.model_copy(update={"path": str(data_path(config.data.path))})
-    config = config.model_copy(update={"data": data})
-    run_dir = (out or storage_path() / "train" / f"{file.stem}-{fingerprint(config)[:8]}").absolute()
-    if ensure_data(config):
-        print(f"made the synthetic corpus {data.path}", flush=True)
-    check(config)
-    epochs = config.training.epochs
-    workers = config.resources.workers
-    print(f"{run_dir}: {epochs} epochs, {workers} worker{'s' if workers > 1 else ''}", flush=True)
-
-    def on_row(row: Row) -> None:
-        print(f"epoch {int(row['epoch']) + 1}/{epochs}{describe(row)}", flush=True)
-
-    def on_event(text: str) -> None:
-        print(f"workers lost, starting again from the last checkpoint ({text})", flush=True)
-
-    try:
-        last = launch(config, run_dir, trial=run_dir.name, on_row=on_row, on_event=on_event)
-    except Exception as error:
-        if not isinstance(error, TrainingFailed) and not is_divergence(error):
-            raise
-        print(f"failed: {error}\nthe same command goes on from the last checkpoint", file=sys.stderr, flush=True)
-        return 1
-    print(f"finished{describe(last, headline=True)}", flush=True)
-    return 0
 
 
 def describe(row: Mapping[str, Any], headline: bool = False) -> str:
