@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +35,7 @@ class TopologyRefinement(nn.Module):
 
     With q, k the time means of two 1x1 convolutions, the graph of subset s, sample n and channel c is
     ``G[u, v] = alpha (r(tanh(q_u - k_v)))_c + A_s[u, v]``, joint u receives ``sum_s sum_v G[u, v] v_s(x)_v``, and
-    ``ReLU(BN(.) + shortcut(x))`` follows.
-
-    How it is computed, exactly: the time mean goes before the 1x1 convolutions of q and k. The graphs are one product
-    of ``[alpha r | alpha bias | 1]`` with ``[tanh; 1; A_s]``, so neither alpha nor A costs a pass. One product makes v
-    of all subsets, channels first, and one batched product over (subset, joint) sums over the subsets. The bias of v
-    is added after the graph, where it is one number a joint and channel.
+    ``ReLU(BN(.) + shortcut(x))`` follows. `_RefinedProduct` says how it is computed.
     """
 
     def __init__(self, channels_in: int, channels_out: int, adjacency: Tensor) -> None:
@@ -57,102 +53,166 @@ class TopologyRefinement(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, V, T, Cin) to (B, V, T, C)."""
         subsets = (self.s0, self.s1, self.s2)
-        dtype = product_dtype(x)
-        x = x.to(dtype)
-        mixing, basis = (factor.to(dtype) for factor in self._factors(x))
-        graph = _SubsetProduct.apply(mixing, basis)  # type: ignore[no-untyped-call]
-        # (B, V, C): what v's bias becomes after the graph.
-        v_bias = torch.stack([_vector(s.v) for s in subsets])
-        offset = torch.einsum("sck,bsku->buc", mixing * v_bias[:, :, None], basis.sum(dim=3))
-        weight = torch.stack([_matrix(s.v) for s in subsets], dim=1).flatten(0, 1).to(dtype)
-        y = _GraphProduct.apply(x, weight, graph, offset.to(dtype))  # type: ignore[no-untyped-call]
+        layers = [layer for kind in ("q", "k", "v", "r") for layer in (getattr(s, kind) for s in subsets)]
+        weights = [layer.weight for layer in layers]
+        biases = [layer.bias for layer in layers]
+        y = _RefinedProduct.apply(  # type: ignore[no-untyped-call]
+            x, product_dtype(x), self.A, self.alpha, *weights, *biases
+        )
         shortcut = x if self.down is None else self.down(x)
         out: Tensor = self.bn(y, shortcut, relu=True)
         return out
 
-    def _factors(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mixing (3, C, K) and basis (B, 3, K, V_v, V_u), K = R + 2, whose product over K is G[u, v]."""
-        subsets = (self.s0, self.s1, self.s2)
-        b, v = x.shape[:2]
-        weight = torch.cat([_matrix(layer) for s in subsets for layer in (s.q, s.k)])
-        bias = torch.cat([_vector(layer) for s in subsets for layer in (s.q, s.k)])
-        joint_means = torch.nn.functional.linear(x.mean(dim=TIME_AXIS), weight, bias)
-        q, k = joint_means.view(b, v, NUM_SUBSETS, 2, weight.shape[0] // (2 * NUM_SUBSETS)).permute(3, 0, 2, 4, 1)
-        relation = torch.tanh(q[:, :, :, None, :] - k[:, :, :, :, None])
-        constant = torch.stack((torch.ones_like(self.A), self.A.transpose(1, 2)), dim=1)
-        basis = torch.cat((relation, constant.to(relation.dtype).expand(b, -1, -1, -1, -1)), dim=2)
-        r = torch.stack([_matrix(s.r) for s in subsets]) * self.alpha
-        r_bias = torch.stack([_vector(s.r) for s in subsets])[:, :, None] * self.alpha
-        return torch.cat((r, r_bias, torch.ones_like(r_bias)), dim=2), basis
 
+class _RefinedProduct(torch.autograd.Function):
+    """x (B, V, T, Cin) -> (B, V, T, C): features of every subset, summed over subsets and joints by the refined graphs.
 
-def _matrix(layer: Pointwise) -> Tensor:
-    return layer.weight.flatten(1)
+    Exactly, with S subsets and K = R + 2:
 
+    - The time mean goes before the 1x1 convolutions of q and k.
+    - Graphs are one product a subset, ``[alpha r | alpha bias | 1]`` (C, K) by ``[tanh; 1; A]`` (K, V V): neither alpha
+      nor A costs a pass.
+    - One product makes v of all subsets, channels first, and one batched product sums over the subsets.
+    - The bias of v is added after the graph, where it is one number a joint and channel.
 
-def _vector(layer: Pointwise) -> Tensor:
-    assert layer.bias is not None
-    return layer.bias
-
-
-class _SubsetProduct(torch.autograd.Function):
-    """(S, C, K), (B, S, K, V, V) -> (B, C, S V, V): a product over K for each subset, laid side by side."""
-
-    @staticmethod
-    def forward(ctx: Any, mixing: Tensor, basis: Tensor) -> Tensor:
-        s, c, _ = mixing.shape
-        b, _, _, v, _ = basis.shape
-        ctx.save_for_backward(mixing, basis)
-        out = mixing.new_empty((b, c, s, v * v))
-        for i in range(s):
-            torch.bmm(mixing[i].expand(b, -1, -1), basis[:, i].flatten(2), out=out[:, :, i])
-        return out.view(b, c, s * v, v)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        mixing, basis = ctx.saved_tensors
-        s, c, _ = mixing.shape
-        b, _, _, v, _ = basis.shape
-        grad = gradients[0].view(b, c, s, v * v)
-        parts = [torch.bmm(mixing[i].t().expand(b, -1, -1), grad[:, :, i]) for i in range(s)]
-        grad_basis = torch.stack(parts, dim=1).view_as(basis)
-        grad_mixing = torch.stack(
-            [torch.bmm(grad[:, :, i], basis[:, i].flatten(2).transpose(1, 2)).sum(0) for i in range(s)]
-        )
-        return grad_mixing, grad_basis
-
-
-class _GraphProduct(torch.autograd.Function):
-    """Transform features for every subset and sum them over subsets and joints, by a graph a sample and channel.
-
-    x (B, V, T, Cin), weight (C S, Cin), graph (B, C, S V, V), offset (B, V, C) -> (B, V, T, C).
+    One function, with its gradient written out, because a chain of some hundred small operations would otherwise cost
+    as much as the products. Products run in ``dtype``, the small factors in the type of the parameters.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, graph: Tensor, offset: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, dtype: torch.dtype, a: Tensor, alpha: Tensor, *parameters: Tensor) -> Tensor:
+        p = _Parameters.of(parameters)
         b, v, t, c_in = x.shape
-        c, sv = graph.shape[1:3]
-        rows = x.reshape(b, v * t, c_in)
-        per_graph = graph.view(b * c, sv, v)
-        values = torch.bmm(weight.expand(b, -1, -1), rows.transpose(1, 2)).view(b * c, sv, t)
+        s, c, reduced = p.r_weight.shape
+        mean = x.mean(dim=TIME_AXIS, dtype=a.dtype)
+        qk = torch.addmm(p.qk_bias, mean.view(b * v, c_in), p.qk_weight.t()).view(b, v, 2, s, reduced)
+        q, k = qk.permute(2, 0, 3, 4, 1)  # (B, S, R, V) each
+        # (B, S, K, V_v, V_u)
+        basis = a.new_ones((b, s, reduced + 2, v, v))
+        relation = basis[:, :, :reduced]
+        torch.tanh(torch.sub(q[:, :, :, None, :], k[:, :, :, :, None], out=relation), out=relation)
+        basis[:, :, -1] = a.transpose(1, 2)
+        mixing = torch.ones((s, c, reduced + 2), dtype=a.dtype, device=a.device)
+        torch.mul(p.r_weight, alpha, out=mixing[:, :, :reduced])
+        torch.mul(p.r_bias, alpha, out=mixing[:, :, reduced])
+
+        graph = x.new_empty((b, c, s, v * v), dtype=dtype)
+        cast_mixing, cast_basis = mixing.to(dtype), basis.to(dtype).flatten(3)
+        for i in range(s):
+            torch.bmm(cast_mixing[i].expand(b, -1, -1), cast_basis[:, i], out=graph[:, :, i])
+        per_graph = graph.view(b * c, s * v, v)
+        rows = x.to(dtype).reshape(b, v * t, c_in)
+        weight = p.v_weight.to(dtype)
+        values = torch.bmm(weight.expand(b, -1, -1), rows.transpose(1, 2)).view(b * c, s * v, t)
         mixed = torch.bmm(per_graph.transpose(1, 2), values)
-        ctx.save_for_backward(rows, weight, per_graph, values)
+
+        # What v's bias becomes after the graph: a sum over V_v of the graph, (B, V_u, C).
+        columns = basis.sum(dim=3)
+        biased = mixing * p.v_bias[:, :, None]
+        offset = torch.bmm(_joint_rows(columns), _factor_rows(biased).expand(b, -1, -1))
+        out = torch.empty((b, v, t, c), dtype=dtype, device=x.device)
+        torch.add(mixed.view(b, c, v, t).permute(0, 2, 3, 1), offset.to(dtype)[:, :, None, :], out=out)
+        ctx.save_for_backward(rows, weight, values, per_graph, basis, mixing, columns, mean, alpha, *parameters)
         ctx.sizes = (b, v, t, c)
-        out = torch.empty((b, v, t, c), dtype=x.dtype, device=x.device)
-        return torch.add(mixed.view(b, c, v, t).permute(0, 2, 3, 1), offset[:, :, None, :], out=out)
+        ctx.x_dtype = x.dtype
+        return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        rows, weight, per_graph, values = ctx.saved_tensors
+        rows, weight, values, per_graph, basis, mixing, columns, mean, alpha, *parameters = ctx.saved_tensors
+        p = _Parameters.of(parameters)
         b, v, t, c = ctx.sizes
-        sv = per_graph.shape[1]
-        grad_offset = gradients[0].sum(dim=2)
+        s, _, reduced = p.r_weight.shape
         grad = gradients[0].reshape(b, v * t, c).transpose(1, 2).contiguous().view(b * c, v, t)
-        grad_graph = torch.bmm(values, grad.transpose(1, 2)).view(b, c, sv, v)
-        grad_values = torch.bmm(per_graph, grad).view(b, c * sv // v, v * t)
-        grad_weight = torch.bmm(grad_values, rows).sum(0)
-        grad_x = torch.bmm(grad_values.transpose(1, 2), weight.expand(b, -1, -1)).view(b, v, t, rows.shape[2])
-        return grad_x, grad_weight, grad_graph, grad_offset
+        grad_offset = gradients[0].sum(dim=2, dtype=mean.dtype)
+
+        # The two large products.
+        grad_graph = torch.bmm(values, grad.transpose(1, 2)).view(b, c, s, v * v)
+        grad_values = torch.bmm(per_graph, grad).view(b, c * s, v * t)
+        grad_v_weight = torch.zeros_like(weight)
+        for one, row in zip(grad_values, rows, strict=True):
+            grad_v_weight.addmm_(one, row)
+        grad_x = torch.bmm(grad_values.transpose(1, 2), weight.expand(b, -1, -1)).view(b, v, t, -1)
+
+        # The offset, then the graphs, down to mixing and basis.
+        biased = mixing * p.v_bias[:, :, None]
+        grad_biased = torch.mm(grad_offset.view(b * v, c).t(), _joint_rows(columns).reshape(b * v, -1))
+        grad_biased = grad_biased.view(c, s, -1).transpose(0, 1)
+        grad_v_bias = (grad_biased * mixing).sum(dim=2)
+        grad_mixing = grad_biased * p.v_bias[:, :, None]
+        grad_columns = torch.bmm(grad_offset, _factor_rows(biased).t().expand(b, -1, -1))
+        grad_columns = grad_columns.view(b, v, s, -1).permute(0, 2, 3, 1)
+        grad_basis = torch.empty_like(basis)
+        cast_mixing, cast_basis = mixing.to(weight.dtype), basis.to(weight.dtype).flatten(3)
+        for i in range(s):
+            part = grad_graph[:, :, i]
+            grad_basis[:, i] = torch.bmm(cast_mixing[i].t().expand(b, -1, -1), part).view(b, -1, v, v)
+            grad_mixing[i] += torch.bmm(part, cast_basis[:, i].transpose(1, 2)).sum(0)
+        grad_basis += grad_columns[:, :, :, None, :]
+
+        # Their parts.
+        grad_a = grad_basis[:, :, -1].sum(0).transpose(1, 2)
+        grad_r_weight = grad_mixing[:, :, :reduced]
+        grad_r_bias = grad_mixing[:, :, reduced]
+        grad_alpha = ((grad_r_weight * p.r_weight).sum() + (grad_r_bias * p.r_bias).sum()).view(1)
+        relation = basis[:, :, :reduced]
+        grad_relation = torch.ops.aten.tanh_backward(grad_basis[:, :, :reduced], relation)
+        grad_qk = torch.stack((grad_relation.sum(dim=3), -grad_relation.sum(dim=4)))  # (2, B, S, R, V)
+        grad_qk = grad_qk.permute(1, 4, 0, 2, 3).reshape(b * v, -1)
+        grad_mean = torch.mm(grad_qk, p.qk_weight).view(b, v, 1, -1)
+        grad_x += (grad_mean / t).to(grad_x.dtype)
+        flat = _Parameters(
+            torch.mm(grad_qk.t(), mean.view(b * v, -1)),
+            grad_qk.sum(0),
+            grad_v_weight.to(mean.dtype),
+            grad_v_bias,
+            grad_r_weight * alpha,
+            grad_r_bias * alpha,
+        )
+        return grad_x.to(ctx.x_dtype), None, grad_a, grad_alpha, *flat.split()
+
+
+class _Parameters(NamedTuple):
+    """The parameters of the three subsets, joined. Order of the rows: kind, subset, channel; for v: channel, subset."""
+
+    qk_weight: Tensor  # (2 S R, Cin)
+    qk_bias: Tensor  # (2 S R,)
+    v_weight: Tensor  # (C S, Cin)
+    v_bias: Tensor  # (S, C)
+    r_weight: Tensor  # (S, C, R)
+    r_bias: Tensor  # (S, C)
+
+    @staticmethod
+    def of(parameters: Sequence[Tensor]) -> _Parameters:
+        """Join weights and biases in the order q, k, v, r, of three subsets each."""
+        n = NUM_SUBSETS
+        weights, biases = [w.flatten(1) for w in parameters[: 4 * n]], parameters[4 * n :]
+        return _Parameters(
+            torch.cat(weights[: 2 * n]),
+            torch.cat(list(biases[: 2 * n])),
+            torch.stack(weights[2 * n : 3 * n], dim=1).flatten(0, 1),
+            torch.stack(list(biases[2 * n : 3 * n])),
+            torch.stack(weights[3 * n :]),
+            torch.stack(list(biases[3 * n :])),
+        )
+
+    def split(self) -> list[Tensor]:
+        """Undo `of`: a tensor a parameter, weights as 1x1 convolutions have them."""
+        n = NUM_SUBSETS
+        v_weight = self.v_weight.view(-1, n, self.v_weight.shape[1]).unbind(1)
+        weights = (*self.qk_weight.chunk(2 * n), *v_weight, *self.r_weight.unbind(0))
+        biases = (*self.qk_bias.chunk(2 * n), *self.v_bias.unbind(0), *self.r_bias.unbind(0))
+        return [*(w[:, :, None, None] for w in weights), *biases]
+
+
+def _joint_rows(columns: Tensor) -> Tensor:
+    """Turn (B, S, K, V) into (B, V, S K)."""
+    return columns.flatten(1, 2).transpose(1, 2)
+
+
+def _factor_rows(factors: Tensor) -> Tensor:
+    """Turn (S, C, K) into (S K, C)."""
+    return factors.transpose(1, 2).flatten(0, 1)
 
 
 class CTRGCN(GraphEncoder):

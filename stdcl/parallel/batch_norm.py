@@ -125,9 +125,24 @@ def _global_statistics(x: Tensor, comm: Comm) -> tuple[Tensor, Tensor, Tensor]:
 def _update_running(parts: Sequence[BatchNorm], mean: Tensor, variance: Tensor, count: Tensor) -> None:
     unbiased = variance * (count / (count - 1.0).clamp(min=1.0))
     sizes = [part.num_channels for part in parts]
-    for part, new_mean, new_variance in zip(parts, torch.split(mean, sizes), torch.split(unbiased, sizes), strict=True):
-        part.running_mean.lerp_(new_mean.to(part.running_mean.dtype), part.momentum)
-        part.running_var.lerp_(new_variance.to(part.running_var.dtype), part.momentum)
+    running = [part.running_mean for part in parts] + [part.running_var for part in parts]
+    dtype = running[0].dtype
+    new = [*torch.split(mean.to(dtype), sizes), *torch.split(unbiased.to(dtype), sizes)]
+    torch._foreach_lerp_(running, new, parts[0].momentum)
+
+
+def _sums(grad: Tensor, x: Tensor, mean: Tensor) -> Tensor:
+    """Return (2, C): the sums over this rank's rows of ``grad`` and of ``grad (x - mean)``, in one pass."""
+    channels = x.shape[-1]
+    if not x.numel():
+        return mean.new_zeros((2, channels))
+    grad_image, image = (y.reshape(1, -1, 1, channels).permute(0, 3, 1, 2) for y in (grad, x))
+    # PyTorch's own gradient with given statistics; with a variance of one its gradient for the weight is the second sum.
+    one = torch.ones_like(mean)
+    _, product, total = torch.ops.aten.native_batch_norm_backward(
+        grad_image, image, one, mean, one, None, None, False, 0.0, [False, True, True]
+    )
+    return torch.stack((total, product))
 
 
 class _Normalise(torch.autograd.Function):
@@ -167,10 +182,7 @@ class _Normalise(torch.autograd.Function):
         grad = gradients[0] if out is None else torch.ops.aten.threshold_backward(gradients[0], out, 0)
         grad_residual = None if ctx.residual_dtype is None else grad.to(ctx.residual_dtype)
         grad = grad.to(dtype)
-        # Sums over this rank's rows: of the gradient, and of the gradient times the centred input.
-        centred = x.to(dtype) - mean
-        rows = tuple(range(x.dim() - 1))
-        own = torch.stack((grad.sum(rows), centred.mul_(grad).sum(rows)))
+        own = _sums(grad, x.to(dtype), mean)
         grad_weight = (own[1] * scale).to(weight.dtype)
         grad_bias = own[0].to(weight.dtype)
         total = ctx.comm.all_reduce(own) / count
