@@ -30,6 +30,7 @@ from stdcl.config.model import EncoderConfig
 from stdcl.encoders.base import Encoder, Layout
 from stdcl.encoders.build import build_encoder
 from stdcl.skeleton import NTU, NW_UCLA
+from stdcl.train.allocator import keep_freed_memory
 
 LAYOUTS = {
     "nw-ucla": Layout(num_joints=20, num_persons=1, num_frames=52, num_classes=10, skeleton=NW_UCLA),
@@ -145,6 +146,7 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown encoders {unknown}; allowed: {', '.join(sorted(REFERENCE_GMAC))}")
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as training does
     print(
         f"{processor()}, {os.cpu_count()} processors, {arguments.threads} threads, torch {torch.__version__}, "
         f"Python {sys.version.split()[0]}, batch {arguments.batch}, load {os.getloadavg()[0]:.1f} before the start\n"

@@ -23,6 +23,7 @@ from stdcl.config.model import ContrastConfig
 from stdcl.contrast import Contrast, DecouplingHead
 from stdcl.encoders.base import Encoder
 from stdcl.parallel.comm import LocalComm
+from stdcl.train.allocator import keep_freed_memory
 
 LAYOUT = LAYOUTS["nw-ucla"]
 SLOTS = 5100
@@ -90,6 +91,7 @@ def main() -> None:
         parser.error("--cpu-time needs --threads 1")
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as training does
     batch = arguments.batch
     x = torch.randn(batch, 3, LAYOUT.num_frames, LAYOUT.num_joints, LAYOUT.num_persons)
     labels = torch.arange(batch) % LAYOUT.num_classes

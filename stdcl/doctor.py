@@ -55,8 +55,15 @@ def _python() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
+    from stdcl import compiled
+
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     yield Finding("cpu", "ok", f"{cores} cores, {torch.get_num_threads()} torch threads")
+    if compiled.built():
+        yield Finding("compiled kernels", "ok", "built")
+    else:
+        text = "not built (no C compiler at installation); everything works, training on a CPU is some 10 % slower"
+        yield Finding("compiled kernels", "note", text)
     if not torch.cuda.is_available():
         yield Finding("gpu", "note", "none visible; training runs on CPU over gloo (use recipe: lite)")
         return

@@ -18,12 +18,13 @@ ALLOWED: dict[str, set[str]] = {
     "seeding": set(),
     "skeleton": {"errors"},
     "config": {"errors"},
-    "parallel": FOUNDATION,
-    **{part: FOUNDATION | {"parallel"} for part in PARTS},
+    "compiled": set(),
+    "parallel": FOUNDATION | {"compiled"},
+    **{part: FOUNDATION | {"compiled", "parallel"} for part in PARTS},
     "report": FOUNDATION | {"results", "tracking"},
     "train": FOUNDATION | {"parallel"} | PARTS,
     "sweep": FOUNDATION | {"parallel", "train", "report"} | PARTS,
-    "doctor": FOUNDATION | {"data", "tracking"},
+    "doctor": FOUNDATION | {"compiled", "data", "tracking"},
     "cli": FOUNDATION | {"parallel", "train", "report", "sweep", "doctor"} | PARTS,
 }
 DOORS: dict[str, tuple[str, ...]] = {

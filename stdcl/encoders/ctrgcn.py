@@ -132,21 +132,21 @@ class _RefinedProduct(torch.autograd.Function):
         grad_v_weight = torch.zeros_like(weight)
         for one, row in zip(grad_values, rows, strict=True):
             grad_v_weight.addmm_(one, row)
-        grad_x = torch.bmm(grad_values.transpose(1, 2), weight.expand(b, -1, -1)).view(b, v, t, -1)
+        grad_x = torch.bmm(grad_values.transpose(1, 2), weight.expand(b, -1, -1)).view(b, v, t, weight.shape[1])
 
         # The offset, then the graphs, down to mixing and basis.
         biased = mixing * p.v_bias[:, :, None]
-        grad_biased = torch.mm(grad_offset.view(b * v, c).t(), _joint_rows(columns).reshape(b * v, -1))
-        grad_biased = grad_biased.view(c, s, -1).transpose(0, 1)
+        grad_biased = torch.mm(grad_offset.view(b * v, c).t(), _joint_rows(columns).flatten(0, 1))
+        grad_biased = grad_biased.view(c, s, reduced + 2).transpose(0, 1)
         grad_v_bias = (grad_biased * mixing).sum(dim=2)
         grad_mixing = grad_biased * p.v_bias[:, :, None]
         grad_columns = torch.bmm(grad_offset, _factor_rows(biased).t().expand(b, -1, -1))
-        grad_columns = grad_columns.view(b, v, s, -1).permute(0, 2, 3, 1)
+        grad_columns = grad_columns.view(b, v, s, reduced + 2).permute(0, 2, 3, 1)
         grad_basis = torch.empty_like(basis)
         cast_mixing, cast_basis = mixing.to(weight.dtype), basis.to(weight.dtype).flatten(3)
         for i in range(s):
             part = grad_graph[:, :, i]
-            grad_basis[:, i] = torch.bmm(cast_mixing[i].t().expand(b, -1, -1), part).view(b, -1, v, v)
+            grad_basis[:, i] = torch.bmm(cast_mixing[i].t().expand(b, -1, -1), part).view(b, reduced + 2, v, v)
             grad_mixing[i] += torch.bmm(part, cast_basis[:, i].transpose(1, 2)).sum(0)
         grad_basis += grad_columns[:, :, :, None, :]
 
@@ -158,11 +158,11 @@ class _RefinedProduct(torch.autograd.Function):
         relation = basis[:, :, :reduced]
         grad_relation = torch.ops.aten.tanh_backward(grad_basis[:, :, :reduced], relation)
         grad_qk = torch.stack((grad_relation.sum(dim=3), -grad_relation.sum(dim=4)))  # (2, B, S, R, V)
-        grad_qk = grad_qk.permute(1, 4, 0, 2, 3).reshape(b * v, -1)
-        grad_mean = torch.mm(grad_qk, p.qk_weight).view(b, v, 1, -1)
+        grad_qk = grad_qk.permute(1, 4, 0, 2, 3).reshape(b * v, 2 * s * reduced)
+        grad_mean = torch.mm(grad_qk, p.qk_weight).view(b, v, 1, weight.shape[1])
         grad_x += (grad_mean / t).to(grad_x.dtype)
         flat = _Parameters(
-            torch.mm(grad_qk.t(), mean.view(b * v, -1)),
+            torch.mm(grad_qk.t(), mean.flatten(0, 1)),
             grad_qk.sum(0),
             grad_v_weight.to(mean.dtype),
             grad_v_bias,

@@ -1,7 +1,7 @@
 """Batch normalisation over the batch of all ranks: one code path for one rank and many, for CPU and GPU.
 
 PyTorch's own ``SyncBatchNorm`` refuses CPU tensors. This one works on channels-last tensors (``(..., C)``), takes its
-statistics through an injected ``Comm`` and can fuse a residual sum and a ReLU, which saves passes over memory.
+statistics through an injected ``Comm`` and takes a residual sum and a ReLU along, which saves passes over memory.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stdcl import compiled
 from stdcl.parallel.comm import Comm, LocalComm
 
 
@@ -109,9 +110,8 @@ def _global_statistics(x: Tensor, comm: Comm) -> tuple[Tensor, Tensor, Tensor]:
     dtype = _accumulator(x.dtype)
     own = torch.zeros((2 * channels + 1,), dtype=dtype, device=x.device)
     if rows:
-        image = x.detach().to(dtype).reshape(1, rows, 1, channels).permute(0, 3, 1, 2)
-        mean, variance = torch.batch_norm_update_stats(image, None, None, 0.0)
-        torch.cat((mean, variance * rows, own.new_full((1,), rows)), out=own)
+        moments = compiled.moments(x.detach().to(dtype).reshape(rows, channels))
+        torch.cat((moments.view(-1), own.new_full((1,), rows)), out=own)
     every = comm.all_gather(own)
     means, squares, counts = every[:, :channels], every[:, channels:-1], every[:, -1:]
     count = counts.sum()
@@ -129,20 +129,6 @@ def _update_running(parts: Sequence[BatchNorm], mean: Tensor, variance: Tensor, 
     dtype = running[0].dtype
     new = [*torch.split(mean.to(dtype), sizes), *torch.split(unbiased.to(dtype), sizes)]
     torch._foreach_lerp_(running, new, parts[0].momentum)
-
-
-def _sums(grad: Tensor, x: Tensor, mean: Tensor) -> Tensor:
-    """Return (2, C): the sums over this rank's rows of ``grad`` and of ``grad (x - mean)``, in one pass."""
-    channels = x.shape[-1]
-    if not x.numel():
-        return mean.new_zeros((2, channels))
-    grad_image, image = (y.reshape(1, -1, 1, channels).permute(0, 3, 1, 2) for y in (grad, x))
-    # PyTorch's own gradient with given statistics; with a variance of one its gradient for the weight is the second sum.
-    one = torch.ones_like(mean)
-    _, product, total = torch.ops.aten.native_batch_norm_backward(
-        grad_image, image, one, mean, one, None, None, False, 0.0, [False, True, True]
-    )
-    return torch.stack((total, product))
 
 
 class _Normalise(torch.autograd.Function):
@@ -164,12 +150,8 @@ class _Normalise(torch.autograd.Function):
     ) -> Tensor:
         dtype = _accumulator(x.dtype)
         factor = weight.to(dtype) * scale
-        out = torch.addcmul(bias.to(dtype) - mean * factor, x.to(dtype), factor)
-        if residual is not None:
-            out += residual
-        if relu:
-            out.relu_()
-        out = out.to(x.dtype)
+        added = None if residual is None else residual.to(dtype)
+        out = compiled.normalise(x.to(dtype), added, factor, bias.to(dtype) - mean * factor, relu).to(x.dtype)
         ctx.save_for_backward(x, out if relu else None, weight, mean, scale, count)
         ctx.comm = comm
         ctx.residual_dtype = None if residual is None else residual.dtype
@@ -178,16 +160,20 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         x, out, weight, mean, scale, count = ctx.saved_tensors
-        dtype = mean.dtype
-        grad = gradients[0] if out is None else torch.ops.aten.threshold_backward(gradients[0], out, 0)
-        grad_residual = None if ctx.residual_dtype is None else grad.to(ctx.residual_dtype)
-        grad = grad.to(dtype)
-        own = _sums(grad, x.to(dtype), mean)
+        dtype, channels = mean.dtype, x.shape[-1]
+        grad, rows = (y.to(dtype).reshape(-1, channels) for y in (gradients[0], x))
+        positive = None if out is None else out.to(dtype).reshape(-1, channels)
+        # Sums over this rank's rows: of the gradient, and of the gradient times the centred input.
+        own = compiled.gradient_sums(grad, positive, rows, mean)
         grad_weight = (own[1] * scale).to(weight.dtype)
         grad_bias = own[0].to(weight.dtype)
         total = ctx.comm.all_reduce(own) / count
         factor = weight.to(dtype) * scale
         slope = -factor * scale * scale * total[1]
-        grad_x = torch.addcmul(-factor * total[0] - mean * slope, x.to(dtype), slope)
-        grad_x.addcmul_(grad, factor)
+        wanted = ctx.residual_dtype is not None
+        grad_x, kept = compiled.normalise_backward(
+            grad, positive, rows, factor, slope, -factor * total[0] - mean * slope, keep=wanted
+        )
+        grad_residual = None if kept is None else kept.view(x.shape).to(ctx.residual_dtype)
+        grad_x = grad_x.view(x.shape)
         return grad_x.to(x.dtype), grad_weight, grad_bias, grad_residual, None, None, None, None, None

@@ -14,6 +14,7 @@ import torch
 
 from stdcl.config import RunConfig
 from stdcl.parallel.comm import Comm, LocalComm, ProcessGroupComm
+from stdcl.train.allocator import keep_freed_memory
 from stdcl.train.lock import exclusive
 
 Row = dict[str, float | int | str]
@@ -58,6 +59,8 @@ def run_rank(job: Job, comm: Comm, device: torch.device, loop: TrainingLoop) -> 
     """Yield the training's rows on this rank, holding the run folder (rank 0) while it lasts."""
     os.environ.update(job.environment)
     torch.set_num_threads(max(1, int(job.config.resources.cpus_per_worker)))
+    if device.type == "cpu":
+        keep_freed_memory()
     wait = TAKEOVER_SECONDS
     if comm.size > 1:
         wait = min(wait, 0.7 * job.config.resources.collective_timeout)
