@@ -116,17 +116,18 @@ class _Mix(torch.autograd.Function):
         for start in range(0, frames, step):
             part = qkv[start : start + step]
             count = part.shape[0]
-            q, k, value = part.view(count, v, 3, HEADS, HEAD_WIDTH).permute(2, 3, 0, 1, 4)
-            e_heads = e[start : start + step].view(count, -1, HEADS, HEAD_WIDTH).permute(2, 0, 1, 3).contiguous()
-            q, value = q.contiguous(), value.contiguous()
-            k = k.contiguous().add_(e_heads.index_select(2, groups))
+            e_part = e[start : start + step]
+            key = e_part.index_select(1, groups).add_(part[..., WIDTH : 2 * WIDTH])  # whole rows: before the heads part
+            q, k, value, e_heads = (
+                _by_head(y).contiguous() for y in (part[..., :WIDTH], key, part[..., 2 * WIDTH :], e_part)
+            )
             scores = _spread(torch.bmm(q.view(HEADS, -1, HEAD_WIDTH), table.transpose(1, 2)), hops, v)
             of_key = torch.bmm(e_heads.view(HEADS, -1, HEAD_WIDTH), w1[:, :, None]).view(HEADS, count, -1)
             scores.view(HEADS, count, v, v).add_(of_key.index_select(2, groups)[:, :, None])
             scores.baddbmm_(_flat(q), _flat(k).transpose(1, 2))
             attention = torch.softmax(scores, dim=-1)
             mixed = torch.bmm(_combine(attention, alpha, outer), _flat(value)).view(HEADS, count, v, HEAD_WIDTH)
-            out[start : start + step].view(count, v, HEADS, HEAD_WIDTH).copy_(mixed.permute(1, 2, 0, 3))
+            _by_head(out[start : start + step]).copy_(mixed)
             saved += [q, k, value, e_heads, attention]
         ctx.save_for_backward(rpe, w1, alpha, outer, groups, hops, *saved)
         ctx.step = step
@@ -151,7 +152,7 @@ class _Mix(torch.autograd.Function):
             q, k, value, e_heads, attention = saved[5 * index : 5 * index + 5]
             grad = grad_out[start : start + ctx.step]
             count = grad.shape[0]
-            grad = _flat(grad.reshape(count, v, HEADS, HEAD_WIDTH).permute(2, 0, 1, 3).contiguous())
+            grad = _flat(_by_head(grad).contiguous())
             grad_value = torch.bmm(_combine(attention, alpha, outer).transpose(1, 2), grad)
             grad_mixing = torch.bmm(grad, _flat(value).transpose(1, 2))
             grad_outer += grad_mixing.view(HEADS, count, v, v).sum(1)
@@ -163,17 +164,22 @@ class _Mix(torch.autograd.Function):
             grad_q.view(HEADS, -1, HEAD_WIDTH).baddbmm_(by_distance, table)
             grad_table += torch.bmm(by_distance.transpose(1, 2), q.view(HEADS, -1, HEAD_WIDTH))
             of_key = grad_scores.sum(1) @ spread
-            grad_e_heads = torch.matmul(spread.t(), grad_k).view(HEADS, count, num_groups, HEAD_WIDTH)
             of_key = of_key.view(HEADS, count * num_groups, 1)
             grad_w1 += torch.bmm(e_heads.view(HEADS, -1, HEAD_WIDTH).transpose(1, 2), of_key)[:, :, 0]
-            grad_e_heads.view(HEADS, -1, HEAD_WIDTH).baddbmm_(of_key, w1[:, None])
-            grad_e[start : start + ctx.step].view(count, -1, HEADS, HEAD_WIDTH).copy_(grad_e_heads.permute(1, 2, 0, 3))
-            into = grad_qkv[start : start + ctx.step].view(count, v, 3, HEADS, HEAD_WIDTH).permute(2, 3, 0, 1, 4)
-            into[0].copy_(grad_q.view_as(q))
-            into[1].copy_(grad_k.view_as(k))
-            into[2].copy_(grad_value.view_as(value))
+            into = torch.split(grad_qkv[start : start + ctx.step], WIDTH, dim=-1)
+            _by_head(into[0]).copy_(grad_q.view_as(q))
+            _by_head(into[1]).copy_(grad_k.view_as(k))
+            _by_head(into[2]).copy_(grad_value.view_as(value))
+            into_e = grad_e[start : start + ctx.step]
+            torch.matmul(spread.t(), into[1], out=into_e)
+            into_e.view(-1, HEADS, HEAD_WIDTH).addcmul_(of_key.view(HEADS, -1).t()[:, :, None], w1)
         grad_rpe = grad_table.transpose(0, 1).reshape_as(rpe)
         return grad_qkv, grad_e, grad_rpe, grad_w1, grad_alpha, grad_outer, None, None
+
+
+def _by_head(x: Tensor) -> Tensor:
+    """View (F, V, 216) as (9, F, V, 24)."""
+    return x.view(*x.shape[:2], HEADS, HEAD_WIDTH).permute(2, 0, 1, 3)
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ class _Mix(torch.autograd.Function):
             part = qk[start : start + step]
             count = part.shape[0]
             q, k = part.view(count, v, 2, heads, -1).permute(2, 0, 3, 1, 4).contiguous().view(2, count * heads, v, -1)
-            attention = torch.softmax(torch.bmm(q, k.transpose(1, 2)), dim=-1).view(count, heads, v, v)
+            attention = _attention(torch.bmm(q, k.transpose(1, 2))).view(count, heads, v, v)
             mixed = torch.bmm((attention * topology).view(count, heads * v, v), x[start : start + step])
             out[start : start + step].copy_(mixed.view(count, heads, v, c).transpose(1, 2))
             saved += [q, k, attention]
@@ -138,6 +138,16 @@ class _Mix(torch.autograd.Function):
             into[0].copy_(torch.bmm(grad_scores, k).view(count, heads, v, width))
             into[1].copy_(torch.bmm(grad_scores.transpose(1, 2), q).view(count, heads, v, width))
         return grad_qk.view(frames, v, 2 * heads * width), grad_x, grad_topology
+
+
+def _attention(scores: Tensor) -> Tensor:
+    """Softmax over the last axis; a share below the square of the machine precision is zero.
+
+    q and k start large (weights from N(0, 1)), so many shares are tiny. They change no result, but forward and backward
+    they make subnormal numbers, on which a CPU's matrix products are ten times slower.
+    """
+    shares = torch.softmax(scores, dim=-1)
+    return torch.threshold_(shares, torch.finfo(shares.dtype).eps ** 2, 0.0)
 
 
 class Block(nn.Module):
