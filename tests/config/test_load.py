@@ -32,7 +32,7 @@ def refusal(folder: Path, text: str, *overrides: str) -> str:
 def test_settled_values_are_written_out(tmp_path: Path) -> None:
     config = load_run(write(tmp_path, GOOD))
     assert config.data.protocol == "cross-view"
-    assert config.data.frames == 52
+    assert config.data.frames == 26
     assert config.data.convention == "plain"
     assert config.training.batch_size == 8
 
