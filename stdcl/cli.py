@@ -122,6 +122,13 @@ def _add_sweeps(verbs: Verbs[argparse.ArgumentParser]) -> None:
     table.add_argument("sweep", help="the sweep's name, or its folder")
     table.set_defaults(run=_table)
 
+    levels = verbs.add_parser("levels", help="hard, medium and easy classes, without and with contrast")
+    several = {"type": Path, "nargs": "+", "required": True, "metavar": "RUN"}
+    levels.add_argument("--baseline", **several, help="evaluated runs without contrast, one a seed")
+    levels.add_argument("--contrast", **several, help="evaluated runs with it")
+    levels.add_argument("--out", type=Path, help="also write the table as text, Markdown and LaTeX to this folder")
+    levels.set_defaults(run=_levels)
+
 
 def _add_checkpoint(verbs: Verbs[argparse.ArgumentParser]) -> None:
     checkpoint = verbs.add_parser("checkpoint", help="published weights")
@@ -217,10 +224,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _fuse(options: argparse.Namespace) -> int:
     from stdcl.results.fusion import fuse_all, parse_weights, render_fused
-    from stdcl.results.scores import read_scores
+    from stdcl.results.scores import read_run
 
-    files = [run / "scores.parquet" if run.is_dir() else run for run in options.runs]
-    print(render_fused(fuse_all([read_scores(file) for file in files], parse_weights(options.weights))))
+    print(render_fused(fuse_all([read_run(run) for run in options.runs], parse_weights(options.weights))))
     return 0
 
 
@@ -237,6 +243,18 @@ def _table(options: argparse.Namespace) -> int:
     given = Path(options.sweep)
     folder = given if given.is_dir() else storage_path() / options.sweep
     print(write_report(folder))
+    return 0
+
+
+def _levels(options: argparse.Namespace) -> int:
+    from stdcl.report.levels import difficulty, write
+    from stdcl.report.render import text_of
+    from stdcl.results.scores import read_run
+
+    shown = difficulty([read_run(run) for run in options.baseline], [read_run(run) for run in options.contrast])
+    print(text_of(shown))
+    if options.out is not None:
+        print(f"written to {options.out}: {', '.join(file.name for file in write(shown, options.out))}")
     return 0
 
 
