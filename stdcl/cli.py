@@ -123,9 +123,8 @@ def _add_sweeps(verbs: Verbs[argparse.ArgumentParser]) -> None:
     table.set_defaults(run=_table)
 
     levels = verbs.add_parser("levels", help="hard, medium and easy classes, without and with contrast")
-    several = {"type": Path, "nargs": "+", "required": True, "metavar": "RUN"}
-    levels.add_argument("--baseline", **several, help="evaluated runs without contrast, one a seed")
-    levels.add_argument("--contrast", **several, help="evaluated runs with it")
+    for arm, what in (("--baseline", "evaluated runs without contrast, one a seed"), ("--contrast", "and with it")):
+        levels.add_argument(arm, type=Path, nargs="+", required=True, metavar="RUN", help=what)
     levels.add_argument("--out", type=Path, help="also write the table as text, Markdown and LaTeX to this folder")
     levels.set_defaults(run=_levels)
 
