@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stdcl import __version__
 from stdcl.errors import UserError
 
 BAD_INPUT = 2
@@ -41,13 +40,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+class _Version(argparse.Action):
+    """Prints the version, worked out only when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> None:
+        from stdcl.version import code_version
+
+        print(f"stdcl {code_version()}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stdcl",
         description="Distributed sweeps for spatial-temporal decoupling contrastive learning on skeletons.",
         epilog="Data are looked up under $STDCL_DATA, results go to $STDCL_STORAGE (default: ./runs).",
     )
-    parser.add_argument("--version", action="version", version=f"stdcl {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the release and the code's digest, and exit")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     _add_data(verbs)
     _add_runs(verbs)

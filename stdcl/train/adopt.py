@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from stdcl import __version__, atomic
+from stdcl import atomic
 from stdcl.config import RunConfig, fingerprint, to_yaml
 from stdcl.config.load import check_path, parse_override, put, resolve
 from stdcl.encoders.base import Layout
@@ -21,6 +21,7 @@ from stdcl.train import checkpoint
 from stdcl.train.assemble import new_encoder
 from stdcl.train.checkpoint import Identity, Position
 from stdcl.train.session import CHECKPOINTS, CONFIG
+from stdcl.version import code_version
 
 # V, M, K and the skeleton of the datasets that checkpoints were published for.
 _SHAPES = {"nw-ucla": (20, 1, 10, NW_UCLA), "ntu60": (25, 2, 60, NTU), "ntu120": (25, 2, 120, NTU)}
@@ -93,7 +94,7 @@ def _write(config: RunConfig, model: Mapping[str, torch.Tensor], out: Path, file
         "config": to_yaml(config),
         "last_row": json.dumps({}),
         "best": [-1.0, -1, ""],
-        "code_version": __version__,
+        "code_version": code_version(),
         "published_file": file.name,
     }
     cpu = torch.device("cpu")
