@@ -447,6 +447,12 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         UserError: with a line for each fault.
     """
     raw, origin = read_located(path)
+    return resolve_with(raw, origin, overrides)
+
+
+def resolve_with(raw: Raw, where: str | Origin, overrides: Sequence[str]) -> RunConfig:
+    """Put ``a.b=c`` texts into ``raw`` (changed in place) and check the whole; raises as ``load_run``."""
+    origin = where if isinstance(where, Origin) else Origin(where)
     given, faults = override(raw, overrides, _run_path)
     try:
         config = resolve(raw, replace(origin, overrides=given))

@@ -11,7 +11,7 @@ import torch
 
 from stdcl import atomic
 from stdcl.config import RunConfig, fingerprint, to_yaml
-from stdcl.config.load import check_path, parse_override, put, resolve
+from stdcl.config.load import resolve_with
 from stdcl.encoders.base import Layout
 from stdcl.encoders.published import import_published, read_published
 from stdcl.errors import UserError
@@ -68,11 +68,7 @@ def adopt(
         "encoder": {"name": encoder},
         "contrast": {"strategy": "none"},
     }
-    for text in overrides:
-        key, value = parse_override(text)
-        check_path(key, f"--set {text}")
-        put(raw, key, value)
-    config = resolve(raw, "stdcl checkpoint import")
+    config = resolve_with(raw, "stdcl checkpoint import", overrides)
     network = new_encoder(config, _layout(config))
     import_published(network, read_published(file), str(file))
     _write(config, {f"encoder.{name}": value for name, value in network.state_dict().items()}, out, file)
