@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stdcl import __version__
 from stdcl.errors import UserError
 
 BAD_INPUT = 2
@@ -41,13 +40,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+class _Version(argparse.Action):
+    """Prints the version, worked out only when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> None:
+        from stdcl.version import code_version
+
+        print(f"stdcl {code_version()}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stdcl",
         description="Distributed sweeps for spatial-temporal decoupling contrastive learning on skeletons.",
         epilog="Data are looked up under $STDCL_DATA, results go to $STDCL_STORAGE (default: ./runs).",
     )
-    parser.add_argument("--version", action="version", version=f"stdcl {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the release and the code's digest, and exit")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     _add_data(verbs)
     _add_runs(verbs)
@@ -121,6 +130,12 @@ def _add_sweeps(verbs: Verbs[argparse.ArgumentParser]) -> None:
     table = verbs.add_parser("table", help="a sweep's table and figure, from what is finished")
     table.add_argument("sweep", help="the sweep's name, or its folder")
     table.set_defaults(run=_table)
+
+    levels = verbs.add_parser("levels", help="hard, medium and easy classes, without and with contrast")
+    for arm, what in (("--baseline", "evaluated runs without contrast, one a seed"), ("--contrast", "and with it")):
+        levels.add_argument(arm, type=Path, nargs="+", required=True, metavar="RUN", help=what)
+    levels.add_argument("--out", type=Path, help="also write the table as text, Markdown and LaTeX to this folder")
+    levels.set_defaults(run=_levels)
 
 
 def _add_checkpoint(verbs: Verbs[argparse.ArgumentParser]) -> None:
@@ -217,10 +232,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _fuse(options: argparse.Namespace) -> int:
     from stdcl.results.fusion import fuse_all, parse_weights, render_fused
-    from stdcl.results.scores import read_scores
+    from stdcl.results.scores import read_run
 
-    files = [run / "scores.parquet" if run.is_dir() else run for run in options.runs]
-    print(render_fused(fuse_all([read_scores(file) for file in files], parse_weights(options.weights))))
+    print(render_fused(fuse_all([read_run(run) for run in options.runs], parse_weights(options.weights))))
     return 0
 
 
@@ -237,6 +251,18 @@ def _table(options: argparse.Namespace) -> int:
     given = Path(options.sweep)
     folder = given if given.is_dir() else storage_path() / options.sweep
     print(write_report(folder))
+    return 0
+
+
+def _levels(options: argparse.Namespace) -> int:
+    from stdcl.report.levels import difficulty, write
+    from stdcl.report.render import text_of
+    from stdcl.results.scores import read_run
+
+    shown = difficulty([read_run(run) for run in options.baseline], [read_run(run) for run in options.contrast])
+    print(text_of(shown))
+    if options.out is not None:
+        print(f"written to {options.out}: {', '.join(file.name for file in write(shown, options.out))}")
     return 0
 
 

@@ -10,12 +10,13 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "stdcl"
 
-FOUNDATION = {"errors", "atomic", "seeding", "skeleton", "config", "__init__"}
+FOUNDATION = {"errors", "atomic", "seeding", "skeleton", "config", "version", "__init__"}
 PARTS = {"data", "encoders", "contrast", "tracking", "results"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "atomic": set(),
     "seeding": set(),
+    "version": set(),
     "skeleton": {"errors"},
     "config": {"errors"},
     "compiled": set(),
@@ -34,7 +35,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "wandb": ("tracking/wandb_sink.py",),
     "matplotlib": ("report/figures.py",),
 }
-WITHOUT_TORCH = ("config/", "results/", "report/", "errors.py", "atomic.py", "seeding.py", "skeleton.py")
+WITHOUT_TORCH = ("config/", "results/", "report/", "errors.py", "atomic.py", "seeding.py", "skeleton.py", "version.py")
 
 
 def modules() -> list[Path]:

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stdcl import atomic
+from stdcl import __version__, atomic
 from stdcl.errors import UserError, nearest
 from stdcl.seeding import generator, item_keys, torch_seed
 from stdcl.skeleton import NTU, NW_UCLA, Skeleton, hop_distance, spatial_partition
+from stdcl.version import code_version
 
 
 class Interrupted(Exception):
@@ -111,3 +112,9 @@ def test_bad_trees_are_refused(parents: tuple[int, ...], said: str) -> None:
 def test_nearest_spelling() -> None:
     assert nearest("temprature", ["temperature", "epochs"]) == " (did you mean 'temperature'?)"
     assert nearest("xyz", ["temperature"]) == ""
+
+
+def test_the_code_version_is_of_the_packages_own_files() -> None:
+    release, _, digest = code_version().partition("+")
+    assert release == __version__
+    assert len(digest) == 10

@@ -14,13 +14,14 @@ from stdcl.config.model import RunConfig
 def scientific(config: RunConfig) -> dict[str, Any]:
     """Return the keys that can change a result.
 
-    Left out: where the data lie, where numbers are shown, the recipe's name (its keys are all there), and the
-    resources: the result does not depend on the number of workers, except with ``batch_norm: local``.
+    Left out: where the data lie, where numbers are shown, the names of the recipe and of the weights (their keys are
+    all there), and the resources: the result does not depend on the number of workers, except with
+    ``batch_norm: local``.
     """
     whole = config.model_dump(mode="json")
     data = {key: value for key, value in whole["data"].items() if key != "path"}
     training = {k: v for k, v in whole["training"].items() if not k.startswith("checkpoint_every")}
-    contrast = {key: value for key, value in whole["contrast"].items() if key != "exchange"}
+    contrast = {key: value for key, value in whole["contrast"].items() if key not in ("exchange", "weights")}
     if config.contrast.strategy == "none":
         contrast = {"strategy": "none"}
     out = {"data": data, "encoder": whole["encoder"], "contrast": contrast, "training": training}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +18,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from stdcl.config.model import PROTOCOLS, RunConfig
+from stdcl.config.model import PROTOCOLS, Clashes, RunConfig
 from stdcl.errors import UserError, nearest
 
 Raw = dict[str, Any]
@@ -30,6 +31,10 @@ class _Loader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a list or a section cannot be a key", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key}' stands twice", key_node.start_mark
@@ -50,12 +55,78 @@ def parse_yaml(text: str, where: str) -> Any:
     """Parse YAML text; ``where`` names its origin in errors."""
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: not valid YAML: {error}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        said = str(error).replace('in "<unicode string>", ', "in ")
+        raise UserError(f"{where}: not valid YAML: {said}") from error
+
+
+Location = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where each key of a configuration was written, for errors.
+
+    Attributes:
+        file: the file, or whatever else holds the keys.
+        lines: the line (from 1) of each key.
+        overrides: the ``--set`` text that gave a key.
+    """
+
+    file: str
+    lines: Mapping[Location, int] = field(default_factory=dict)
+    overrides: Mapping[Location, str] = field(default_factory=dict)
+
+    def at(self, location: Location) -> str:
+        """Return what stands before a message about the key at ``location``."""
+        for length in range(len(location), 0, -1):
+            part = location[:length]
+            if part in self.overrides:
+                return self.overrides[part]
+            if part in self.lines:
+                return f"{self.file}:{self.lines[part]}"
+        return self.file
+
+    def of_cell(self, parameters: Sequence[str]) -> Origin:
+        """Return, for a sweep file's origin, that of a trial: keys of ``base``, those of the cell, the resources."""
+        named = {(table, key): (*key.split("."),) for key in parameters for table in ("grid", "space")}
+
+        def inner(places: Mapping[Location, Any]) -> dict[Location, Any]:
+            own = {at: place for at, place in places.items() if at[0] == "resources"}
+            base = {at[1:]: place for at, place in places.items() if at[0] == "base" and len(at) > 1}
+            cell = {path: places[at] for at, path in named.items() if at in places}
+            return {**own, **base, **cell}
+
+        return Origin(self.file, inner(self.lines), inner(self.overrides))
+
+
+def locate(text: str) -> dict[Location, int]:
+    """Return the line (from 1) of each key and list entry of a valid YAML text."""
+    out: dict[Location, int] = {}
+
+    def walk(node: yaml.Node | None, location: Location) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                at = (*location, key.value)
+                out[at] = key.start_mark.line + 1
+                walk(value, at)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                out[(*location, index)] = value.start_mark.line + 1
+
+    walk(yaml.compose(text, Loader=_Loader), ())
+    return out
 
 
 def read_mapping(path: Path) -> Raw:
     """Read a YAML file that must hold a mapping."""
+    return read_located(path)[0]
+
+
+def read_located(path: Path) -> tuple[Raw, Origin]:
+    """Read a YAML file that must hold a mapping; return it and where its keys stand."""
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; a YAML file is expected")
     if not path.is_file():
         neighbours = [str(p) for p in sorted(path.parent.glob("*.yaml"))] if path.parent.is_dir() else []
         raise UserError(f"{path}: no such file{nearest(str(path), neighbours)}")
@@ -66,7 +137,7 @@ def read_mapping(path: Path) -> Raw:
     value = parse_yaml(text, str(path))
     if not isinstance(value, dict):
         raise UserError(f"{path}: a mapping of keys to values is expected, found {_describe(value)}")
-    return value
+    return value, Origin(str(path), locate(text))
 
 
 def _describe(value: Any) -> str:
@@ -143,10 +214,12 @@ def all_paths(model: type[BaseModel] = RunConfig) -> Iterator[str]:
 
 def _suggest(walked: Sequence[str], name: str, fields: Mapping[str, Any], model: type[BaseModel]) -> str:
     prefix = "".join(f"{part}." for part in walked)
+    if not fields:
+        return f"; '{prefix[:-1]}' is a value, not a section"
     hint = nearest(name, fields)
     if not hint:
         # The right key in the wrong section is as common as a typing error.
-        homes = sorted({path for path in all_paths(model) if path.split(".")[-1] == name})
+        homes = sorted({path for path in all_paths(model) if path.split(".")[-1] == name} - {prefix + name})
         hint = f" (did you mean '{homes[0]}'?)" if homes else ""
     return f"{hint}; allowed in '{prefix[:-1] or 'the file'}': {', '.join(sorted(fields))}"
 
@@ -176,13 +249,18 @@ def _real_location(raw: Any, location: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(out)
 
 
-def _tags(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
-    """The names that the discriminated union at ``location`` knows."""
+def _models_at(model: type[BaseModel], location: Sequence[Any]) -> list[type[BaseModel]]:
+    """The models (the members of a union) that the section at ``location`` can be."""
     models: list[type[BaseModel]] = [model]
     for part in location:
         inner = [m for info in _fields(models).get(str(part), []) for m in _models_of(info.annotation)]
         models = inner or models  # a free key of a mapping keeps its members
-    first = [next(iter(m.model_fields.values())).annotation for m in models]
+    return models
+
+
+def _tags(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
+    """The names that the discriminated union at ``location`` knows."""
+    first = [next(iter(m.model_fields.values())).annotation for m in _models_at(model, location)]
     return [str(tag) for annotation in first for tag in get_args(annotation)]
 
 
@@ -190,44 +268,99 @@ def _is_union_tag(part: Any) -> bool:
     return isinstance(part, str) and (part.startswith(("constrained-", "literal[", "function-")) or part in _TYPE_TAGS)
 
 
-_TYPE_TAGS = {"int", "float", "str", "bool", "none", "hcn", "agcn", "ctrgcn", "hyperformer", "infogcn", "choices"}
+ENCODERS = ("hcn", "agcn", "ctrgcn", "hyperformer", "infogcn")
+_TYPE_TAGS = {"int", "float", "str", "bool", "none", "choices", *ENCODERS}
 
 
-def explain(error: ValidationError, raw: Any, where: str, model: type[BaseModel]) -> str:
-    """Turn a validation error into one line a fault: file, key, value, rule, nearest spelling."""
+_RULES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "int_type": lambda limits: "a whole number is expected",
+    "float_type": lambda limits: "a number is expected",
+    "bool_type": lambda limits: "true or false is expected",
+    "string_type": lambda limits: "a text is expected",
+    "list_type": lambda limits: "a list is expected, for example [1, 2]",
+    "tuple_type": lambda limits: "a list is expected, for example [1, 2]",
+    "dict_type": lambda limits: "a section of keys and values is expected",
+    "model_type": lambda limits: "a section of keys and values is expected",
+    "model_attributes_type": lambda limits: "a section of keys and values is expected",
+    "greater_than": lambda limits: f"it must be above {limits['gt']:g}",
+    "greater_than_equal": lambda limits: f"it must be at least {limits['ge']:g}",
+    "less_than": lambda limits: f"it must be below {limits['lt']:g}",
+    "less_than_equal": lambda limits: f"it must be at most {limits['le']:g}",
+    "finite_number": lambda limits: "it must be a finite number",
+    "too_short": lambda limits: f"it needs at least {limits['min_length']} value(s)",
+    "string_too_short": lambda limits: "it must not be empty",
+    "invalid_key": lambda limits: "a key must be a text",
+}
+"""Rules in words of a YAML file, by pydantic's name of the fault."""
+
+
+def explain(error: ValidationError, raw: Any, origin: Origin, model: type[BaseModel], recipe: bool = True) -> str:
+    """Turn a validation error into one line a fault: file and line, key, value, rule, nearest spelling.
+
+    Args:
+        error: what pydantic found.
+        raw: what was checked.
+        origin: where its keys stand.
+        model: the whole that it was checked against.
+        recipe: whether a recipe was found; if not, the keys that it would have given are not called missing.
+    """
     lines: list[str] = []
     for fault in error.errors(include_url=False):
         location = _real_location(raw, fault["loc"])
-        key = ".".join(str(part) for part in location)
-        value = _value_at(raw, location)
-        if fault["type"] == "extra_forbidden":
-            models: list[type[BaseModel]] = [model]
-            for part in location[:-1]:
-                models = [m for info in _fields(models).get(str(part), []) for m in _models_of(info.annotation)]
-            chosen = _value_at(raw, location[:-1])
-            if len(models) > 1 and isinstance(chosen, Mapping):  # a union: only the chosen member's keys
-                models = [m for m in models if chosen.get("name") in get_args(m.model_fields["name"].annotation)]
-            hint = _suggest([str(p) for p in location[:-1]], str(location[-1]), _fields(models), model)
-            lines.append(f"{where}: unknown key '{key}' (value {value!r}){hint}")
-        elif fault["type"] == "missing":
-            lines.append(f"{where}: '{key}' is missing; it must be given")
-        elif fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
-            tag = str(fault["ctx"]["discriminator"]).strip("'")
-            got = value.get(tag) if isinstance(value, Mapping) else None
-            tags = _tags(model, location)
-            what = f"is {got!r}{nearest(str(got), tags)}" if got is not None else "is missing"
-            lines.append(f"{where}: '{key}.{tag}' {what}; allowed: {', '.join(tags)}")
-        elif fault["type"] == "literal_error":
-            allowed_values = re.findall(r"'([^']*)'", str(fault["ctx"]["expected"]))
-            hint = nearest(str(value), allowed_values)
-            lines.append(f"{where}: '{key}' is {value!r}{hint}; allowed: {fault['ctx']['expected']}")
-        elif fault["type"] == "value_error":
-            lines.append(f"{where}: {key + ': ' if key else ''}{fault['ctx']['error']!s}")
-        else:
-            rule = fault["msg"][0].lower() + fault["msg"][1:]
-            lines.append(f"{where}: '{key}' is {value!r}; {rule}")
-    unique = list(dict.fromkeys(lines))
-    return "\n".join(unique)
+        if fault["type"] == "missing" and not recipe and location[0] == "training":
+            continue
+        if fault["type"] == "value_error" and isinstance(fault["ctx"]["error"], Clashes):
+            for key, said in fault["ctx"]["error"].clashes:
+                lines.append(f"{origin.at((*location, *key.split('.')))}: {said}")
+            continue
+        lines.append(f"{origin.at(location)}: {_fault(fault, raw, location, model)}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _fault(fault: Any, raw: Any, location: Location, model: type[BaseModel]) -> str:
+    key = ".".join(str(part) for part in location)
+    value = _value_at(raw, location)
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key '{key}' (value {_show(value)}){_unknown(raw, location, model)}"
+    if fault["type"] == "missing":
+        return f"'{key}' is missing; it must be given"
+    if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        tag = str(fault["ctx"]["discriminator"]).strip("'")
+        got = value.get(tag) if isinstance(value, Mapping) else None
+        tags = _tags(model, location)
+        what = f"is {_show(got)}{nearest(str(got), tags)}" if got is not None else "is missing"
+        return f"'{key}.{tag}' {what}; allowed: {', '.join(tags)}"
+    if fault["type"] == "literal_error":
+        allowed_values = re.findall(r"'([^']*)'", str(fault["ctx"]["expected"]))
+        hint = nearest(str(value), allowed_values)
+        return f"'{key}' is {_show(value)}{hint}; allowed: {fault['ctx']['expected']}"
+    if fault["type"] == "value_error":
+        return f"{key + ': ' if key else ''}{fault['ctx']['error']!s}"
+    rule = _RULES.get(fault["type"])
+    said = rule(fault.get("ctx", {})) if rule else fault["msg"][0].lower() + fault["msg"][1:]
+    return f"'{key}' is {_show(value)}; {said}"
+
+
+def _unknown(raw: Any, location: Location, model: type[BaseModel]) -> str:
+    """What helps with an unknown key: the nearest spelling, or who has such a key."""
+    *section, name = location
+    models = _models_at(model, section)
+    chosen = _value_at(raw, section)
+    if len(models) > 1 and isinstance(chosen, Mapping):  # a union: only the chosen member's keys
+        tag = next(iter(models[0].model_fields))
+        mine = [m for m in models if chosen.get(tag) in get_args(m.model_fields[tag].annotation)]
+        owners = [str(get_args(m.model_fields[tag].annotation)[0]) for m in models if name in m.model_fields]
+        if owners:
+            return f"; it is a key of {tag}: {', '.join(owners)}, not of {tag}: {chosen.get(tag)}"
+        models = mine
+    return _suggest([str(part) for part in section], str(name), _fields(models), model)
+
+
+def _show(value: Any) -> str:
+    """Return a value as YAML has it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)
 
 
 def benchmark_of(raw: Mapping[str, Any]) -> str | None:
@@ -257,27 +390,50 @@ def read_recipe(encoder: str, benchmark: str, kind: str) -> Raw:
     raise UserError(f"there is no '{kind}' recipe for {encoder} on {benchmark}; set recipe: none and give every key")
 
 
-def resolve(raw: Raw, where: str) -> RunConfig:
+def resolve(raw: Raw, where: str | Origin) -> RunConfig:
     """Put the recipe under ``raw`` and check the whole.
 
     Raises:
         UserError: with a line for each fault.
     """
+    origin = where if isinstance(where, Origin) else Origin(where)
     kind = raw.get("recipe", "full")
     encoder = raw.get("encoder")
     name = encoder.get("name") if isinstance(encoder, Mapping) else None
     benchmark = benchmark_of(raw)
-    whole = raw
-    if (
-        kind in ("full", "lite")
-        and benchmark is not None
-        and name in ("hcn", "agcn", "ctrgcn", "hyperformer", "infogcn")
-    ):
-        whole = merge(read_recipe(name, benchmark, kind), raw)
+    found = kind in ("full", "lite") and benchmark is not None and name in ENCODERS
+    whole = merge(read_recipe(name, benchmark, kind), raw) if found and name and benchmark else raw
     try:
         return RunConfig.model_validate(whole)
     except ValidationError as error:
-        raise UserError(explain(error, whole, where, RunConfig)) from None
+        raise UserError(explain(error, whole, origin, RunConfig, found or kind == "none")) from None
+
+
+def override(
+    raw: Raw, texts: Sequence[str], path_of: Callable[[str, str], str]
+) -> tuple[dict[Location, str], list[str]]:
+    """Put ``a.b=c`` texts into ``raw``.
+
+    Args:
+        raw: changed in place.
+        texts: the overrides.
+        path_of: takes a text's dotted path and the text's name; returns the path in ``raw`` or raises UserError.
+
+    Returns:
+        Which text gave which key, and what is wrong with the texts that were left out.
+    """
+    given: dict[Location, str] = {}
+    faults: list[str] = []
+    for text in texts:
+        try:
+            key, value = parse_override(text)
+            path = path_of(key, f"--set {text}")
+            put(raw, path, value)
+        except UserError as error:
+            faults.append(str(error))
+        else:
+            given[(*path.split("."),)] = f"--set {text}"
+    return given, faults
 
 
 def load_run(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -290,18 +446,33 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         UserError: with a line for each fault.
     """
-    raw = read_mapping(path)
-    for text in overrides:
-        key, value = parse_override(text)
-        check_path(key, f"--set {text}")
-        put(raw, key, value)
-    return resolve(raw, str(path))
+    raw, origin = read_located(path)
+    return resolve_with(raw, origin, overrides)
 
 
-def validate_fragment(model: type[BaseModel] | TypeAdapter[Any], raw: Any, where: str) -> Any:
+def resolve_with(raw: Raw, where: str | Origin, overrides: Sequence[str]) -> RunConfig:
+    """Put ``a.b=c`` texts into ``raw`` (changed in place) and check the whole; raises as ``load_run``."""
+    origin = where if isinstance(where, Origin) else Origin(where)
+    given, faults = override(raw, overrides, _run_path)
+    try:
+        config = resolve(raw, replace(origin, overrides=given))
+    except UserError as error:
+        faults.append(str(error))
+    if faults:
+        raise UserError("\n".join(faults))
+    return config
+
+
+def _run_path(key: str, where: str) -> str:
+    check_path(key, where)
+    return key
+
+
+def validate_fragment(model: type[BaseModel] | TypeAdapter[Any], raw: Any, where: str | Origin) -> Any:
     """Check ``raw`` against any model, with this module's error texts."""
     try:
         return model.validate_python(raw) if isinstance(model, TypeAdapter) else model.model_validate(raw)
     except ValidationError as error:
         root = model if not isinstance(model, TypeAdapter) else RunConfig
-        raise UserError(explain(error, raw, where, root)) from None
+        origin = where if isinstance(where, Origin) else Origin(where)
+        raise UserError(explain(error, raw, origin, root)) from None

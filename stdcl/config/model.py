@@ -6,6 +6,7 @@ A run file is YAML with these sections. Nothing else is accepted; every default 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -28,6 +29,14 @@ PROTOCOLS: dict[str, tuple[str, ...]] = {
 
 Positive = Annotated[int, Field(gt=0)]
 Natural = Annotated[int, Field(ge=0)]
+
+
+class Clashes(ValueError):
+    """Keys that are right one by one but not together: (dotted key, what is wrong) for each."""
+
+    def __init__(self, clashes: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(said for _, said in clashes))
+        self.clashes = list(clashes)
 
 
 class Section(BaseModel):
@@ -153,12 +162,18 @@ class ContrastConfig(Section):
     exclude_own_slot: bool = True
     """Whether an anchor's own slot is barred from its positives."""
     shortage: Literal["skip", "clamp"] = "skip"
-    """An anchor with fewer candidates than asked for: leave it out, or use what exists."""
+    """An anchor with fewer candidates than asked for: leave it out, or use what exists (always so with slots: clip)."""
     slots: Literal["item", "clip"] = "item"
     """One slot a training item (a clip's repeats have their own), or one a clip."""
+    weights: Literal["printed", "release"] = "printed"
+    """What the weights of the spatial and temporal loss are if not given: 1 and 1 as eq. 10 prints, or 0.5 and 0.5 as
+    the authors' later release has."""
     weight_spatial: float = Field(default=1.0, ge=0)
+    """w_s of eq. 10; by default as weights says."""
     weight_temporal: float = Field(default=1.0, ge=0)
+    """w_t of eq. 10; by default as weights says."""
     weight_global: float = Field(default=1.0, ge=0)
+    """Of the global loss, for the strategies that have one."""
     start_epoch: Natural = 0
     """First epoch (from 0) whose loss holds the contrastive terms; the banks are filled from epoch 0."""
     bias: bool = True
@@ -262,6 +277,16 @@ class TrackingConfig(Section):
     entity: str | None = None
 
 
+def _settle_contrast(given: dict[str, Any]) -> dict[str, Any]:
+    """Fill what another key of the section decides, unless it is given."""
+    decided: dict[str, Any] = {}
+    if given.get("slots") == "clip":
+        decided["shortage"] = "clamp"
+    if given.get("weights") == "release":
+        decided |= {"weight_spatial": 0.5, "weight_temporal": 0.5}
+    return {**decided, **given}
+
+
 class RunConfig(Section):
     """One training, completely."""
 
@@ -278,7 +303,11 @@ class RunConfig(Section):
     @classmethod
     def _settle(cls, raw: Any) -> Any:
         """Replace every 'auto' and 'default' by what it stands for, so that a saved configuration says it."""
-        if not isinstance(raw, dict) or not isinstance(raw.get("data"), dict):
+        if not isinstance(raw, dict):
+            return raw
+        if isinstance(raw.get("contrast"), dict):
+            raw = {**raw, "contrast": _settle_contrast(raw["contrast"])}
+        if not isinstance(raw.get("data"), dict):
             return raw
         data = dict(raw["data"])
         encoder = raw.get("encoder")
@@ -301,29 +330,45 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> RunConfig:
-        data, contrast = self.data, self.contrast
+        clashes = list(self._clashes())
+        if clashes:
+            raise Clashes(clashes)
+        return self
+
+    def _clashes(self) -> Iterator[tuple[str, str]]:
+        data, contrast, training = self.data, self.contrast, self.training
         allowed = PROTOCOLS.get(data.dataset)
         if allowed is not None and data.protocol not in allowed:
-            raise ValueError(
-                f"data.protocol is '{data.protocol}', which {data.dataset} does not have; allowed: {', '.join(allowed)}"
+            yield (
+                "data.protocol",
+                f"data.protocol is '{data.protocol}', which {data.dataset} does not have; "
+                f"allowed: {', '.join(allowed)}",
             )
         if data.synthetic is not None and data.dataset == "custom":
-            raise ValueError("data.synthetic makes nw-ucla, ntu60 or ntu120 corpora; data.dataset is 'custom'")
+            yield (
+                "data.synthetic",
+                "data.synthetic makes nw-ucla, ntu60 or ntu120 corpora; data.dataset is 'custom'",
+            )
         if data.convention == "centred" and data.stream.startswith("relative-"):
-            raise ValueError(f"data.stream '{data.stream}' has no 'centred' convention; set data.convention: plain")
-        if contrast.slots == "clip" and contrast.strategy != "none" and contrast.shortage == "skip" and data.repeat > 1:
-            raise ValueError(
-                "contrast.slots 'clip' with contrast.shortage 'skip' leaves out every class with fewer clips than "
-                "hard_positives; set contrast.shortage: clamp"
+            yield (
+                "data.stream",
+                f"data.stream '{data.stream}' has no 'centred' convention; set data.convention: plain",
             )
-        if contrast.start_epoch >= self.training.epochs and contrast.strategy != "none":
-            raise ValueError(
-                f"contrast.start_epoch is {contrast.start_epoch}, but training.epochs is {self.training.epochs}: "
-                "the contrastive loss would never run"
+        if contrast.strategy != "none" and contrast.slots == "clip" and contrast.shortage == "skip":
+            yield (
+                "contrast.shortage",
+                "contrast.shortage is 'skip', but contrast.slots is 'clip': a class can have fewer clips than "
+                f"hard_positives ({contrast.hard_positives}); leave contrast.shortage out, or set it to clamp",
             )
-        if self.training.batch_size < self.resources.workers:
-            raise ValueError(
-                f"training.batch_size ({self.training.batch_size}) is smaller than resources.workers "
-                f"({self.resources.workers}): some workers would never see a sequence"
+        if contrast.strategy != "none" and contrast.start_epoch >= training.epochs:
+            yield (
+                "contrast.start_epoch",
+                f"contrast.start_epoch is {contrast.start_epoch}, but training.epochs is {training.epochs}: "
+                "the contrastive loss would never run",
             )
-        return self
+        if training.batch_size < self.resources.workers:
+            yield (
+                "resources.workers",
+                f"training.batch_size ({training.batch_size}) is smaller than resources.workers "
+                f"({self.resources.workers}): some workers would never see a sequence",
+            )

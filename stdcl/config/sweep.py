@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,12 +18,13 @@ from pydantic import Field, model_validator
 
 from stdcl.config.fingerprint import fingerprint
 from stdcl.config.load import (
+    Origin,
     Raw,
     check_path,
     merge,
-    parse_override,
+    override,
     put,
-    read_mapping,
+    read_located,
     resolve,
     validate_fragment,
 )
@@ -161,7 +162,12 @@ class Sweep:
 
     config: SweepConfig
     base: Raw
-    where: str
+    origin: Origin
+
+    @property
+    def where(self) -> str:
+        """The sweep file's name."""
+        return self.origin.file
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -170,6 +176,13 @@ class Sweep:
 
     def make_trial(self, arm: str, parameters: dict[str, Any], seed: int) -> Trial:
         """Resolve one trial; UserError names the cell if it is impossible."""
+        try:
+            return self._resolve(arm, parameters, seed)
+        except UserError as error:
+            cell = _cell(arm, parameters)
+            raise UserError("\n".join(f"{line} (in {cell})" for line in str(error).splitlines())) from None
+
+    def _resolve(self, arm: str, parameters: dict[str, Any], seed: int) -> Trial:
         raw = merge(self.base, {})
         for key, value in parameters.items():
             if key == "encoder.name":  # another encoder has other options: none of the base's survive
@@ -179,25 +192,36 @@ class Sweep:
         if arm == ARM_BASELINE:
             put(raw, "contrast.strategy", "none")
         put(raw, "training.seed", seed)
-        cell = ", ".join(f"{key}={value}" for key, value in parameters.items()) or arm
-        config = resolve(raw, f"{self.where} ({cell})")
+        config = resolve(raw, self.origin.of_cell(list(parameters)))
         return Trial(_trial_key(arm, parameters, seed, config), arm, parameters, seed, config)
 
+    def make_trials(self, cells: Sequence[tuple[str, dict[str, Any]]], seeds: Sequence[int]) -> list[Trial]:
+        """Resolve every cell (arm, parameters) with every seed; UserError has a line for each fault of any cell."""
+        out: list[Trial] = []
+        faults: dict[str, dict[str, None]] = {}
+        # Seeds outermost: an interrupted sweep has compared every cell before it repeats one.
+        for seed in seeds:
+            for arm, parameters in cells:
+                try:
+                    out.append(self._resolve(arm, parameters, seed))
+                except UserError as error:
+                    for line in str(error).splitlines():
+                        faults.setdefault(line, {})[_cell(arm, parameters)] = None
+        if faults:
+            raise UserError("\n".join(_with_cells(line, list(which), len(cells)) for line, which in faults.items()))
+        return out
+
     def trials(self) -> list[Trial]:
-        """Return every trial of a grid, by cell and seed; empty for a search, whose trials are not known beforehand."""
+        """Return every trial of a grid, by seed and cell; empty for a search, whose trials are not known beforehand."""
         if self.config.search != "grid":
             return []
-        out: list[Trial] = []
         grid = self.config.grid
         cells = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())] if grid else []
         # A baseline differs along the keys that are not the contrast's: the grid's contrast keys have no meaning in it.
         plain = {key: values for key, values in grid.items() if not key.startswith("contrast.")}
         baselines = [dict(zip(plain, values, strict=True)) for values in itertools.product(*plain.values())]
-        # Seeds outermost: an interrupted sweep has compared every cell before it repeats one.
-        for seed in self.config.seeds:
-            if self.config.baseline:
-                out.extend(self.make_trial(ARM_BASELINE, cell, seed) for cell in baselines)
-            out.extend(self.make_trial(ARM_GRID, cell, seed) for cell in cells)
+        arms = [(ARM_BASELINE, cell) for cell in baselines if self.config.baseline] + [(ARM_GRID, c) for c in cells]
+        out = self.make_trials(arms, self.config.seeds)
         seen: dict[str, Trial] = {}
         for trial in out:
             twin = seen.setdefault(trial.fingerprint, trial)
@@ -207,6 +231,18 @@ class Sweep:
                     f"are the same configuration (seed {trial.seed}); remove one"
                 )
         return out
+
+
+def _cell(arm: str, parameters: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in parameters.items()) or arm
+
+
+def _with_cells(line: str, which: Sequence[str], cells: int) -> str:
+    """Say in which cells a fault is, unless it is in all of several: then it is not the cell's."""
+    if len(which) == cells > 1:
+        return line
+    more = f" and {len(which) - 1} more" if len(which) > 1 else ""
+    return f"{line} (in {which[0]}{more})"
 
 
 def _slug(value: Any) -> str:
@@ -233,36 +269,47 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     Raises:
         UserError: with a line for each fault.
     """
-    raw = read_mapping(path)
-    where = str(path)
-    for text in overrides:
-        key, value = parse_override(text)
-        put(raw, _sweep_path(key, f"--set {text}"), value)
-    config: SweepConfig = validate_fragment(SweepConfig, raw, where)
+    raw, origin = read_located(path)
+    given, faults = override(raw, overrides, _sweep_path)
+    origin = replace(origin, overrides=given)
+    try:
+        config: SweepConfig = validate_fragment(SweepConfig, raw, origin)
+    except UserError as error:
+        raise UserError("\n".join([*faults, str(error)])) from None
+    table = "grid" if config.grid else "space"
     for key in (*config.grid, *config.space):
-        check_path(key, f"{where}: '{'grid' if config.grid else 'space'}'")
-        if key == "training.seed" or key.split(".")[0] in ("resources", "tracking", "recipe") or key == "data.path":
-            raise UserError(f"{where}: '{key}' cannot be varied; seeds stand under 'seeds', the rest is not a question")
+        try:
+            _check_varied(key, f"{origin.at((table, key))}: '{table}'")
+        except UserError as error:
+            faults.append(str(error))
     if "resources" in config.base:
-        raise UserError(f"{where}: 'base.resources': resources stand once, at the top of a sweep file, not in 'base'")
-    base = merge(config.base, {"resources": config.resources.model_dump(mode="json")})
-    if config.search == "optuna":
-        evaluate_on = (
-            base.get("data", {}).get("evaluate_on", "validation") if isinstance(base.get("data"), dict) else ""
+        faults.append(
+            f"{origin.at(('base', 'resources'))}: 'base.resources': resources stand once, at the top of a sweep file, "
+            "not in 'base'"
         )
-        if evaluate_on == "test":
-            raise UserError(
-                f"{where}: 'base.data.evaluate_on' is 'test', but a search may not see the test set; "
-                "leave it out or set it to validation, then confirm the best configuration by a grid"
+    base = merge(config.base, {"resources": config.resources.model_dump(mode="json")})
+    if config.search == "optuna" and isinstance(base.get("data"), dict):
+        if base["data"].get("evaluate_on", "validation") == "test":
+            faults.append(
+                f"{origin.at(('base', 'data', 'evaluate_on'))}: 'base.data.evaluate_on' is 'test', but a search may "
+                "not see the test set; leave it out or set it to validation, then confirm the best configuration by "
+                "a grid"
             )
         put(base, "data.evaluate_on", "validation")
-    sweep = Sweep(config, base, where)
+    if faults:
+        raise UserError("\n".join(faults))
+    sweep = Sweep(config, base, origin)
     if config.search == "grid":
         sweep.trials()
     else:
-        for corner in _corners(config):
-            sweep.make_trial(ARM_GRID, corner, config.seeds[0])
+        sweep.make_trials([(ARM_GRID, corner) for corner in _corners(config)], config.seeds)
     return sweep
+
+
+def _check_varied(key: str, where: str) -> None:
+    check_path(key, where)
+    if key == "training.seed" or key.split(".")[0] in ("resources", "tracking", "recipe") or key == "data.path":
+        raise UserError(f"{where}: '{key}' cannot be varied; seeds stand under 'seeds', the rest is not a question")
 
 
 def _corners(config: SweepConfig) -> list[dict[str, Any]]:

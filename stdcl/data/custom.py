@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stdcl.config.load import read_mapping, validate_fragment
+from stdcl.config.load import Origin, read_located, validate_fragment
 from stdcl.config.model import Positive, Section
 from stdcl.data.prepare import BadFile, BadFilesError, Prepared, Progress, check_destination, settle, silent
 from stdcl.data.protocols import RULES, SplitRule, class_counts
@@ -127,9 +127,9 @@ def load_spec(path: Path) -> CustomDataset:
     Raises:
         UserError: with a line for each fault of the form; then for joints, files and splits.
     """
-    raw = read_mapping(path)
+    raw, origin = read_located(path)
     where = str(path)
-    spec, entries, splits = _validate(raw, where)
+    spec, entries, splits = _validate(raw, origin)
     try:
         return _checked(spec, entries, splits, path.parent)
     except UserError as error:
@@ -165,25 +165,29 @@ def _checked(
     )
 
 
-def _validate(raw: Mapping[str, Any], where: str) -> tuple[CustomSpec, list[FileEntry], dict[str, SplitEntry]]:
+def _validate(raw: Mapping[str, Any], origin: Origin) -> tuple[CustomSpec, list[FileEntry], dict[str, SplitEntry]]:
     """Check the form of the description and of its parts; all faults at once."""
     faults: list[str] = []
 
-    def check(model: type[Section], value: Any, place: str) -> Any:
+    def check(model: type[Section], value: Any, place: str | Origin) -> Any:
         try:
             return validate_fragment(model, value, place)
         except UserError as error:
             faults.append(str(error))
             return None
 
-    spec = check(CustomSpec, raw, where)
+    spec = check(CustomSpec, raw, origin)
     files, splits = raw.get("files"), raw.get("splits")
     entries = [
-        check(FileEntry, {"path": entry} if isinstance(entry, str) else entry, f"{where}: files[{index}]")
+        check(
+            FileEntry,
+            {"path": entry} if isinstance(entry, str) else entry,
+            f"{origin.at(('files', index))}: files[{index}]",
+        )
         for index, entry in enumerate(files if isinstance(files, list) else [])
     ]
     rules = {
-        str(name): check(SplitEntry, entry, f"{where}: splits.{name}")
+        str(name): check(SplitEntry, entry, f"{origin.at(('splits', name))}: splits.{name}")
         for name, entry in (splits if isinstance(splits, dict) else {}).items()
     }
     if faults:
@@ -220,7 +224,7 @@ def _skeleton(spec: CustomSpec) -> tuple[Skeleton, tuple[str, ...]]:
         parents = [number(parent, "parents") for parent in spec.parents]
     roots = [joint for joint, parent in enumerate(parents) if joint == parent]
     if len(roots) != 1:
-        found = [joints[root] for root in roots]
+        found = ", ".join(f"'{joints[root]}'" for root in roots) or "none (the joints hang in a circle)"
         raise UserError(f"parents: exactly one joint, the root, must be without a parent (or its own); found {found}")
     centre = roots[0] if spec.centre is None else number(spec.centre, "centre")
     origin = centre if spec.origin is None else number(spec.origin, "origin")
@@ -363,22 +367,24 @@ def read_records(dataset: CustomDataset, file: Path, entry: FileEntry) -> Iterat
     except _BadClipError as error:
         yield BadFile(name, str(error))
     except (OSError, ValueError, BadZipFile, EOFError, pa.ArrowInvalid) as error:
-        yield BadFile(name, f"unreadable: {error}")
+        # NumPy's own text on pickled content advises to load it unsafely.
+        pickled = "pickle" in str(error)
+        yield BadFile(name, f"unreadable: {'not numbers (pickled objects are never read)' if pickled else error}")
 
 
 def _unknown(fields: Sequence[str], allowed: Sequence[str], what: str) -> None:
     for field in fields:
         if field not in allowed:
-            raise _BadClipError(f"unknown {what} '{field}'{nearest(field, allowed)}; allowed: {', '.join(allowed)}")
+            raise _BadClipError(f"unknown {what}: '{field}'{nearest(field, allowed)}; allowed: {', '.join(allowed)}")
     if "values" not in fields:
-        raise _BadClipError(f"{what} 'values' is missing")
+        raise _BadClipError(f"missing {what}: 'values'")
 
 
 def _read_npz(file: Path) -> Iterator[_Clip]:
     with file.open("rb") as stream:
         archive = np.load(stream, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise _BadClipError("not an .npz archive")
+            raise _BadClipError("unreadable: not an .npz archive")
         with archive:
             _unknown(archive.files, _NPZ_FIELDS, "array")
             arrays = {name: archive[name] for name in archive.files}
@@ -390,11 +396,14 @@ def _read_npz(file: Path) -> Iterator[_Clip]:
         return
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 1).any() or lengths.sum() != len(values):
         raise _BadClipError(
-            f"array 'lengths' must hold frames a clip, whole numbers above 0 that add up to the {len(values)} frames"
+            "wrong lengths: array 'lengths' must hold frames a clip, whole numbers above 0 that add up to the "
+            f"{len(values)} frames"
         )
     for name, array in arrays.items():
         if array.shape != lengths.shape:
-            raise _BadClipError(f"array '{name}' has shape {array.shape}; one entry a clip, {lengths.shape}, is needed")
+            raise _BadClipError(
+                f"wrong shape: array '{name}' has shape {array.shape}; one entry a clip, {lengths.shape}, is needed"
+            )
     start = 0
     for row, length in enumerate(lengths.tolist()):
         one = {name: array[row].item() for name, array in arrays.items()}
@@ -405,7 +414,9 @@ def _read_npz(file: Path) -> Iterator[_Clip]:
 
 def _scalar(name: str, array: NDArray[Any]) -> Any:
     if array.size != 1:
-        raise _BadClipError(f"array '{name}' has {array.size} entries; give one, or 'lengths' for several clips a file")
+        raise _BadClipError(
+            f"wrong shape: array '{name}' has {array.size} entries; give one, or 'lengths' for several clips a file"
+        )
     return array.reshape(-1)[0].item()
 
 
@@ -433,10 +444,10 @@ def _array(cell: Any) -> NDArray[Any]:
     """Return a (nested) list cell of a Parquet file as an array; an empty one if it is ragged or holds nulls."""
     ragged = np.zeros((0, 0, 0))
     if not _is_list(cell.type):
-        raise _BadClipError(f"column 'values' is of type {cell.type}; lists of numbers are needed")
+        raise _BadClipError(f"non-numeric: column 'values' is of type {cell.type}; lists of numbers are needed")
     values = cell.values
     if values is None:
-        raise _BadClipError("values are empty (null)")
+        raise _BadClipError("empty: values are null")
     shape = [len(values)]
     while _is_list(values.type):
         if values.null_count:
@@ -447,7 +458,7 @@ def _array(cell: Any) -> NDArray[Any]:
         shape.append(int(sizes[0]))
         values = values.flatten()
     if values.null_count:
-        raise _BadClipError("values have empty (null) entries")
+        raise _BadClipError("empty: values have null entries")
     return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(shape)
 
 
@@ -470,24 +481,26 @@ def _record(dataset: CustomDataset, file: Path, entry: FileEntry, index: int, cl
         if value is None:
             value = 0
         if not isinstance(value, int) or not -(2**31) <= value < 2**31:
-            raise _BadClipError(f"{name} is {value!r}; a whole number is needed")
+            raise _BadClipError(f"wrong {name}: {value!r}; a whole number is needed")
         numbers[name] = value
     label = clip.label if clip.label is not None else entry.label
     clip_id = file.stem if clip.id is None else f"{file.stem}-{index:06d}" if isinstance(clip.id, int) else clip.id
     if not isinstance(clip_id, str) or not clip_id:
-        raise _BadClipError(f"id is {clip_id!r}; a text is needed")
+        raise _BadClipError(f"wrong id: {clip_id!r}; a text is needed")
     return Record(id=clip_id, label=_label(label, dataset.classes), values=values, **numbers)
 
 
 def _label(label: Any, classes: Sequence[str]) -> int:
     if label is None:
-        raise _BadClipError("label is missing: give it in the file, or with the file in the description")
+        raise _BadClipError("missing label: give it in the file, or with the file in the description")
     if isinstance(label, str):
         if label not in classes:
-            raise _BadClipError(f"label '{label}' is not a class{nearest(label, classes)}; allowed: {list(classes)}")
+            raise _BadClipError(
+                f"wrong label: '{label}' is not a class{nearest(label, classes)}; allowed: {', '.join(classes)}"
+            )
         return classes.index(label)
     if not isinstance(label, int) or not 0 <= label < len(classes):
-        raise _BadClipError(f"label is {label!r}; allowed are 0 to {len(classes) - 1}, or a class name")
+        raise _BadClipError(f"wrong label: {label!r}; allowed are 0 to {len(classes) - 1}, or a class name")
     return label
 
 
@@ -499,30 +512,30 @@ def _shape(values: Any, dataset: CustomDataset) -> FloatArray:
     if isinstance(values, _Flat):
         flat, persons = values
         if not isinstance(persons, int) or not 1 <= persons <= dataset.persons:
-            raise _BadClipError(f"persons is {persons!r}; allowed are 1 to {dataset.persons}")
+            raise _BadClipError(f"wrong persons: {persons!r}; allowed are 1 to {dataset.persons}")
         if len(flat) == 0 or len(flat) % (persons * joints * 3):
             raise _BadClipError(
-                f"{len(flat)} values, not a multiple of {persons} persons x {joints} joints x 3 coordinates"
+                f"wrong shape: {len(flat)} values, not a multiple of {persons} persons x {joints} joints x 3 numbers"
             )
         values = flat.reshape(-1, persons, joints, 3)
     if values.dtype.kind not in "fiu":
-        raise _BadClipError(f"values are of type {values.dtype}; numbers are needed")
+        raise _BadClipError(f"non-numeric: values are of type {values.dtype}; numbers are needed")
     shape = values.shape
     if values.ndim == 3:
         values = values[:, None]
     if values.ndim != 4 or values.shape[2:] != (joints, 3) or len(values) == 0:
         raise _BadClipError(
-            f"values have shape {shape}; (frames, {joints}, 3) or (frames, persons, {joints}, 3) is needed"
+            f"wrong shape: values have shape {shape}; (frames, {joints}, 3) or (frames, persons, {joints}, 3) is needed"
         )
     if values.shape[1] > dataset.persons:
-        raise _BadClipError(f"{values.shape[1]} persons; the description allows {dataset.persons}")
+        raise _BadClipError(f"too many persons: {values.shape[1]} persons; the description allows {dataset.persons}")
     with np.errstate(over="ignore"):
         x = values.astype(np.float32)
     if not np.isfinite(x).all():
-        raise _BadClipError("values are not all finite numbers")
+        raise _BadClipError("not finite: values are not all finite numbers")
     there = x.any(axis=(2, 3))
     if not there[:, 0].any():
-        raise _BadClipError("every coordinate of the first person is zero")
+        raise _BadClipError("no body: every coordinate of the first person is zero")
     last = int(np.flatnonzero(there.any(axis=0))[-1])
     x, there = x[:, : last + 1], there[:, : last + 1]
     if dataset.translate:

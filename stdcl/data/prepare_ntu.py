@@ -140,6 +140,9 @@ def list_raw(dataset: NtuDataset, raw: Sequence[Path]) -> Listing:
                 ignored.append(entry.path)
                 continue
             skeletons += 1
+            if entry.is_dir():
+                bad.append(BadFile(entry.path, "unreadable", "it is a folder"))
+                continue
             try:
                 name = parse_name(stem)
             except RawFileError as error:
@@ -168,8 +171,10 @@ def list_raw(dataset: NtuDataset, raw: Sequence[Path]) -> Listing:
 
 
 def _files_below(folder: Path, visited: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
-    """All files below a folder, hidden ones left out, in a fixed order; each folder once, whatever links
-    say."""
+    """All files below a folder, hidden ones left out, in a fixed order; each folder once, whatever links say.
+
+    A folder that is named like a clip is given as if it were one.
+    """
     stat = folder.stat()
     if (stat.st_dev, stat.st_ino) in visited:
         return
@@ -177,7 +182,7 @@ def _files_below(folder: Path, visited: set[tuple[int, int]]) -> Iterator[os.Dir
     with os.scandir(folder) as entries:
         ordered = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     for entry in ordered:
-        if entry.is_dir():
+        if entry.is_dir() and not entry.name.endswith(".skeleton"):
             yield from _files_below(Path(entry.path), visited)
         else:
             yield entry
@@ -377,12 +382,10 @@ class NtuReport:
             lines.append("  note: a synthetic corpus, made by `stdcl data synth`; it is not NTU RGB+D")
         if self.listing.listed_missing:
             lines.append(
-                f"  note: {self.listing.listed_missing:,} files are left out by the official list of missing skeletons"
+                f"  note: left out {self.listing.listed_missing:,} that the official list of missing skeletons names"
             )
         if self.listing.other_dataset:
-            lines.append(
-                f"  note: {self.listing.other_dataset:,} files are left out: they belong to NTU RGB+D 120 only"
-            )
+            lines.append(f"  note: left out {self.listing.other_dataset:,} that belong to NTU RGB+D 120 only")
         if self.listing.ignored:
             shown = ", ".join(self.listing.ignored[:10]) + (", ..." if len(self.listing.ignored) > 10 else "")
             lines.append(f"  note: ignored {len(self.listing.ignored):,} that are not .skeleton: {shown}")

@@ -201,4 +201,7 @@ def _values(frames: object) -> NDArray[np.float32]:
     if len(wrong):
         f, j, _ = wrong[0]
         raise RawFileError(f"not finite: frame {f}, joint {j} ({len(wrong)} such values in the file)")
+    points = np.flatnonzero((values == values[:, :1]).all(axis=(1, 2)))
+    if len(points):
+        raise RawFileError(f"no body: all joints of frame {points[0]} lie at one point ({len(points)} such frames)")
     return values

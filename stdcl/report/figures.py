@@ -25,6 +25,7 @@ _GREY, _FAINT = "#5F5F5F", "#E4E4E4"
 _LOG_FROM = 16.0  # largest over smallest value from which an axis is logarithmic
 _MOST_PANELS = 9
 _FEW_VALUES = 6  # of a searched parameter, to be written out below the axis
+_SHORT_VALUE = 4  # characters; drawn numbers are longer, and their labels would cover one another
 _BASELINE_LABEL = "baseline (no contrast)"
 
 
@@ -80,7 +81,7 @@ class AccuracySeries:
 class Panel:
     """Accuracy against one searched parameter: (value, percent) of finished trials and of pruned ones.
 
-    ``ticks`` are the values, where they are few; ``named`` says that they are names.
+    ``ticks`` are the values, where they are few and short; ``named`` says that they are names.
     """
 
     x_label: str
@@ -145,6 +146,7 @@ def search_series(table: SweepTable) -> SearchSeries:
     """The numbers of a search's figure: each trial's accuracy against each searched parameter."""
     names = short_names(table.parameters)
     panels = []
+    first = table.top[0] if table.top else None  # of equal accuracies, the one that the table has first
     for key in table.parameters[:_MOST_PANELS]:
         known = [trial for trial in table.trials if key in trial.parameters and "last_accuracy" in trial.row]
         values = sorted({trial.parameters[key] for trial in known}, key=lambda value: (str(type(value)), value))
@@ -163,12 +165,14 @@ def search_series(table: SweepTable) -> SearchSeries:
                 x_label=names[key],
                 logarithmic=not named and _wants_logarithm(list(place.values())),
                 ticks=tuple((place[value], value_text(value)) for value in values)
-                if named or len(values) <= _FEW_VALUES
+                if named or (len(values) <= _FEW_VALUES and all(len(value_text(v)) <= _SHORT_VALUE for v in values))
                 else (),
                 named=named,
                 finished=points["finished"],
                 pruned=points["pruned"],
-                best=max(points["finished"], key=lambda point: point[1], default=None),
+                best=(place[first.parameters[key]], 100 * float(first.row["last_accuracy"]))
+                if first is not None and key in first.parameters
+                else None,
             )
         )
     return SearchSeries(table.name, table.question, _y_label(table), tuple(panels))

@@ -66,7 +66,11 @@ def display(table: SweepTable) -> Display:
 
 def to_text(table: SweepTable) -> str:
     """The table for a terminal."""
-    shown = display(table)
+    return text_of(display(table))
+
+
+def text_of(shown: Display) -> str:
+    """A table for a terminal."""
     widths = [max(map(len, column)) for column in zip(shown.columns, *shown.rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
@@ -85,7 +89,11 @@ def to_text(table: SweepTable) -> str:
 
 def to_markdown(table: SweepTable) -> str:
     """The table as Markdown."""
-    shown = display(table)
+    return markdown_of(display(table))
+
+
+def markdown_of(shown: Display) -> str:
+    """A table as Markdown."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
@@ -98,7 +106,11 @@ def to_markdown(table: SweepTable) -> str:
 
 def to_latex(table: SweepTable) -> str:
     """The table as a LaTeX ``table`` that needs no package."""
-    shown = display(table)
+    return latex_of(display(table))
+
+
+def latex_of(shown: Display) -> str:
+    """A table as a LaTeX ``table`` that needs no package."""
     lines = [
         r"\begin{table}",
         r"\centering",

@@ -120,7 +120,7 @@ def fuse(runs: Sequence[Scores], weights: str | Sequence[float] = "default") -> 
     """
     if len(runs) < 2:
         raise UserError(f"fusion needs at least two runs; got {len(runs)}")
-    _check_same_sequences(runs)
+    check_same_sequences(runs)
     order = sorted(range(len(runs)), key=lambda index: _stream_order(runs[index].stream))
     parts = tuple(runs[index] for index in order)
     if isinstance(weights, str):
@@ -225,14 +225,19 @@ def _stream_order(stream: str) -> tuple[int, str]:
     return (STREAMS.index(stream), "") if stream in STREAMS else (len(STREAMS), stream)
 
 
-def _check_same_sequences(runs: Sequence[Scores]) -> None:
+def check_same_sequences(runs: Sequence[Scores]) -> None:
+    """Check that runs scored the same sequences of the same data.
+
+    Raises:
+        UserError: naming what differs, or the ids that are lacking.
+    """
     first = runs[0]
     for other in runs[1:]:
         for fact in ("dataset", "protocol", "evaluated_on", "data_hash"):
             one, two = getattr(first, fact), getattr(other, fact)
             if one != two:
                 raise UserError(
-                    f"{first.run} and {other.run} cannot be fused: their {fact.replace('_', ' ')} differ"
+                    f"{first.run} and {other.run} do not belong together: their {fact.replace('_', ' ')} differ"
                     f" ('{one}' and '{two}')"
                 )
         if first.logits.shape[1] != other.logits.shape[1]:

@@ -98,6 +98,14 @@ def write_scores(path: Path, scores: Scores) -> None:
         pq.write_table(table, part)
 
 
+SCORES_FILE = "scores.parquet"
+
+
+def read_run(path: Path) -> Scores:
+    """Read the scores of a run's folder, or a file of scores."""
+    return read_scores(path / SCORES_FILE if path.is_dir() else path)
+
+
 def read_scores(path: Path) -> Scores:
     """Read what ``write_scores`` wrote.
 

@@ -133,7 +133,7 @@ def _with_absolute_data(sweep: Sweep) -> Sweep:
     if not isinstance(data, dict) or "path" not in data:
         return sweep
     base = {**sweep.base, "data": {**data, "path": str(data_path(str(data["path"])))}}
-    return Sweep(sweep.config, base, sweep.where)
+    return Sweep(sweep.config, base, sweep.origin)
 
 
 def _check_against_data(sweep: Sweep, trials: Sequence[Trial], check: Check) -> None:

@@ -8,13 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from stdcl import __version__
 from stdcl.config import fingerprint
 from stdcl.config.sweep import Trial
 from stdcl.errors import UserError
 from stdcl.results.store import TrialRow, append, next_attempt, read
 from stdcl.sweep.folder import SweepFolder
 from stdcl.tracking.wandb_sink import run_id
+from stdcl.version import code_version
 
 Ending = Literal["finished", "failed", "pruned"]
 
@@ -127,7 +127,7 @@ class Recorder:
             encoder=config.encoder.name,
             strategy=config.contrast.strategy,
             fingerprint=fingerprint(config),
-            code_version=str(result.get("code_version", __version__)),
+            code_version=str(result.get("code_version", code_version())),
             data_hash=str(result.get("data_hash", "")),
             synthetic=config.data.synthetic is not None,
             error=error,

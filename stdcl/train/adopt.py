@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from stdcl import __version__, atomic
+from stdcl import atomic
 from stdcl.config import RunConfig, fingerprint, to_yaml
-from stdcl.config.load import check_path, parse_override, put, resolve
+from stdcl.config.load import resolve_with
 from stdcl.encoders.base import Layout
 from stdcl.encoders.published import import_published, read_published
 from stdcl.errors import UserError
@@ -21,6 +21,7 @@ from stdcl.train import checkpoint
 from stdcl.train.assemble import new_encoder
 from stdcl.train.checkpoint import Identity, Position
 from stdcl.train.session import CHECKPOINTS, CONFIG
+from stdcl.version import code_version
 
 # V, M, K and the skeleton of the datasets that checkpoints were published for.
 _SHAPES = {"nw-ucla": (20, 1, 10, NW_UCLA), "ntu60": (25, 2, 60, NTU), "ntu120": (25, 2, 120, NTU)}
@@ -67,11 +68,7 @@ def adopt(
         "encoder": {"name": encoder},
         "contrast": {"strategy": "none"},
     }
-    for text in overrides:
-        key, value = parse_override(text)
-        check_path(key, f"--set {text}")
-        put(raw, key, value)
-    config = resolve(raw, "stdcl checkpoint import")
+    config = resolve_with(raw, "stdcl checkpoint import", overrides)
     network = new_encoder(config, _layout(config))
     import_published(network, read_published(file), str(file))
     _write(config, {f"encoder.{name}": value for name, value in network.state_dict().items()}, out, file)
@@ -93,7 +90,7 @@ def _write(config: RunConfig, model: Mapping[str, torch.Tensor], out: Path, file
         "config": to_yaml(config),
         "last_row": json.dumps({}),
         "best": [-1.0, -1, ""],
-        "code_version": __version__,
+        "code_version": code_version(),
         "published_file": file.name,
     }
     cpu = torch.device("cpu")

@@ -115,7 +115,18 @@ def slots_of(config: RunConfig, data: Data, items: Tensor) -> Tensor:
 
 
 def check(config: RunConfig) -> Data:
-    """Check a configuration against its data, before anything is launched.
+    """Check a configuration against its data, before anything is launched: the model included.
+
+    Raises:
+        UserError: with a line for each fault.
+    """
+    data = check_data(config)
+    new_head(config, new_encoder(config, data.layout))
+    return data
+
+
+def check_data(config: RunConfig) -> Data:
+    """Check all of a configuration but its model against its data.
 
     Raises:
         UserError: with a line for each fault.
@@ -184,7 +195,7 @@ def assemble(config: RunConfig, comm: Comm, device: torch.device) -> Assembly:
     Raises:
         UserError: see :func:`check`.
     """
-    data = check(config)
+    data = check_data(config)
     encoder = new_encoder(config, data.layout)
     model = Model(encoder, new_head(config, encoder), autocast_dtype(config))
     dtype = torch.float64 if config.training.precision == "float64" else torch.float32

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stdcl.config import RunConfig, fingerprint
 from stdcl.config.paths import data_path, storage_path
+from stdcl.errors import UserError
 from stdcl.train.assemble import check
 from stdcl.train.launch import TrainingFailed, is_divergence, launch
 from stdcl.train.provision import ensure_data
@@ -43,7 +44,10 @@ def train_file(config: RunConfig, file: Path, out: Path | None) -> int:
     run_dir = (out or storage_path() / GROUP / f"{file.stem}-{fingerprint(config)[:8]}").absolute()
     if ensure_data(config):
         print("made the synthetic data", file=sys.stderr)
-    data = check(config)
+    try:
+        data = check(config)
+    except UserError as error:
+        raise UserError("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None
     print(f"run     {run_dir}")
     print(f"data    {data.split}: {data.train.num_items:,} training items, {data.test.num_items:,} test sequences")
     print(f"workers {config.resources.workers}, fingerprint {fingerprint(config)}", flush=True)

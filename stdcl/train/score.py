@@ -17,13 +17,12 @@ from stdcl.config import RunConfig
 from stdcl.config.load import validate_fragment
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
-from stdcl.results.scores import Scores, per_class_accuracy, write_scores
+from stdcl.results.scores import SCORES_FILE, Scores, per_class_accuracy, write_scores
 from stdcl.train import checkpoint
 from stdcl.train.assemble import Data, autocast_dtype, new_encoder, open_data
 from stdcl.train.evaluate import evaluate
 from stdcl.train.session import CHECKPOINTS
 
-SCORES = "scores.parquet"
 EVALUATION = "evaluation.json"
 
 
@@ -167,7 +166,7 @@ def evaluate_run(
         classes=data.store.manifest.classes,
         class_accuracy=per_class_accuracy(scores),
         class_counts=np.bincount(scores.labels, minlength=len(data.store.manifest.classes)),
-        scores=run / (SCORES if which == "last" else "scores-best.parquet"),
+        scores=run / (SCORES_FILE if which == "last" else "scores-best.parquet"),
     )
     write_scores(report.scores, scores)
     atomic.write_json(

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stdcl import __version__, atomic
+from stdcl import atomic
 from stdcl.config import RunConfig, fingerprint, to_yaml
 from stdcl.data.dataset import Batch
 from stdcl.data.loader import prefetch
@@ -39,6 +39,7 @@ from stdcl.train.evaluate import Evaluation, evaluate
 from stdcl.train.metrics import Stopwatch, Sums
 from stdcl.train.model import ModelOutput
 from stdcl.train.optim import build_optimizer, learning_rate, set_learning_rate
+from stdcl.version import code_version
 
 _log = logging.getLogger(__name__)
 
@@ -342,7 +343,7 @@ class _Session:
                 "spent": self.spent,
                 "random_state": torch.get_rng_state(),
                 "config": to_yaml(self.config),
-                "code_version": __version__,
+                "code_version": code_version(),
                 "ranks": self.comm.size,
             }
 
@@ -402,7 +403,7 @@ class _Session:
             "trial": self.trial,
             "fingerprint": fingerprint(self.config),
             "seed": self.config.training.seed,
-            "code_version": __version__,
+            "code_version": code_version(),
             "data_hash": self.parts.identity.dataset_hash,
             "split": self.parts.data.split,
             "workers": self.comm.size,

@@ -49,10 +49,10 @@ def test_a_saved_configuration_loads_to_the_same(tmp_path: Path) -> None:
     [
         ("contrast: {temprature: 0.5}", ["'contrast.temprature'", "0.5", "did you mean 'temperature'"]),
         ("contrast: {temperature: cold}", ["'contrast.temperature'", "'cold'", "number"]),
-        ("contrast: {temperature: 0}", ["'contrast.temperature'", "greater than 0"]),
+        ("contrast: {temperature: 0}", ["'contrast.temperature'", "above 0"]),
         ("contrast: {strategy: spatial+temporl}", ["did you mean 'spatial+temporal'"]),
-        ("training: {epochs: 2.5}", ["'training.epochs'", "2.5", "integer"]),
-        ("training: {epochs: true}", ["'training.epochs'", "integer"]),
+        ("training: {epochs: 2.5}", ["'training.epochs'", "2.5", "whole number"]),
+        ("training: {epochs: true}", ["'training.epochs'", "true", "whole number"]),
         ("training: {warmup_epochs: 99}", ["warmup_epochs (99)"]),
         ("learning_rate: 0.1", ["unknown key 'learning_rate'", "training.learning_rate"]),
         ("resources: {workers: 2, gpus_per_worker: 0.5}", ["gpus_per_worker", "allowed are 0 and 1"]),
@@ -162,3 +162,56 @@ def test_unknown_recipe_is_refused() -> None:
 def test_every_listed_path_is_a_path() -> None:
     for path in all_paths():
         check_path(path, "test")
+
+
+def test_a_fault_names_the_line_of_its_key_or_the_override_that_gave_it(tmp_path: Path) -> None:
+    said = refusal(tmp_path, GOOD + "contrast:\n  temperature: -1\n  embedding_dim: 0\n").splitlines()
+    line = GOOD.count("\n") + 2
+    assert [text.partition(": ")[0].rpartition("run.yaml")[2] for text in said] == [f":{line}", f":{line + 1}"]
+    said = refusal(tmp_path, GOOD, "contrast.temperature=-1", "contrast.temprature=1", "training.epochs.x=1")
+    assert "--set contrast.temperature=-1: 'contrast.temperature' is -1; it must be above 0" in said
+    assert "did you mean 'temperature'" in said
+    assert "'training.epochs' is a value, not a section" in said
+
+
+def test_all_impossible_combinations_are_said_at_once(tmp_path: Path) -> None:
+    said = refusal(
+        tmp_path, GOOD + "resources: {workers: 99}\ncontrast: {start_epoch: 500, slots: clip, shortage: skip}\n"
+    )
+    for part in ("resources.workers (99)", "start_epoch is 500", "contrast.shortage is 'skip'"):
+        assert part in said
+    assert len(said.splitlines()) == 3
+
+
+def test_a_key_of_another_encoder_is_said_to_be_that(tmp_path: Path) -> None:
+    assert "it is a key of name: hcn, not of name: ctrgcn" in refusal(tmp_path, GOOD, "encoder.hook=mid")
+
+
+def test_without_a_recipe_found_its_keys_are_not_called_missing(tmp_path: Path) -> None:
+    said = refusal(tmp_path, GOOD.replace("ctrgcn", "ctr-gcn"))
+    assert "did you mean 'ctrgcn'" in said
+    assert "missing" not in said
+
+
+@pytest.mark.parametrize("text", ["? [1, 2]\n: 3\n", "&a [*a]: 1\n", "{" * 3000])
+def test_strange_yaml_is_an_error_of_the_user(tmp_path: Path, text: str) -> None:
+    assert "not valid YAML" in refusal(tmp_path, text)
+
+
+def test_one_slot_a_clip_means_using_what_exists(tmp_path: Path) -> None:
+    config = load_run(write(tmp_path, GOOD), ["contrast.slots=clip"])
+    assert config.contrast.shortage == "clamp"
+    assert load_run(write(tmp_path, to_yaml(config))) == config
+    assert "hard_positives (128)" in refusal(tmp_path, GOOD, "contrast.slots=clip", "contrast.shortage=skip")
+
+
+def test_the_weights_of_the_release_are_a_preset(tmp_path: Path) -> None:
+    file = write(tmp_path, GOOD)
+    printed, release = load_run(file), load_run(file, ["contrast.weights=release"])
+    assert (printed.contrast.weight_spatial, printed.contrast.weight_temporal) == (1.0, 1.0)
+    assert (release.contrast.weight_spatial, release.contrast.weight_temporal) == (0.5, 0.5)
+    assert load_run(file, ["contrast.weights=release", "contrast.weight_spatial=2"]).contrast.weight_spatial == 2.0
+    # The numbers are the configuration; the preset is only a name for them.
+    assert fingerprint(release) == fingerprint(
+        load_run(file, ["contrast.weight_spatial=0.5", "contrast.weight_temporal=0.5"])
+    )

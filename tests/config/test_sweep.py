@@ -123,3 +123,32 @@ def test_misspelt_overrides_are_refused(tmp_path: Path, override: str) -> None:
 @pytest.mark.parametrize("file", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda p: p.name)
 def test_shipped_sweeps_are_valid(file: Path) -> None:
     load_sweep(file)
+
+
+def test_every_bad_cell_and_every_bad_key_is_said_at_once(tmp_path: Path) -> None:
+    text = GRID.replace("[0.5, 0.8]", "[-1, 0, 0.8]") + "  # end\n"
+    said = refusal(tmp_path, text).splitlines()
+    line = text[: text.index("contrast.temperature")].count("\n") + 1
+    assert [part.partition(": ")[0].rpartition("sweep.yaml")[2] for part in said] == [f":{line}", f":{line}"]
+    assert "is -1" in said[0]
+    assert "is 0" in said[1]
+    unknown = refusal(tmp_path, SEARCH.replace("temperature", "temprature").replace("channel_reduction", "chanel"))
+    assert len(unknown.splitlines()) == 2
+
+
+def test_a_fault_of_the_base_is_said_once_with_its_line(tmp_path: Path) -> None:
+    said = refusal(tmp_path, GRID.replace("path: store", "path: store, repeet: 2"))
+    assert len(said.splitlines()) == 1
+    assert "sweep.yaml:6: unknown key 'data.repeet'" in said
+    assert "did you mean 'repeat'" in said
+
+
+def test_a_typo_inside_a_range_gets_the_nearest_spelling(tmp_path: Path) -> None:
+    said = refusal(tmp_path, SEARCH.replace("high: 1.5", "hihg: 1.5"))
+    assert "did you mean 'high'" in said
+
+
+def test_a_grid_over_slots_needs_no_second_key(tmp_path: Path) -> None:
+    text = GRID.replace("contrast.temperature: [0.5, 0.8]", "contrast.slots: [item, clip]")
+    shortages = {t.config.contrast.shortage for t in load_sweep(write(tmp_path, text)).trials() if t.arm == "grid"}
+    assert shortages == {"skip", "clamp"}

@@ -238,7 +238,7 @@ def test_every_bad_file_is_named(folder: Path) -> None:
         "zero": ({"values": np.zeros((5, 4, 3)), "label": 0}, "is zero"),
         "label": ({"values": clip(), "label": "wvae"}, "did you mean 'wave'"),
         "number": ({"values": clip(), "label": 2}, "allowed are 0 to 1"),
-        "none": ({"values": clip()}, "label is missing"),
+        "none": ({"values": clip()}, "missing label"),
         "key": ({"values": clip(), "lable": 0}, "did you mean 'label'"),
         "text": ({"values": np.array(["a", "b"]), "label": 0}, "numbers are needed"),
         "people": ({"values": clip(persons=2), "label": 0}, "2 persons"),
@@ -259,6 +259,8 @@ def test_every_bad_file_is_named(folder: Path) -> None:
     for name, (_, part) in cases.items():
         assert part in said.pop(name), name
     assert set(said) == {"cut", "notes"}
+    assert "allow_pickle" not in str(caught.value)
+    assert "2 wrong label, " in str(caught.value).splitlines()[0]
     assert not (folder / "store").exists()
 
 

@@ -121,6 +121,7 @@ def test_every_bad_file_is_named_and_the_rest_unaffected(raw: Path, tmp_path: Pa
     (raw / "deeper").mkdir()
     twin = sorted(raw.glob("S*A*.skeleton"))[-1].name
     (raw / "deeper" / twin).write_bytes(good_file())
+    (raw / "S001C001P001R002A060.skeleton").mkdir()
 
     report = prepare_ntu("ntu60", [raw], tmp_path / "store", workers=1)
     reasons = {Path(file.path).relative_to(raw).as_posix(): file.reason for file in report.bad}
@@ -133,6 +134,7 @@ def test_every_bad_file_is_named_and_the_rest_unaffected(raw: Path, tmp_path: Pa
         victims[5].name: "no body in any frame",
         victims[6].name: "non-numeric",
         "S001_walking.skeleton": "bad name",
+        "S001C001P001R002A060.skeleton": "unreadable",
         f"deeper/{twin}": "duplicate name",
     }
     said = report.render()

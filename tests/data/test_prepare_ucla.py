@@ -101,6 +101,11 @@ SPOILED: list[tuple[str, Callable[[Path], object], str]] = [
     ("infinity", put(0, 0, 0, float("-inf")), "not finite: frame 0, joint 0"),
     ("beyond float32", put(0, 1, 0, 1e39), "not finite: frame 0, joint 1"),
     ("beyond float64", put(0, 1, 0, 10**400), "not finite"),
+    (
+        "an empty frame",
+        edit_skeletons(lambda x: [x[0], [[0.0, 0.0, 0.0]] * 20, *x[1:]]),
+        "no body: all joints of frame 1",
+    ),
     ("a folder", lambda f: (f.unlink(), f.mkdir()), "unreadable"),
 ]
 

@@ -141,3 +141,13 @@ def test_the_series_of_a_search(tmp_path: Path) -> None:
     assert second.named
     assert second.ticks == ((0.0, "spatial"), (1.0, "temporal"))
     assert draw(table, tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_search_rings_the_tables_first_trial_and_does_not_label_drawn_numbers(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "search", (TAU,), search="optuna")
+    for tau in (0.5176340429, 0.3709488999, 1.9172251806):
+        sweep.add({TAU: tau}, correct=150, num_test=200, evaluated_on="validation")
+    table = sweep_table(sweep.save())
+    (panel,) = search_series(table).panels
+    assert panel.best == (table.top[0].parameters[TAU], 75.0)
+    assert panel.ticks == ()

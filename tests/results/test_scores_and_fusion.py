@@ -194,7 +194,7 @@ def test_missing_sequences_are_named_on_both_sides() -> None:
 
 @pytest.mark.parametrize("fact", ["dataset", "protocol", "data_hash", "evaluated_on"])
 def test_runs_of_different_data_are_refused(fact: str) -> None:
-    with pytest.raises(UserError, match=r"cannot be fused.*'elsewhere'"):
+    with pytest.raises(UserError, match=r"do not belong together.*'elsewhere'"):
         fuse([scores("joint"), replace(scores("bone", 1), **{fact: "elsewhere"})])
 
 
