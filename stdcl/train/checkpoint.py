@@ -2,7 +2,8 @@
 
 A checkpoint is a folder ``epoch-0007-step-000000`` (the position at which training goes on) with
 
-- ``state.pt``, by rank 0: encoder, head, optimiser, schedule position, random state, metric sums, configuration;
+- ``state.pt``, by rank 0: encoder, head, optimiser, schedule position, metric sums, configuration (no random
+  state: all that is random is a function of seed, epoch and item);
 - a file a rank and bank with that rank's slots, written by ``stdcl.contrast``;
 - ``manifest.json``: what the checkpoint belongs to (dataset hash, split, stream, fingerprint, slots, schema), and the
   size and checksum of each file.
@@ -18,7 +19,7 @@ import logging
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from stdcl.parallel.comm import Comm
 
 _log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _STATE = "state.pt"
 _MANIFEST = "manifest.json"
 _NAME = re.compile(r"^epoch-(\d{4,})-step-(\d{6,})$")
@@ -179,8 +180,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def check_identity(folder: Path, manifest: Mapping[str, Any], expected: Identity) -> None:
+def check_identity(folder: Path, manifest: Mapping[str, Any], expected: Identity, changed: Sequence[str] = ()) -> None:
     """Refuse a checkpoint of something else.
+
+    Args:
+        folder: the checkpoint.
+        manifest: as :func:`read_manifest` gave it.
+        expected: what the run is.
+        changed: what differs between the configurations, a line a key.
 
     Raises:
         UserError: naming each difference.
@@ -200,7 +207,8 @@ def check_identity(folder: Path, manifest: Mapping[str, Any], expected: Identity
         if found.get(key) != value
     ]
     if wrong:
-        raise UserError(f"{folder}: this checkpoint belongs to another training:\n  " + "\n  ".join(wrong))
+        lines = "\n  ".join([*wrong, *changed])
+        raise UserError(f"{folder}: this checkpoint belongs to another training:\n  {lines}")
 
 
 def candidates(root: Path) -> list[Path]:
