@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from stdcl.results.store import read_attempts
+from stdcl.train import checkpoint
 from tests.ray.command import (
     EPOCHS,
     INTERVAL,
@@ -23,6 +25,7 @@ from tests.ray.command import (
     Command,
     alive,
     assert_as_undisturbed,
+    history_rows,
     kill,
     run_file,
     steps_taken,
@@ -181,3 +184,79 @@ def test_ended_driver(prepare: Prepare, undisturbed: Path, tmp_path: Path, verb:
     command.start()
     assert command.finish() == 0, command.text
     _check_end(verb, f"driver {how} in {place}", command, tmp_path, undisturbed, seconds)
+
+
+def test_truncated_checkpoint(prepare: Prepare, undisturbed: Path, tmp_path: Path) -> None:
+    """Everything dies while a checkpoint is written, and the one before turns out to be truncated."""
+    command = prepare("train", PLACES["write"])
+    command.start()
+    command.until_held()
+    assert command.process is not None
+    kill(command.process.pid)
+    wait_until(lambda: not command.processes(), 90, f"the end of {command.processes()}")
+    newest, before, *_ = checkpoint.candidates(tmp_path / "run" / "checkpoints")
+    assert [newest.name, before.name] == ["epoch-0001-step-000002", "epoch-0001-step-000000"]
+    file = newest / "bank-00001-of-00002.pt"
+    os.truncate(file, file.stat().st_size - 100)
+    command.start()
+    assert command.finish() == 0, command.text
+    repeated = _repeated(command)
+    _say("train", "driver SIGKILL in write, newest checkpoint truncated", f"{repeated} steps repeated")
+    assert repeated == 2 * INTERVAL
+    assert_as_undisturbed(tmp_path / "run", undisturbed)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for two checkpoints and a half."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=11m", "tmpfs", str(folder)], capture_output=True)
+    if made.returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_full_disk(prepare: Prepare, undisturbed: Path, tmp_path: Path, small_disk: Path) -> None:
+    """The third checkpoint does not fit: said, not tried again, nothing lost; with more room the command goes on."""
+    command = prepare("train", None, out=small_disk / "run")
+    command.start()
+    assert command.finish() == 1, command.text
+    assert "No space left on device" in command.text or "file write failed" in command.text
+    assert "the checkpoint before it is untouched" in command.text
+    assert "the same command goes on from the last checkpoint" in command.text
+    assert "workers lost" not in command.text
+    assert len(checkpoint.candidates(small_disk / "run" / "checkpoints")) == 2
+    wait_until(lambda: not command.processes(), 90, f"the end of {command.processes()}")
+    subprocess.run(["mount", "-o", "remount,size=40m", str(small_disk)], check=True)
+    command.start()
+    assert command.finish() == 0, command.text
+    repeated = _repeated(command)
+    _say("train", "full disk in write", f"{repeated} steps repeated", command.text)
+    assert repeated <= INTERVAL
+    assert_as_undisturbed(small_disk / "run", undisturbed)
+
+
+def test_another_number_of_workers(prepare: Prepare, undisturbed: Path, tmp_path: Path) -> None:
+    """Two workers and their driver killed inside an epoch, continued by three: equal but for rounding."""
+    command = prepare("train", PLACES["step"])
+    command.start()
+    command.until_held()
+    assert command.process is not None
+    kill(command.process.pid)
+    wait_until(lambda: not command.processes(), 90, f"the end of {command.processes()}")
+    command.arguments += ["--set", "resources.workers=3"]
+    command.start()
+    assert command.finish() == 0, command.text
+    repeated = _repeated(command)
+    rows, expected = history_rows(tmp_path / "run"), history_rows(undisturbed)
+    assert [row["epoch"] for row in rows] == list(range(EPOCHS))
+    gaps = {
+        key: max(abs(row[key] - other[key]) for row, other in zip(rows, expected, strict=True))
+        for key in ("loss", "ce", "loss_spatial", "loss_temporal")
+    }
+    _say("train", "2 workers killed, continued by 3", f"{repeated} steps repeated", f"largest differences {gaps}")
+    assert repeated <= INTERVAL
+    assert max(gaps.values()) < 1e-3
+    assert rows[0] == expected[0]
