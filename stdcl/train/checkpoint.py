@@ -37,10 +37,11 @@ _STATE = "state.pt"
 _MANIFEST = "manifest.json"
 _NAME = re.compile(r"^epoch-(\d{4,})-step-(\d{6,})$")
 _CHUNK = 1 << 20
+_REASON_BYTES = 512
 
 
 class CheckpointError(Exception):
-    """A checkpoint could not be written; the reason of each rank that failed stands in the message or its log."""
+    """The run folder could not be written; every rank raises it, with the reason of the first that failed."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,38 @@ def _checksum(path: Path) -> tuple[int, int]:
     return size, crc
 
 
+def _reason(error: OSError | RuntimeError, root: Path) -> str:
+    """Say why a write failed. Of a full disk, torch only tells that its file has not grown as expected."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError):
+        return text
+    try:
+        return f"{shutil.disk_usage(root).free / 2**20:,.1f} MiB free on the disk of {root}; {text}"
+    except OSError:
+        return text
+
+
+def fail_together(reason: str, what: str, comm: Comm, device: torch.device) -> None:
+    """Raise on every rank if any rank has a reason to; every rank calls this.
+
+    Args:
+        reason: why this rank cannot go on; empty if it can.
+        what: begins the message.
+        comm: the ranks.
+        device: of the collective's tensor.
+
+    Raises:
+        CheckpointError: with the reason of the first rank that has one, wherever it is read.
+    """
+    own = torch.zeros(_REASON_BYTES, dtype=torch.uint8)
+    text = reason.encode("utf-8")[:_REASON_BYTES]
+    own[: len(text)] = torch.tensor(list(text), dtype=torch.uint8)
+    reasons = [bytes(row.tolist()).rstrip(b"\0") for row in comm.all_gather(own.to(device)).cpu()]
+    for rank, found in enumerate(reasons):
+        if found:
+            raise CheckpointError(f"{what}: rank {rank}: {found.decode('utf-8', errors='ignore')}")
+
+
 def save(
     root: Path,
     position: Position,
@@ -110,25 +143,20 @@ def save(
     """
     final = root / position.name
     staged = root / f".{position.name}.part"
-    reason = ""
 
     def attempt(work: Callable[[], None]) -> None:
         """Do this rank's part, then let all ranks learn whether all succeeded."""
-        nonlocal reason
-        if not reason:
-            try:
-                work()
-            except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-                reason = f"{type(error).__name__}: {error}"
-                _log.error("checkpoint %s: rank %d cannot write: %s", final, comm.rank, reason)
-        failed = comm.all_reduce(torch.tensor([float(bool(reason))], device=device))
-        if failed.item():
+        reason = ""
+        try:
+            work()
+        except (OSError, RuntimeError) as error:
+            reason = _reason(error, root)
+        try:
+            fail_together(reason, f"{final}: not written", comm, device)
+        except CheckpointError as error:
             if comm.rank == 0:
                 shutil.rmtree(staged, ignore_errors=True)
-            raise CheckpointError(
-                f"{final}: not written, {int(failed.item())} of {comm.size} ranks failed"
-                f"{f' (this one: {reason})' if reason else ''}; the checkpoint before it is untouched"
-            )
+            raise CheckpointError(f"{error}; the checkpoint before it is untouched") from None
 
     def prepare() -> None:
         if comm.rank == 0:

@@ -113,6 +113,8 @@ class _Reports(UserCallback):  # type: ignore[misc]
             raise _Fatal("user", str(error))
         if is_divergence(error):
             raise _Fatal("diverged", str(error))
+        if isinstance(error, CheckpointError):
+            raise _Fatal("failed", str(error))
         notes = "\n".join(getattr(error, "__notes__", ()))
         raise _Fatal("failed", f"rank {rank}: {type(error).__name__}: {error}\n{notes}".rstrip())
 

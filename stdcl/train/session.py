@@ -358,10 +358,8 @@ class _Session:
             try:
                 work()
             except OSError as error:
-                reason = f" ({type(error).__name__}: {error})"
-        failed = self.comm.all_reduce(torch.tensor([float(bool(reason))], device=self.device))
-        if failed.item():
-            raise checkpoint.CheckpointError(f"{self.run_dir}: rank 0 cannot write there{reason}")
+                reason = f"{type(error).__name__}: {error}"
+        checkpoint.fail_together(reason, f"{self.run_dir}: not written to", self.comm, self.device)
 
     def _resume(self) -> None:
         config_file = self.run_dir / CONFIG

@@ -88,7 +88,9 @@ class Command:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it (again)."""
+        """Start it; again, once it has ended."""
+        if self.process is not None:
+            self.process.wait()
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "STDCL_", "WANDB_"))}
         path = os.pathsep.join([str(HOLD), str(ROOT)])
         with self.output.open("ab") as output:
