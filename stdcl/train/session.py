@@ -286,6 +286,10 @@ class _Session:
         return row
 
     def _evaluate(self, epoch: int) -> Row:
+        if self.config.training.batch_norm == "local":
+            # The last step left each rank statistics of its own; the checkpoint holds rank 0's.
+            for buffer in self.parts.model.buffers():
+                buffer.copy_(self.comm.broadcast(buffer))
         result: Evaluation = evaluate(
             self.parts.model.encoder,
             self.parts.data.test,

@@ -72,6 +72,10 @@ def wait_until(reached: Callable[[], bool], seconds: float, what: str) -> float:
     return time.monotonic() - begin
 
 
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Command:
     """A ``stdcl`` command line in a process group of its own, with all processes that Ray starts for it.
 
@@ -107,6 +111,8 @@ class Command:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # A shell's background job ignores Ctrl-C, and would pass that on.
+                preexec_fn=_heed_interrupts,
             )
 
     def finish(self, seconds: float = 300.0) -> int:

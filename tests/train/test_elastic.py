@@ -137,6 +137,28 @@ def test_stopped_on_two_ranks_and_continued_on_another_number(
                 torch.testing.assert_close(values, other[name], rtol=1e-8, atol=1e-10, msg=name)
 
 
+def evaluate_local(comm: Comm, raw: dict[str, Any], run_dir: str) -> dict[str, Any]:
+    """Train with local batch norm; return the buffers that the last evaluation was made with."""
+    session = _Session(resolve(raw, "test"), Path(run_dir), comm, CPU, "", "")
+    for _ in session.run():
+        pass
+    return {name: buffer.numpy() for name, buffer in session.parts.model.named_buffers()}
+
+
+@pytest.mark.slow
+def test_ranks_with_local_batch_norm_evaluate_what_the_checkpoint_holds(small_store: Path, tmp_path: Path) -> None:
+    raw = raw_config(small_store)
+    raw["encoder"] = {"name": "ctrgcn"}  # HCN has no batch norm
+    raw["data"]["frames"] = 8
+    raw["training"] |= {"epochs": 1, "batch_size": 20, "batch_norm": "local", "precision": "float32"}
+    found = run_on_ranks(evaluate_local, 2, raw, str(tmp_path))
+    saved = checkpoint.load_state(tmp_path / "checkpoints" / Position(1).name, CPU)["model"]
+    assert any(name.endswith("running_var") for name in found[0])
+    for buffers in found:
+        for name, value in buffers.items():
+            assert torch.equal(torch.from_numpy(value), saved[name]), name
+
+
 def _kib(name: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
