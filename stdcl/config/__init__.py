@@ -1,6 +1,6 @@
 """The shape of a run and of a sweep; strict loading. Imports neither torch nor ray."""
 
-from stdcl.config.fingerprint import fingerprint, to_yaml
+from stdcl.config.fingerprint import changed_keys, fingerprint, to_yaml
 from stdcl.config.load import load_run
 from stdcl.config.model import (
     ContrastConfig,
@@ -18,6 +18,7 @@ __all__ = [
     "ResourcesConfig",
     "RunConfig",
     "TrainingConfig",
+    "changed_keys",
     "fingerprint",
     "load_run",
     "to_yaml",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -34,6 +35,27 @@ def fingerprint(config: RunConfig) -> str:
     """Return 16 hexadecimal digits, equal for configurations that must give equal results on equal data."""
     text = json.dumps(scientific(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def changed_keys(old: str, new: RunConfig) -> list[str]:
+    """Return a line for each key that can change a result and differs; ``old`` is YAML of :func:`to_yaml`."""
+    try:
+        was = _flat(scientific(RunConfig.model_validate(yaml.safe_load(old))))
+    except ValueError:  # of another version of the configuration
+        return []
+    now = _flat(scientific(new))
+    return [
+        f"{key}: {was.get(key)!r} in the checkpoint, {now.get(key)!r} in this run"
+        for key in dict.fromkeys((*was, *now))
+        if was.get(key) != now.get(key)
+    ]
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in section.items():
+        out.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return out
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -2,7 +2,8 @@
 
 A checkpoint is a folder ``epoch-0007-step-000000`` (the position at which training goes on) with
 
-- ``state.pt``, by rank 0: encoder, head, optimiser, schedule position, random state, metric sums, configuration;
+- ``state.pt``, by rank 0: encoder, head, optimiser, schedule position, metric sums, configuration (no random
+  state: all that is random is a function of seed, epoch and item);
 - a file a rank and bank with that rank's slots, written by ``stdcl.contrast``;
 - ``manifest.json``: what the checkpoint belongs to (dataset hash, split, stream, fingerprint, slots, schema), and the
   size and checksum of each file.
@@ -18,7 +19,7 @@ import logging
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,16 @@ from stdcl.parallel.comm import Comm
 
 _log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _STATE = "state.pt"
 _MANIFEST = "manifest.json"
 _NAME = re.compile(r"^epoch-(\d{4,})-step-(\d{6,})$")
 _CHUNK = 1 << 20
+_REASON_BYTES = 512
 
 
 class CheckpointError(Exception):
-    """A checkpoint could not be written; the reason of each rank that failed stands in the message or its log."""
+    """The run folder could not be written; every rank raises it, with the reason of the first that failed."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,38 @@ def _checksum(path: Path) -> tuple[int, int]:
     return size, crc
 
 
+def _reason(error: OSError | RuntimeError, root: Path) -> str:
+    """Say why a write failed. Of a full disk, torch only tells that its file has not grown as expected."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError):
+        return text
+    try:
+        return f"{shutil.disk_usage(root).free / 2**20:,.1f} MiB free on the disk of {root}; {text}"
+    except OSError:
+        return text
+
+
+def fail_together(reason: str, what: str, comm: Comm, device: torch.device) -> None:
+    """Raise on every rank if any rank has a reason to; every rank calls this.
+
+    Args:
+        reason: why this rank cannot go on; empty if it can.
+        what: begins the message.
+        comm: the ranks.
+        device: of the collective's tensor.
+
+    Raises:
+        CheckpointError: with the reason of the first rank that has one, wherever it is read.
+    """
+    own = torch.zeros(_REASON_BYTES, dtype=torch.uint8)
+    text = reason.encode("utf-8")[:_REASON_BYTES]
+    own[: len(text)] = torch.tensor(list(text), dtype=torch.uint8)
+    reasons = [bytes(row.tolist()).rstrip(b"\0") for row in comm.all_gather(own.to(device)).cpu()]
+    for rank, found in enumerate(reasons):
+        if found:
+            raise CheckpointError(f"{what}: rank {rank}: {found.decode('utf-8', errors='ignore')}")
+
+
 def save(
     root: Path,
     position: Position,
@@ -109,25 +143,20 @@ def save(
     """
     final = root / position.name
     staged = root / f".{position.name}.part"
-    reason = ""
 
     def attempt(work: Callable[[], None]) -> None:
         """Do this rank's part, then let all ranks learn whether all succeeded."""
-        nonlocal reason
-        if not reason:
-            try:
-                work()
-            except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-                reason = f"{type(error).__name__}: {error}"
-                _log.error("checkpoint %s: rank %d cannot write: %s", final, comm.rank, reason)
-        failed = comm.all_reduce(torch.tensor([float(bool(reason))], device=device))
-        if failed.item():
+        reason = ""
+        try:
+            work()
+        except (OSError, RuntimeError) as error:
+            reason = _reason(error, root)
+        try:
+            fail_together(reason, f"{final}: not written", comm, device)
+        except CheckpointError as error:
             if comm.rank == 0:
                 shutil.rmtree(staged, ignore_errors=True)
-            raise CheckpointError(
-                f"{final}: not written, {int(failed.item())} of {comm.size} ranks failed"
-                f"{f' (this one: {reason})' if reason else ''}; the checkpoint before it is untouched"
-            )
+            raise CheckpointError(f"{error}; the checkpoint before it is untouched") from None
 
     def prepare() -> None:
         if comm.rank == 0:
@@ -179,8 +208,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def check_identity(folder: Path, manifest: Mapping[str, Any], expected: Identity) -> None:
+def check_identity(folder: Path, manifest: Mapping[str, Any], expected: Identity, changed: Sequence[str] = ()) -> None:
     """Refuse a checkpoint of something else.
+
+    Args:
+        folder: the checkpoint.
+        manifest: as :func:`read_manifest` gave it.
+        expected: what the run is.
+        changed: what differs between the configurations, a line a key.
 
     Raises:
         UserError: naming each difference.
@@ -200,7 +235,8 @@ def check_identity(folder: Path, manifest: Mapping[str, Any], expected: Identity
         if found.get(key) != value
     ]
     if wrong:
-        raise UserError(f"{folder}: this checkpoint belongs to another training:\n  " + "\n  ".join(wrong))
+        lines = "\n  ".join([*wrong, *changed])
+        raise UserError(f"{folder}: this checkpoint belongs to another training:\n  {lines}")
 
 
 def candidates(root: Path) -> list[Path]:

@@ -160,8 +160,10 @@ def _start(resources: ResourcesConfig) -> None:
             )
             return
         except Exception as error:
-            # Ray allows its node 30 seconds, which a busy machine can exceed; it raises a bare Exception then.
-            if "timed out during startup" not in str(error) or attempt == START_ATTEMPTS - 1:
+            # Ray allows its node 30 seconds and its dashboard some, which a busy machine can exceed; it raises a bare
+            # Exception then.
+            late = any(mark in str(error) for mark in ("timed out during startup", "dashboard.log"))
+            if not late or attempt == START_ATTEMPTS - 1:
                 raise
             ray.shutdown()
 

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from ray.util.queue import Empty, Queue
 
 from stdcl.config import RunConfig
 from stdcl.errors import UserError
+from stdcl.train.checkpoint import CheckpointError
 from stdcl.train.cluster import connected, environment_to_hand_on, per_worker
 from stdcl.train.worker import Job, Row, TrainingLoop, run_alone, session_loop, train_worker
 
@@ -112,6 +113,8 @@ class _Reports(UserCallback):  # type: ignore[misc]
             raise _Fatal("user", str(error))
         if is_divergence(error):
             raise _Fatal("diverged", str(error))
+        if isinstance(error, CheckpointError):
+            raise _Fatal("failed", str(error))
         notes = "\n".join(getattr(error, "__notes__", ()))
         raise _Fatal("failed", f"rank {rank}: {type(error).__name__}: {error}\n{notes}".rstrip())
 
@@ -327,15 +330,23 @@ def launch(
     job = Job(config, run_dir.absolute(), sweep, trial, environment_to_hand_on())
     last: Row = {}
     if config.resources.workers == 1:
-        for last in run_alone(job, loop):
-            on_row(last)
+        try:
+            for last in run_alone(job, loop):
+                on_row(last)
+        except CheckpointError as error:
+            raise TrainingFailed(str(error)) from error
         return last
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    with connected(config.resources):
-        scratch = job.run_dir / "ray"
-        for last in follow_group(job, loop, scratch, on_event):
-            on_row(last)
-        scratch.rmdir()
+    scratch = job.run_dir / "ray"
+    try:
+        with connected(config.resources):
+            for last in follow_group(job, loop, scratch, on_event):
+                on_row(last)
+        # With what a launch that was killed has left there.
+        shutil.rmtree(scratch, ignore_errors=True)
+    finally:
+        with suppress(OSError):
+            scratch.rmdir()
     return last
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,17 +47,28 @@ class Sums:
         out = dict(zip(names, total[1:], strict=True))
         return out | {name: value.item() for name, value in self._common.items()}
 
-    def state(self) -> dict[str, dict[str, float]]:
-        """Return this rank's sums as plain numbers."""
+    def state(self, comm: Comm) -> dict[str, Any]:
+        """Return the sums of all ranks as plain numbers; every rank calls this, holding the same names.
+
+        Each rank's share is kept, not their sum: adding up in another order gives other last bits.
+        """
+        names = sorted(self._local)
+        own = torch.zeros(1 + len(names), dtype=torch.float64, device=self._device)  # never empty
+        for place, name in enumerate(names, start=1):
+            own[place] = self._local[name]
+        shares = comm.all_gather(own)[:, 1:].T.tolist()
         return {
-            "local": {name: value.item() for name, value in self._local.items()},
+            "local": dict(zip(names, shares, strict=True)),
             "common": {name: value.item() for name, value in self._common.items()},
         }
 
-    def load(self, state: dict[str, dict[str, float]]) -> None:
-        """Take up sums that :meth:`state` gave."""
-        for name, value in state["local"].items():
-            self.add_local(name, value)
+    def load(self, state: Mapping[str, Any], comm: Comm) -> None:
+        """Take up the sums that :meth:`state` gave, on any number of ranks."""
+        for name, shares in state["local"].items():
+            if len(shares) == comm.size:
+                self.add_local(name, shares[comm.rank])
+            else:
+                self.add_local(name, math.fsum(shares) if comm.rank == 0 else 0.0)
         for name, value in state["common"].items():
             self.add_common(name, value)
 

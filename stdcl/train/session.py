@@ -13,7 +13,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from stdcl import atomic
-from stdcl.config import RunConfig, fingerprint, to_yaml
+from stdcl.config import RunConfig, changed_keys, fingerprint, to_yaml
 from stdcl.data.dataset import Batch
 from stdcl.data.loader import prefetch
 from stdcl.data.sampler import epoch_order, global_batches, local_part
-from stdcl.errors import UserError
 from stdcl.parallel.comm import Comm
 from stdcl.parallel.replicate import replicate
 from stdcl.seeding import item_keys
-from stdcl.tracking.sink import JsonLines, Sink, Sinks
+from stdcl.tracking.sink import JsonLines, Sinks
 from stdcl.tracking.wandb_sink import WandbSettings, WandbSink
 from stdcl.train import checkpoint
 from stdcl.train.assemble import Assembly, assemble, autocast_dtype, slots_of
@@ -62,7 +61,6 @@ def training(
     device: torch.device,
     sweep: str = "",
     trial: str = "",
-    sinks: Sequence[Sink] | None = None,
 ) -> Iterator[Row]:
     """Train, and yield a row an epoch, the same on every rank.
 
@@ -75,14 +73,13 @@ def training(
         device: where this rank computes.
         sweep: name of the sweep (groups the W&B runs).
         trial: key of the trial in the sweep; the folder's name if empty.
-        sinks: where rows go, on rank 0; None: the history file and W&B.
 
     Raises:
         UserError: the configuration does not fit the data, or ``run_dir`` holds another training.
         Diverged: the loss is not finite.
-        CheckpointError: a checkpoint could not be written (for example a full disk).
+        CheckpointError: a checkpoint, or the history, could not be written (for example a full disk).
     """
-    session = _Session(config, run_dir, comm, device, sweep, trial or run_dir.name, sinks)
+    session = _Session(config, run_dir, comm, device, sweep, trial or run_dir.name)
     yield from session.run()
 
 
@@ -95,7 +92,6 @@ class _Session:
         device: torch.device,
         sweep: str,
         trial: str,
-        sinks: Sequence[Sink] | None,
     ) -> None:
         self.config, self.run_dir, self.comm, self.device = config, run_dir, comm, device
         self.sweep, self.trial = sweep, trial
@@ -108,17 +104,18 @@ class _Session:
         self.position = Position(0, 0)
         self.global_step = 0
         self.best_accuracy, self.best_epoch, self.best_checkpoint = -1.0, -1, ""
+        self.newest_checkpoint = ""  # that this run has written or goes on from: a damaged one is neither
         self.last_row: Row = {}
         self.spent = 0.0  # seconds of training in all attempts
         self.sums = Sums(device)
         self.contrast_watch, self.step_watch = Stopwatch(device), Stopwatch(device)
-        if sinks is None:
-            wandb = WandbSettings(
-                project=config.tracking.project, entity=config.tracking.entity, mode=config.tracking.wandb
-            )
-            group = sweep or trial
-            sinks = [JsonLines(run_dir / HISTORY), WandbSink(wandb, sweep=group, key=trial, directory=run_dir)]
-        self.sinks = Sinks(sinks if comm.rank == 0 else [])
+        # The history is the run's own record: unlike what is shown elsewhere, it must be complete.
+        self.history = JsonLines(run_dir / HISTORY)
+        wandb = WandbSettings(
+            project=config.tracking.project, entity=config.tracking.entity, mode=config.tracking.wandb
+        )
+        shown = [WandbSink(wandb, sweep=sweep or trial, key=trial, directory=run_dir)]
+        self.sinks = Sinks(shown if comm.rank == 0 else [])
 
     # ---- the run ----------------------------------------------------------------------------------------------
 
@@ -129,7 +126,9 @@ class _Session:
             self._write_result(self.last_row)
             yield {**self.last_row, "done": True}
             return
-        self.sinks.start(self.config.model_dump(mode="json"), self._facts())
+        settings, facts = self.config.model_dump(mode="json"), self._facts()
+        self._on_rank_zero(lambda: self.history.start(settings, facts))
+        self.sinks.start(settings, facts)
         status = "pruned"  # what a run is when whoever iterates stops asking
         try:
             while self.position.epoch < epochs:
@@ -137,8 +136,7 @@ class _Session:
                 done = row["epoch"] == epochs - 1
                 if done:
                     self._write_result(row)
-                    checkpoint_names = {self._newest_name(), self.best_checkpoint}
-                    self._on_rank_zero(lambda keep=checkpoint_names: checkpoint.prune(self.root, keep))
+                    self._prune({self.newest_checkpoint, self.best_checkpoint})
                     # Before the last row is handed on: its receiver may end this process at once.
                     status = "finished"
                     self.sinks.finish(self._summary(row), status)
@@ -198,6 +196,7 @@ class _Session:
         self.sums = Sums(self.device)
         self.last_row = row
         # The history first: a checkpoint that stands promises that the rows before it stand too.
+        self._on_rank_zero(lambda: self.history.log_epoch(row, epoch))
         self.sinks.log_epoch(row, epoch)
         if not math.isfinite(row["loss"]):
             raise Diverged(f"epoch {epoch}: the loss is {row['loss']}; lower training.learning_rate or check the data")
@@ -288,6 +287,10 @@ class _Session:
         return row
 
     def _evaluate(self, epoch: int) -> Row:
+        if self.config.training.batch_norm == "local":
+            # The last step left each rank statistics of its own; the checkpoint holds rank 0's.
+            for buffer in self.parts.model.buffers():
+                buffer.copy_(self.comm.broadcast(buffer))
         result: Evaluation = evaluate(
             self.parts.model.encoder,
             self.parts.data.test,
@@ -319,13 +322,7 @@ class _Session:
 
     def _save(self, position: Position) -> None:
         model, contrast = self.parts.model, self.parts.contrast
-        previous = self._newest_name()
-        # Everyone's share of the epoch's sums, so that rank 0's file holds the whole.
-        sums = Sums(self.device)
-        whole = self.sums.reduce(self.comm)
-        local = set(self.sums.state()["local"])
-        for name, value in whole.items():
-            (sums.add_local if name in local else sums.add_common)(name, value)
+        sums = self.sums.state(self.comm)
         if self.last_row.get("best_epoch") == self.last_row.get("epoch") and position.step == 0:
             self.best_checkpoint = position.name
 
@@ -338,10 +335,9 @@ class _Session:
                 "global_step": self.global_step,
                 "best": [self.best_accuracy, self.best_epoch, self.best_checkpoint],
                 "last_row": json.dumps(self.last_row),
-                "sums": sums.state(),
+                "sums": sums,
                 "contrast_sums": contrast.statistics.state() if contrast is not None else [],
                 "spent": self.spent,
-                "random_state": torch.get_rng_state(),
                 "config": to_yaml(self.config),
                 "code_version": code_version(),
                 "ranks": self.comm.size,
@@ -352,44 +348,44 @@ class _Session:
                 contrast.save_shard(folder)
 
         checkpoint.save(self.root, position, self.parts.identity, self.comm, self.device, state, shard)
-        keep = {position.name, previous, self.best_checkpoint}
+        # The one before stays as well: this one may turn out to be damaged when it is needed.
+        keep = {position.name, self.newest_checkpoint, self.best_checkpoint}
+        self.newest_checkpoint = position.name
+        self._prune(keep)
+
+    def _prune(self, keep: Collection[str]) -> None:
         self._on_rank_zero(lambda: checkpoint.prune(self.root, keep))
 
-    def _newest_name(self) -> str:
-        found = checkpoint.candidates(self.root)
-        return found[0].name if found else ""
-
-    def _on_rank_zero(self, work: Any) -> None:
+    def _on_rank_zero(self, work: Callable[[], None]) -> None:
+        """Let rank 0 change the run folder; if it cannot, every rank ends."""
+        reason = ""
         if self.comm.rank == 0:
-            work()
-        self.comm.barrier()
+            try:
+                work()
+            except OSError as error:
+                reason = f"{type(error).__name__}: {error}"
+        checkpoint.fail_together(reason, f"{self.run_dir}: not written to", self.comm, self.device)
 
     def _resume(self) -> None:
         config_file = self.run_dir / CONFIG
-        if self.comm.rank == 0:
-            self.run_dir.mkdir(parents=True, exist_ok=True)
         found = checkpoint.newest(self.root) if self.comm.rank == 0 else None
         folder = checkpoint.agree(found, self.root, self.comm, self.device)
         if folder is None:
             self._on_rank_zero(lambda: atomic.write_text(config_file, to_yaml(self.config)))
             return
         manifest = checkpoint.read_manifest(folder)
-        checkpoint.check_identity(folder, manifest, self.parts.identity)
         state = checkpoint.load_state(folder, self.device)
+        checkpoint.check_identity(folder, manifest, self.parts.identity, changed_keys(state["config"], self.config))
         self.parts.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.position = Position(*state["position"])
+        self.newest_checkpoint = folder.name
         self.global_step = state["global_step"]
         self.best_accuracy, self.best_epoch, self.best_checkpoint = state["best"]
         self.last_row = json.loads(state["last_row"])
         self.spent = state["spent"]
-        torch.set_rng_state(state["random_state"].cpu())
-        # The sums of the whole are given to rank 0; the others start from zero of the same names.
-        sums = state["sums"]
-        if self.comm.rank != 0:
-            sums = {"local": dict.fromkeys(sums["local"], 0.0), "common": sums["common"]}
-        self.sums.load(sums)
+        self.sums.load(state["sums"], self.comm)
         if self.parts.contrast is not None:
             self.parts.contrast.load(folder)
             self.parts.contrast.statistics.load(state["contrast_sums"])
@@ -417,18 +413,3 @@ class _Session:
     def _write_result(self, row: Row) -> None:
         result = {"status": "finished", "row": row, **{k: v for k, v in self._facts().items() if k != "resume_epoch"}}
         self._on_rank_zero(lambda: atomic.write_json(self.run_dir / RESULT, result))
-
-
-def read_result(run_dir: Path) -> dict[str, Any] | None:
-    """Return a finished run's result, or None.
-
-    Raises:
-        UserError: the file is there but cannot be read.
-    """
-    path = run_dir / RESULT
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); remove it and run again") from None

@@ -38,7 +38,7 @@ RAW: dict[str, Any] = {
 def few_steps(comm: Comm, raw: dict[str, Any], folder: str) -> dict[str, Any]:
     """Take a few steps on this rank's parts; return gradients, weights, metrics, and save the banks."""
     config = resolve(raw, "test")
-    session = _Session(config, Path(folder) / "run", comm, torch.device("cpu"), "", "", [])
+    session = _Session(config, Path(folder) / "run", comm, torch.device("cpu"), "", "")
     data, settings = session.parts.data, config.training
     order = epoch_order(settings.seed, 0, data.train.num_items)
     batches = global_batches(order, settings.batch_size, settings.drop_last)[:STEPS]
@@ -64,7 +64,7 @@ def few_steps(comm: Comm, raw: dict[str, Any], folder: str) -> dict[str, Any]:
 
 def logical_bank(raw: dict[str, Any], folder: Path) -> dict[str, np.ndarray[Any, Any]]:
     """Load banks saved by any number of ranks on one rank."""
-    session = _Session(resolve(raw, "test"), folder.parent / "read", LocalComm(), torch.device("cpu"), "", "", [])
+    session = _Session(resolve(raw, "test"), folder.parent / "read", LocalComm(), torch.device("cpu"), "", "")
     contrast = session.parts.contrast
     assert contrast is not None
     contrast.load(folder)

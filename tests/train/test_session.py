@@ -17,7 +17,7 @@ from stdcl.parallel.comm import LocalComm
 from stdcl.tracking.sink import read_history
 from stdcl.train import checkpoint
 from stdcl.train.score import evaluate_run
-from stdcl.train.session import Diverged, read_result, training
+from stdcl.train.session import Diverged, training
 from tests.train.conftest import MakeConfig
 
 CPU = torch.device("cpu")
@@ -68,8 +68,7 @@ def test_a_training_leaves_history_result_and_two_checkpoints(make_config: MakeC
         rows[-1]["ce"] + rows[-1]["loss_spatial"] + rows[-1]["loss_temporal"], rel=1e-12
     )
     assert len(read_history(tmp_path / "history.jsonl")) == 3
-    result = read_result(tmp_path)
-    assert result is not None
+    result = json.loads((tmp_path / "result.json").read_text())
     assert result["row"]["accuracy"] == rows[-1]["accuracy"]
     assert len(checkpoint.candidates(tmp_path / "checkpoints")) <= 2
 
