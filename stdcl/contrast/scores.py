@@ -31,22 +31,20 @@ def score_rows(features: Tensor, hidden: Tensor, anchors: Tensor, out: Tensor) -
 
     Args:
         features: ``(R + 1, D)`` rows; the last stands for no slot.
-        hidden: ``(tiles * TILE,)``: 0 for rows that may be chosen, -inf for others.
+        hidden: ``(tiles * TILE, 1)``: 0 for rows that may be chosen, -inf for others.
         anchors: ``(B, D)``.
         out: ``(tiles * TILE, columns)`` from ``score_buffer``.
 
     Returns:
         ``(tiles * TILE, B)``, a view of ``out``.
     """
-    columns = out.shape[1]
-    wide = anchors.new_zeros(columns, features.shape[1])
+    wide = anchors.new_zeros(out.shape[1], features.shape[1])
     wide[: anchors.shape[0], : anchors.shape[1]] = anchors
     wide = wide.t()
-    for start in range(0, out.shape[0], TILE):
-        tile = features[start : start + TILE]
-        if tile.shape[0] < TILE:
-            tile = torch.cat([tile, tile.new_zeros(TILE - tile.shape[0], tile.shape[1])])
-        part = out[start : start + TILE]
+    tiles = features.split(TILE)
+    for tile, hide, part in zip(tiles, hidden.split(TILE), out.split(TILE), strict=True):
+        if len(tile) < TILE:
+            tile = torch.cat([tile, tile.new_zeros(TILE - len(tile), tile.shape[1])])
         torch.mm(tile, wide, out=part)
-        part.add_(hidden[start : start + TILE].unsqueeze(1))
+        part.add_(hide)  # while the tile is in the cache
     return out[:, : anchors.shape[0]]
