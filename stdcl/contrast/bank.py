@@ -68,7 +68,7 @@ class Ledger:
         self.marks[self.num_slots] = False
 
     def counts(self, slots: Tensor, exclude_own: bool) -> tuple[Tensor, Tensor]:
-        """Number of written slots that an anchor of each slot may take as positives, and as negatives: ``(B,)`` each."""
+        """Number of written slots that an anchor of each slot may take as positives, and as negatives: ``(B,)``."""
         alike = self.written[self.class_of(slots)]
         return alike - self.marks[slots].to(torch.int64) if exclude_own else alike, self.written.sum() - alike
 

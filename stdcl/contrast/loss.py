@@ -65,7 +65,7 @@ def info_nce(
     if reduction == "mean":
         weight = weight / counted.sum(dim=-1, keepdim=True).clamp_(min=1)
     logits = torch.where(real, scores / temperature, _LOWEST)
-    positive, *negatives = torch.split(logits, widths, dim=-1)
+    positive, *negatives = torch.split(logits, list(widths), dim=-1)
     shares = [torch.softmax(part, dim=-1) for part in negatives]
     # The largest term is 1/sum of its set, relative to itself: the log of the sum costs no second pass of exp.
     totals = [part.amax(dim=-1) - share.amax(dim=-1).log() for part, share in zip(negatives, shares, strict=True)]

@@ -23,7 +23,7 @@ def _flip(bits: Tensor) -> Tensor:
 
 def _keys(scores: Tensor, ids: Tensor) -> Tensor:
     """Pack float32 scores (the high half) and ids (the low half) into int64 keys of the same order."""
-    return torch.add(ids, _flip((scores + 0.0).view(torch.int32)), alpha=1 << 32)
+    return _flip(scores.view(torch.int32)).to(torch.int64).bitwise_left_shift_(32).bitwise_or_(ids)
 
 
 def _scores(keys: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def best(scores: Tensor, ids: Tensor, k: int, *, smallest: bool = False) -> tupl
     """Return the ``k`` largest (smallest) scores of each row with their ids, in any order; of equals, the smaller id.
 
     Args:
-        scores: ``(B, n)`` float32 or float64, no NaN. The sign of a zero is lost.
+        scores: ``(B, n)`` float32 or float64, contiguous, no NaN, all zeros of one sign (float32 tells them apart).
         ids: ``(B, n)`` or ``(n,)`` int64 in ``0 .. 2**32 - 1``, in any order.
         k: how many, at most ``n``.
         smallest: choose the smallest scores instead.
@@ -87,7 +87,7 @@ def best_rows(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     group maxima and one among the members of ``k`` groups replace the selection among all rows.
 
     Args:
-        scores: ``(n, B)`` contiguous, ``n`` a multiple of 1024.
+        scores: ``(n, B)`` contiguous, ``n`` a multiple of 1024, as in :func:`best`.
         k: how many, at most ``n``.
 
     Returns:
@@ -101,13 +101,17 @@ def best_rows(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     values, chosen = best(maxima.t().contiguous(), numbers, k)
     if group == 1:
         return values, chosen
-    rows = (chosen.unsqueeze(2) * group + torch.arange(group, device=scores.device)).view(columns, k * group)
-    flat = rows * columns + torch.arange(columns, device=scores.device).unsqueeze(1)
-    return best(scores.view(-1).index_select(0, flat.view(-1)).view_as(rows), rows, k)
+    # In ascending order, so that places among the members are in the order of rows.
+    chosen = sort_rows(chosen)
+    first = chosen * (group * columns) + torch.arange(columns, device=scores.device).unsqueeze(1)
+    places = first.unsqueeze(2) + torch.arange(0, group * columns, columns, device=scores.device)
+    members = scores.view(-1).index_select(0, places.view(-1)).view(columns, k * group)
+    values, place = best(members, torch.arange(k * group, device=scores.device), k)
+    return values, chosen.gather(1, place // group).mul_(group).add_(place % group)
 
 
 def group_size(length: int, k: int) -> int:
-    """Return the power of two, at most 64, that makes the two selections together shortest."""
-    if k == 0:
+    """Return the power of two, at most 64, that makes the two selections together shortest; 1 for short columns."""
+    if length < 16 * k or k == 0:
         return 1
     return 1 << min(6, max(0, round(math.log2(length / k) / 2)))

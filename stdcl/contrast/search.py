@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stdcl.contrast.bank import ClassIndex
 from stdcl.contrast.ordering import best, best_rows
-from stdcl.contrast.scores import TILE, score_buffer, score_rows
+from stdcl.contrast.scores import score_buffer, score_rows, tiled
 from stdcl.parallel.placement import Placement
 
 
@@ -69,8 +69,7 @@ class Searcher:
         self.most = most
         slots = placement.slots(rank, classes.device)
         self._index = ClassIndex(classes[slots], num_classes)
-        tiles = -(-(self.rows + 1) // TILE)
-        self._hidden = torch.full((tiles * TILE, 1), -torch.inf, device=classes.device, dtype=dtype)
+        self._hidden = torch.full((tiled(self.rows), 1), -torch.inf, device=classes.device, dtype=dtype)
         self._buffer = score_buffer(self.rows, 0, classes.device, dtype)
 
     def show(self, slots: Tensor, shown: Tensor) -> None:

@@ -48,10 +48,14 @@ class Selected:
     slots: Tensor
     widths: tuple[int, int, int]
 
+    def sets(self) -> list[Chosen]:
+        """Return positives, hard and random negatives, each ``(Z, B, k)``."""
+        columns = [torch.split(x, list(self.widths), dim=2) for x in (self.scores, self.real, self.slots)]
+        return [Chosen(*parts) for parts in zip(*columns, strict=True)]
+
     def of_branch(self, z: int) -> Selection:
         """Return one branch's choice in its order. Costs some sorting, so it is not for every step."""
-        parts = [torch.split(x[z], self.widths, dim=1) for x in (self.scores, self.real, self.slots)]
-        positives, hard, random = (Chosen(*part) for part in zip(*parts, strict=True))
+        positives, hard, random = (Chosen(c.scores[z], c.real[z], c.slots[z]) for c in self.sets())
         return Selection(_in_order(positives, smallest=True), _in_order(hard, smallest=False), random)
 
 

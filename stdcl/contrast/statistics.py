@@ -27,7 +27,7 @@ class Statistics:
         counted = selected.real & active.unsqueeze(1)
         scores = torch.where(counted, selected.scores, 0.0).sum(dim=1, dtype=torch.float64)
         each = torch.stack([scores, counted.sum(dim=1, dtype=torch.float64)], dim=2)  # (Z, P + N_H + N_R, 2)
-        sets = [part.sum(dim=1) for part in each.split(selected.widths, dim=1)]
+        sets = [part.sum(dim=1) for part in torch.split(each, list(selected.widths), dim=1)]
         by_branch = torch.cat([ages.to(torch.float64).unsqueeze(1), *sets], dim=1)
         batch = torch.stack([anchors.sum(), active.sum()])
         self._sums += torch.cat([batch.to(torch.float64), by_branch.flatten()])

@@ -39,3 +39,10 @@ def test_hidden_rows_score_minus_infinity() -> None:
     hidden[1] = -torch.inf
     scores = score_rows(torch.eye(4), hidden, torch.eye(4), score_buffer(3, 4, CPU, torch.float32))
     assert scores[:4].tolist() == [[1, 0, 0, 0], [-torch.inf] * 4, [0, 0, 1, 0], [0, 0, 0, 1]]
+
+
+def test_a_zero_is_positive() -> None:
+    """The order of scores tells the two zeros apart."""
+    rows, anchors = torch.tensor([[-0.0, 1.0, 0.0, 0.0]]), torch.tensor([[1.0, -0.0, -0.0, 0.0]])
+    scores = score_rows(rows, torch.zeros(TILE, 1), anchors, score_buffer(1, 1, CPU, torch.float32))
+    assert not scores.signbit().any()
