@@ -5,8 +5,9 @@ travels is anchors, best candidates and scores. With ``allgather`` the shards tr
 anchors with the whole bank. Sharding by slot, choosing by (score, slot) and drawing by (seed, step, slot) leave nothing
 that could depend on the number of ranks; a single rank runs the same code through ``LocalComm``.
 
-Collectives of a step with ``candidates``: one all-gather of the anchors, one of the candidates, one all-reduce of the
-drawn scores, one of the gradient. Each is unconditional and its shape is a function of the configuration alone.
+Collectives of a step with ``candidates``: an all-gather of the anchors; an all-to-all that brings each anchor's
+candidates to the rank that merges them, and an all-gather of what it chose; an all-reduce of the drawn scores, and one
+of the gradient. Each is unconditional and its shape is a function of the configuration alone.
 """
 
 from __future__ import annotations
@@ -283,30 +284,42 @@ class Contrast:
     def _merge(self, local: list[Found], drawn: Tensor) -> Selected:
         """Turn each rank's candidates into the selection over all ranks."""
         comm, searcher, config = self._comm, self._searcher, self.config
-        sizes = [config.hard_positives, config.hard_negatives]
+        wanted = (config.hard_positives, config.hard_negatives)
         scores = torch.stack([found.scores for found in local])
-        slots = torch.stack([found.rows for found in local])
+        slots = searcher.slots_of(torch.stack([found.rows for found in local]), searcher.rank)
         drawn_scores = torch.stack([found.drawn_scores for found in local])
-        if comm.size == 1:
-            slots = searcher.slots_of(slots, searcher.rank)
-        else:
-            words = torch.int32 if self.dtype == torch.float32 else torch.int64
-            gathered = comm.all_gather(torch.stack([scores.view(words), slots.to(words)]))  # (W, 2, Z, B, P + N)
+        if comm.size > 1:
+            scores, slots = self._merge_over_ranks(scores, slots, wanted)
             drawn_scores = comm.all_reduce(drawn_scores)
-            ranks = torch.arange(comm.size, device=self.device).view(-1, 1, 1, 1)
-            all_scores = gathered[:, 0].contiguous().view(self.dtype)
-            all_slots = searcher.slots_of(gathered[:, 1].to(torch.int64), ranks)
-            parts = zip(torch.split(all_scores, sizes, dim=3), torch.split(all_slots, sizes, dim=3), strict=True)
-            merged = [_merged(*part) for part in parts]
-            scores, slots = (torch.cat(pair, dim=2) for pair in zip(*merged, strict=True))
         found = scores > -torch.inf
-        scores[..., : sizes[0]].neg_()
+        scores[..., : wanted[0]].neg_()
         return Selected(
             torch.cat([scores, drawn_scores], dim=2),
             torch.cat([found, drawn >= 0], dim=2),
             torch.cat([torch.where(found, slots, -1), drawn], dim=2),
-            (config.hard_positives, config.hard_negatives, config.random_negatives),
+            (*wanted, config.random_negatives),
         )
+
+    def _merge_over_ranks(self, scores: Tensor, slots: Tensor, widths: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Merge the ranks' candidates ``(Z, B, P + N_H)``; every rank does so for its part of the anchors.
+
+        What a rank sends is then twice its part of the lists to everyone, which does not grow with W, and the sorting
+        is divided too. Anchors are filled up to equal parts.
+        """
+        comm, words = self._comm, torch.int32 if self.dtype == torch.float32 else torch.int64
+        batch = scores.shape[1]
+        share = -(-batch // comm.size)
+        lists = torch.stack([scores.view(words), slots.to(words)])
+        lists = torch.nn.functional.pad(lists, (0, 0, 0, share * comm.size - batch))
+        received = comm.all_to_all(lists.view(2, len(scores), comm.size, share, -1).movedim(2, 0).contiguous())
+        merged = [
+            _merged(part[:, 0].contiguous().view(self.dtype), part[:, 1].to(torch.int64))
+            for part in torch.split(received, list(widths), dim=4)  # each (W, 2, Z, share, k)
+        ]
+        scores, slots = (torch.cat(pair, dim=2) for pair in zip(*merged, strict=True))
+        gathered = comm.all_gather(torch.stack([scores.view(words), slots.to(words)]))  # (W, 2, Z, share, P + N_H)
+        gathered = gathered.movedim(0, 2).flatten(2, 3)[:, :, :batch]
+        return gathered[0].contiguous().view(self.dtype), gathered[1].to(torch.int64)
 
     def _loss(self, selected: Selected, active: Tensor) -> tuple[Tensor, Tensor]:
         """Return losses ``(Z,)`` and their derivatives ``(Z, B, P + N_H + N_R)`` by the chosen scores."""
