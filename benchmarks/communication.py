@@ -19,7 +19,7 @@ from stdcl.contrast import Contrast
 from stdcl.parallel.comm import ReduceOp
 from stdcl.parallel.placement import Placement
 
-RANKS = (2, 4, 8)
+RANKS = (2, 3, 4, 8, 16)
 
 
 class EchoComm:
@@ -32,6 +32,9 @@ class EchoComm:
 
     def all_gather(self, x: Tensor) -> Tensor:
         return x.detach().expand(self.size, *x.shape).clone()
+
+    def all_to_all(self, x: Tensor) -> Tensor:
+        return x.detach()[:1].expand_as(x).clone()
 
     def all_reduce(self, x: Tensor, op: ReduceOp = "sum") -> Tensor:
         return x.detach().clone()
@@ -62,7 +65,7 @@ def predicted(config: ContrastConfig, slots: int, size: int, batch_size: int, br
         width = -(-config.embedding_dim // 4) * 4
         return anchors + ages + gathers * 4 * branches * Placement(slots, size).rows(0) * width
     asked = config.hard_positives + config.hard_negatives
-    candidates = gathers * branches * batch_size * asked * 8
+    candidates = 2 * gathers * branches * share * asked * 8  # to the merging rank, and merged to all
     drawn = reduces * 4 * branches * batch_size * config.random_negatives
     gradient = reduces * 4 * branches * batch_size * config.embedding_dim
     return anchors + candidates + drawn + gradient + ages

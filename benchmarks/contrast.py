@@ -59,13 +59,19 @@ def run_case(
     before = resident()
     memory_peak(reset=True)
     generator = torch.Generator().manual_seed(1)
+    inputs = [
+        (
+            torch.randn(batch, config.embedding_dim, generator=generator, requires_grad=True),
+            torch.randperm(slots, generator=generator)[:batch],
+        )
+        for _ in range(8)
+    ]
     counter = 0
 
     def step() -> None:
         nonlocal counter
-        anchors = torch.randn(batch, config.embedding_dim, generator=generator, requires_grad=True)
-        chosen = torch.randperm(slots, generator=generator)[:batch]
-        result = contrast.step({"spatial": anchors}, chosen, step=counter, batch_size=batch)
+        embeddings, chosen = inputs[counter % len(inputs)]
+        result = contrast.step({"spatial": embeddings}, chosen, step=counter, batch_size=batch)
         result.losses["spatial"].backward()
         counter += 1
 

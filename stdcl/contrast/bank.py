@@ -67,14 +67,10 @@ class Ledger:
         self.marks[slots] = value
         self.marks[self.num_slots] = False
 
-    def positives(self, slots: Tensor, exclude_own: bool) -> Tensor:
-        """Number of written slots that an anchor of each slot may take as positives: ``(B,)``."""
-        count = self.written[self.class_of(slots)]
-        return count - self.marks[slots].to(torch.int64) if exclude_own else count
-
-    def negatives(self, slots: Tensor) -> Tensor:
-        """Number of written slots of other classes: ``(B,)``."""
-        return self.written.sum() - self.written[self.class_of(slots)]
+    def counts(self, slots: Tensor, exclude_own: bool) -> tuple[Tensor, Tensor]:
+        """Number of written slots that an anchor of each slot may take as positives, and as negatives: ``(B,)``."""
+        alike = self.written[self.class_of(slots)]
+        return alike - self.marks[slots].to(torch.int64) if exclude_own else alike, self.written.sum() - alike
 
     def negative_at(self, slots: Tensor, positions: Tensor) -> Tensor:
         """Return the negatives at ``positions`` of each anchor's list of all its negatives.
@@ -87,16 +83,16 @@ class Ledger:
             ``(B, k)`` int64 slots, -1 where the position is.
         """
         ends = self.written.cumsum(0)
-        own = self.class_of(slots).unsqueeze(1)
-        own_written = self.written[own]
+        own = self.class_of(slots)
+        own_written = self.written[own].unsqueeze(1)
+        own_starts = ends[own].unsqueeze(1) - own_written
         # Positions count through the written slots of all classes but the anchor's own.
-        position = positions + torch.where(positions >= ends[own] - own_written, own_written, 0)
-        position = position.clamp(min=0)
-        found = torch.searchsorted(ends, position, right=True).clamp(max=ends.numel() - 1)
+        position = positions + torch.where(positions >= own_starts, own_written, 0)
+        found = torch.searchsorted(ends[:-1], position, right=True)
         shift = self.first - (ends - self.written)
-        place = position + shift.index_select(0, found.view(-1)).view_as(position)
+        place = shift.index_select(0, found.view(-1)).view_as(position).add_(position).clamp_(min=0)
         listed = self.listed.index_select(0, place.view(-1)).view_as(position)
-        return torch.where(positions >= 0, listed, -1)
+        return listed.masked_fill_(positions < 0, -1)
 
 
 class Shard:
@@ -133,23 +129,22 @@ class ClassIndex:
     """Where a rank's rows of each class are, so that positives cost the size of a class and not of the shard.
 
     Attributes:
-        widest: rows of the class with most rows here.
+        rows: ``(K, widest)`` int64: the rows of each class in ascending order, filled up with ``R``.
     """
 
     def __init__(self, classes: Tensor, num_classes: int) -> None:
         """``classes``: ``(R,)`` class of each row."""
-        self._rows = classes.numel()
-        self._sorted = torch.cat([classes.argsort(stable=True), classes.new_tensor([self._rows])])
-        self._count = torch.bincount(classes, minlength=num_classes)
-        self._first = self._count.cumsum(0) - self._count
-        self.widest = int(self._count.max()) if self._rows else 0
+        count = torch.bincount(classes, minlength=num_classes)
+        widest = int(count.max()) if classes.numel() else 0
+        by_class = classes.argsort(stable=True)
+        ordered = classes[by_class]
+        place = torch.arange(classes.numel(), device=classes.device) - (count.cumsum(0) - count)[ordered]
+        self.rows = classes.new_full((num_classes, widest), classes.numel())
+        self.rows[ordered, place] = by_class
 
     def rows_of(self, classes: Tensor) -> Tensor:
         """Return ``(B, widest)`` int64: the rows of each class in ascending order, filled up with ``R``."""
-        offset = torch.arange(self.widest, device=classes.device)
-        inside = offset < self._count[classes].unsqueeze(1)
-        place = torch.where(inside, self._first[classes].unsqueeze(1) + offset, self._rows)
-        return self._sorted[place]
+        return self.rows.index_select(0, classes)
 
 
 def first_of_each(slots: Tensor) -> Tensor:

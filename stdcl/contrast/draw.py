@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stdcl.contrast.ordering import sort_rows
 from stdcl.seeding import torch_seed
 
 _GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as a signed 64-bit number
@@ -18,46 +19,56 @@ _MIX = (-4658895280553007687, -7723592293110705685)  # multipliers of the SplitM
 
 def mix64(x: Tensor) -> Tensor:
     """Scramble int64 numbers by the SplitMix64 finaliser (a bijection), the same on every device."""
-    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _MIX[0]
-    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _MIX[1]
-    return x ^ ((x >> 31) & 0x1FFFFFFFF)
+    return _mix_(x.clone())
+
+
+def _mix_(x: Tensor) -> Tensor:
+    x.bitwise_xor_((x >> 30).bitwise_and_(0x3FFFFFFFF)).mul_(_MIX[0])
+    x.bitwise_xor_((x >> 27).bitwise_and_(0x1FFFFFFFFF)).mul_(_MIX[1])
+    return x.bitwise_xor_((x >> 31).bitwise_and_(0x1FFFFFFFF))
 
 
 def anchor_keys(seed: int, step: int, branch: int, slots: Tensor) -> Tensor:
     """Return one random key for each anchor: ``(B,)`` int64 from the anchor's slot ``(B,)``."""
-    return mix64(mix64(slots * _GOLDEN) ^ torch_seed(seed, "random negatives", step, branch))
+    return _mix_(mix64(slots * _GOLDEN).bitwise_xor_(torch_seed(seed, "random negatives", step, branch)))
 
 
-def draw_without_replacement(keys: Tensor, sizes: Tensor, k: int) -> Tensor:
+def draw_without_replacement(keys: Tensor, sizes: Tensor, k: int, *, in_turn: bool = True) -> Tensor:
     """Draw ``k`` different numbers of ``0 .. sizes-1`` for each row.
 
     Args:
         keys: ``(B,)`` int64, the randomness of each row.
-        sizes: ``(B,)`` int64, each at least 0.
+        sizes: ``(B,)`` int64, each from 0 to ``2**31``.
         k: how many.
+        in_turn: return the numbers in the order in which they were drawn; otherwise in another that depends on the
+            arguments alone, nearly ascending, which is faster to make and to look up.
 
     Returns:
         ``(B, k)`` int64. Where ``sizes < k``, the first ``sizes`` entries are a permutation and the rest are -1.
     """
+    if k == 0:
+        return keys.new_zeros(len(keys), 0)
     places = torch.arange(k, device=keys.device)
-    left = sizes.unsqueeze(1) - places
-    bits = mix64(keys.unsqueeze(1) + (places + 1) * _GOLDEN)
+    bits = _mix_(keys.unsqueeze(1) + (places + 1) * _GOLDEN)
+    left = (sizes.unsqueeze(1) - places).clamp_(min=1)
     # 62 random bits modulo at most 2**31 cards: no card is favoured by more than one part in 10**9.
-    target = places + (bits & 0x3FFFFFFFFFFFFFFF).remainder(left.clamp(min=1))
-    # Step i gives out what lies at target[i] and puts there what lay at place i.
-    ordered, _ = (target * k + places).sort(dim=1)
-    ordered_target = ordered // k
-    ordered_place = ordered - ordered_target * k
-    same = ordered_target[:, 1:] == ordered_target[:, :-1]
-    earlier = torch.where(same, ordered_place[:, :-1], -1)
-    previous = torch.full_like(target, -1)
-    previous.scatter_(1, ordered_place[:, 1:], earlier)  # the last step before i with the same target
-    # Place i was last overwritten, before step i, by the last earlier step whose target was i.
-    at = torch.searchsorted(ordered, (places * (k + 1)).expand_as(ordered).contiguous()) - 1
-    inside = at.clamp(min=0)
-    hit = (at >= 0) & (ordered_target.gather(1, inside) == places)
-    source = torch.where(hit, ordered_place.gather(1, inside), places)
-    for _ in range(max(k - 1, 1).bit_length()):  # chains of at most k steps: doubling finds every end
+    target = bits.bitwise_and_(0x3FFFFFFFFFFFFFFF).remainder_(left).add_(places)
+    # Step i gives out what lies at target[i] and puts there what lay at place i. Sorted by (target, step):
+    width = max(k - 1, 1).bit_length()
+    order = sort_rows(target.bitwise_left_shift_(width).bitwise_or_(places))
+    target, step = order >> width, order & ((1 << width) - 1)
+    # Place t < k was last overwritten, before step t, by the last step before t whose target was t.
+    turn = target * ((1 << width) + 1)  # how step t itself, with target t, would be sorted
+    last = order < turn
+    last[:, :-1] &= order[:, 1:] >= turn[:, :-1]
+    source = torch.cat([places, places[:1]]).repeat(len(keys), 1)  # one column more, for what is not kept
+    source.scatter_(1, torch.where(last, target.clamp(max=k), k), step)
+    for _ in range(width):  # chains of at most k steps: doubling finds every end
         source = source.gather(1, source)
-    drawn = torch.where(previous >= 0, source.gather(1, previous.clamp(min=0)), target)
-    return torch.where(left > 0, drawn, -1)
+    drawn = target.clone()
+    exchanged = torch.where(target[:, 1:] == target[:, :-1], source.gather(1, step[:, :-1]), target[:, 1:])
+    drawn[:, 1:] = exchanged
+    if in_turn:
+        drawn = torch.empty_like(drawn).scatter_(1, step, drawn)
+        return torch.where(places < sizes.unsqueeze(1), drawn, -1)
+    return torch.where(step < sizes.unsqueeze(1), drawn, -1)

@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+_LOWEST = -1e30  # a logit beside which every cosine over a temperature is infinitely more likely
 
-@dataclass(frozen=True)
-class Chosen:
-    """Similarities of the slots chosen for each anchor.
 
-    Attributes:
-        scores: ``(B, k)`` cosine similarities; entries that are not ``real`` hold anything.
-        real: ``(B, k)`` bool, whether the entry is a slot at all (fewer may exist than were asked for).
-        slots: ``(B, k)`` int64; -1 where not real.
+def unit(x: Tensor, eps: float = 1e-12) -> tuple[Tensor, Tensor]:
+    """Divide each row by its length (STD-CL, eq. 7); a row shorter than ``eps`` gives zeros.
+
+    Returns:
+        the rows, and one over their lengths ``(..., 1)``, 0 for a row that is too short.
     """
-
-    scores: Tensor
-    real: Tensor
-    slots: Tensor
-
-
-def unit(x: Tensor, eps: float = 1e-12) -> Tensor:
-    """Divide each row by its length (STD-CL, eq. 7); a row shorter than ``eps`` gives zeros and a zero gradient."""
     squared = x.square().sum(dim=-1, keepdim=True)
-    long = squared > eps * eps
-    return torch.where(long, x / torch.where(long, squared, 1.0).sqrt(), 0.0)
+    scale = torch.where(squared > eps * eps, squared.rsqrt(), 0.0)
+    return torch.where(scale > 0, x * scale, 0.0), scale
 
 
-def _log_sum(scores: Tensor, real: Tensor) -> Tensor:
-    """Log of the sum of exponentials over the real entries of each row: ``(B, 1)``, -inf where there are none."""
-    return torch.logsumexp(torch.where(real, scores, -torch.inf), dim=1, keepdim=True)
+def unit_gradient(z: Tensor, scale: Tensor, gradient: Tensor) -> Tensor:
+    """Return the gradient with respect to rows, given what ``unit`` made of them and the gradient there.
+
+    It is ``(g - z (z . g)) / length``: what lies along the row does not change the unit row.
+    """
+    along = (z * gradient).sum(dim=-1, keepdim=True)
+    return torch.addcmul(gradient, z, along, value=-1).mul_(scale)
 
 
 def info_nce(
-    positives: Chosen,
-    negative_sets: list[Chosen],
+    scores: Tensor,
+    real: Tensor,
     active: Tensor,
+    widths: tuple[int, ...],
     *,
     temperature: float,
     reduction: Literal["mean", "sum"],
-) -> tuple[Tensor, Tensor, list[Tensor]]:
+) -> tuple[Tensor, Tensor]:
     """Return the loss over the active anchors and its derivative with respect to every chosen similarity.
 
     For anchor z, positive p and a set of negatives the term is
@@ -51,50 +46,33 @@ def info_nce(
     mean over active anchors of the mean over sets of the mean (or, as eq. 8-9 are printed, the sum) over positives.
 
     Args:
-        positives: ``(B, P)``.
-        negative_sets: each ``(B, N)``: one for ``union``, up to two for ``separate``.
+        scores: ``(..., B, T)`` similarities: the columns of the positives, then of each set of negatives. Leading
+            dimensions are separate losses.
+        real: ``(..., B, T)`` bool, which of them are there; the others hold anything. An active anchor has at least
+            one in each set.
         active: ``(B,)`` bool.
+        widths: number of positives, then of each set of negatives (one, or two): their sum is T.
         temperature: tau.
         reduction: over positives.
 
     Returns:
-        loss ``()``, coefficients of the positives ``(B, P)`` and of each negative set ``(B, N)``: zero for entries
-        that are not real and for anchors that are not active. No active anchor: all zeros.
+        losses ``(...)`` and coefficients ``(..., B, T)``: zero for entries that are not real and for anchors that are
+        not active. No active anchor: all zeros.
     """
-    anchors = active.sum().clamp(min=1)
-    counted = positives.real & active.unsqueeze(1)
-    weight = counted.to(positives.scores.dtype) / (anchors * len(negative_sets))
+    sets = len(widths) - 1
+    counted = real[..., : widths[0]] & active.unsqueeze(1)
+    weight = counted / (active.sum().clamp(min=1) * sets).to(scores.dtype)
     if reduction == "mean":
-        weight = weight / counted.sum(dim=1, keepdim=True).clamp(min=1)
-    similar = torch.where(positives.real, positives.scores, 0.0) / temperature
-    loss = positives.scores.new_zeros(())
-    pull = torch.zeros_like(similar)
-    pushes = []
-    for negatives in negative_sets:
-        real = negatives.real & active.unsqueeze(1)
-        scaled = negatives.scores / temperature
-        total = _log_sum(scaled, real)
-        margin = total - similar
-        term = torch.logaddexp(margin, torch.zeros_like(margin))
-        loss = loss + torch.where(counted, term, 0.0).mul(weight).sum()
-        share = torch.where(counted, torch.sigmoid(margin), 0.0) * weight / temperature
-        pull = pull - share
-        softmax = torch.where(real, torch.exp(scaled - total), 0.0)
-        pushes.append(softmax * share.sum(dim=1, keepdim=True))
-    return loss, pull, pushes
-
-
-def without_duplicates(random: Chosen, hard: Chosen) -> Chosen:
-    """Drop the random negatives that are hard negatives too, so that a union counts each slot once.
-
-    The hard negatives are all slots from the first down to the last of an order by (score, slot), so a slot is one of
-    them exactly when it does not come after the last.
-    """
-    if hard.scores.shape[1] == 0:
-        return random
-    real = hard.real
-    count = real.sum(dim=1, keepdim=True)
-    last = (count - 1).clamp(min=0)
-    score, slot = hard.scores.gather(1, last), hard.slots.gather(1, last)
-    inside = (random.scores > score) | ((random.scores == score) & (random.slots <= slot))
-    return Chosen(random.scores, random.real & ~(inside & (count > 0)), random.slots)
+        weight = weight / counted.sum(dim=-1, keepdim=True).clamp_(min=1)
+    logits = torch.where(real, scores / temperature, _LOWEST)
+    positive, *negatives = torch.split(logits, list(widths), dim=-1)
+    shares = [torch.softmax(part, dim=-1) for part in negatives]
+    # The largest term is 1/sum of its set, relative to itself: the log of the sum costs no second pass of exp.
+    totals = [part.amax(dim=-1) - share.amax(dim=-1).log() for part, share in zip(negatives, shares, strict=True)]
+    margin = positive.unsqueeze(-2) - torch.stack(totals, dim=-1).unsqueeze(-1)  # (..., B, sets, P)
+    weight = weight.unsqueeze(-2)
+    losses = -(torch.nn.functional.logsigmoid(margin) * weight).sum(dim=(-3, -2, -1))
+    pull = torch.sigmoid(-margin).mul_(weight / temperature)
+    push = pull.sum(dim=-1)
+    pushes = [share.mul_(push[..., i : i + 1]) for i, share in enumerate(shares)]
+    return losses, torch.cat([-pull.sum(dim=-2), *pushes], dim=-1)

@@ -20,10 +20,14 @@ def anchor_columns(batch_size: int) -> int:
     return -(-batch_size // ANCHORS) * ANCHORS
 
 
+def tiled(rows: int) -> int:
+    """Return the number of rows of whole tiles that hold ``rows`` and one row for "no slot"."""
+    return -(-(rows + 1) // TILE) * TILE
+
+
 def score_buffer(rows: int, batch_size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return an uninitialised buffer for ``score_rows``."""
-    tiles = -(-(rows + 1) // TILE)
-    return torch.empty(tiles * TILE, anchor_columns(batch_size), device=device, dtype=dtype)
+    return torch.empty(tiled(rows), anchor_columns(batch_size), device=device, dtype=dtype)
 
 
 def score_rows(features: Tensor, hidden: Tensor, anchors: Tensor, out: Tensor) -> Tensor:
@@ -31,22 +35,19 @@ def score_rows(features: Tensor, hidden: Tensor, anchors: Tensor, out: Tensor) -
 
     Args:
         features: ``(R + 1, D)`` rows; the last stands for no slot.
-        hidden: ``(tiles * TILE,)``: 0 for rows that may be chosen, -inf for others.
+        hidden: ``(tiles * TILE, 1)``: 0 for rows that may be chosen, -inf for others.
         anchors: ``(B, D)``.
         out: ``(tiles * TILE, columns)`` from ``score_buffer``.
 
     Returns:
         ``(tiles * TILE, B)``, a view of ``out``.
     """
-    columns = out.shape[1]
-    wide = anchors.new_zeros(columns, features.shape[1])
-    wide[: anchors.shape[0], : anchors.shape[1]] = anchors
-    wide = wide.t()
-    for start in range(0, out.shape[0], TILE):
-        tile = features[start : start + TILE]
-        if tile.shape[0] < TILE:
-            tile = torch.cat([tile, tile.new_zeros(TILE - tile.shape[0], tile.shape[1])])
-        part = out[start : start + TILE]
+    # Stored by dimension: by anchor, products in float64 depended on the number of threads (MKL, Sapphire Rapids).
+    wide = anchors.new_zeros(features.shape[1], out.shape[1])
+    wide[: anchors.shape[1], : anchors.shape[0]] = anchors.t()
+    for tile, hide, part in zip(*(torch.split(x, TILE) for x in (features, hidden, out)), strict=True):
+        if len(tile) < TILE:
+            tile = torch.cat([tile, tile.new_zeros(TILE - len(tile), tile.shape[1])])
         torch.mm(tile, wide, out=part)
-        part.add_(hidden[start : start + TILE].unsqueeze(1))
+        part.add_(hide)  # while the tile is in the cache; it also makes every zero positive
     return out[:, : anchors.shape[0]]

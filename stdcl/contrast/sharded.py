@@ -5,14 +5,15 @@ travels is anchors, best candidates and scores. With ``allgather`` the shards tr
 anchors with the whole bank. Sharding by slot, choosing by (score, slot) and drawing by (seed, step, slot) leave nothing
 that could depend on the number of ranks; a single rank runs the same code through ``LocalComm``.
 
-Collectives of a step with ``candidates``: one all-gather of the anchors, one of the candidates, one all-reduce of the
-drawn scores, one of the gradient. Each is unconditional and its shape is a function of the configuration alone.
+Collectives of a step with ``candidates``: an all-gather of the anchors; an all-to-all that brings each anchor's
+candidates to the rank that merges them, and an all-gather of what it chose; an all-reduce of the drawn scores, and one
+of the gradient. Each is unconditional and its shape is a function of the configuration alone.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from torch import Tensor
 
 from stdcl.config.model import ContrastConfig
 from stdcl.contrast import store
-from stdcl.contrast.bank import ClassIndex, Ledger, Shard, first_of_each
+from stdcl.contrast.bank import Ledger, Shard, first_of_each
 from stdcl.contrast.draw import anchor_keys, draw_without_replacement
 from stdcl.contrast.head import BRANCHES, branches_of
-from stdcl.contrast.loss import Chosen, info_nce, unit, without_duplicates
-from stdcl.contrast.ordering import best, best_rows
-from stdcl.contrast.scores import TILE, score_buffer, score_rows
+from stdcl.contrast.loss import info_nce, unit, unit_gradient
+from stdcl.contrast.ordering import best
+from stdcl.contrast.search import Found, Searcher
+from stdcl.contrast.selection import Selected, Selection, without_duplicates
 from stdcl.contrast.statistics import Statistics
 from stdcl.parallel.comm import Comm, CountingComm, LocalComm
 from stdcl.parallel.placement import Placement
@@ -41,21 +43,17 @@ class ContrastResult:
             rank's embeddings is the exact gradient of that global loss, so under data parallelism that averages over
             W ranks it must be multiplied by W.
         active: ``(batch_size,)`` bool, which anchors of the global batch took part.
-        selection: ``{branch: Selection}`` over the global batch, equal on all ranks.
+        selected: what the global batch was compared with, equal on all ranks up to the order of columns.
     """
 
     losses: dict[str, Tensor]
     active: Tensor
-    selection: dict[str, Selection]
+    selected: Selected
 
-
-@dataclass(frozen=True)
-class Selection:
-    """The slots an anchor was compared with, in the order of their rank; -1 where fewer exist than were asked for."""
-
-    positives: Chosen
-    hard_negatives: Chosen
-    random_negatives: Chosen
+    @property
+    def selection(self) -> dict[str, Selection]:
+        """Each branch's selection over the global batch, in its order, equal on all ranks."""
+        return {branch: self.selected.of_branch(z) for z, branch in enumerate(self.losses)}
 
 
 @dataclass(frozen=True)
@@ -65,43 +63,6 @@ class _Anchors:
     features: Tensor
     slots: Tensor
     own: Tensor
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What one rank found among its rows: candidates ``(B, P + N)``, and the drawn slots' scores or zero ``(B, N_R)``.
-
-    Scores of positives are negated, so that the best is the largest in both parts; fewer than asked for end in -inf.
-    """
-
-    scores: Tensor
-    rows: Tensor
-    drawn_scores: Tensor
-
-
-@dataclass
-class _View:
-    """The rows that this rank compares with: its shard, or with ``allgather`` the whole bank."""
-
-    placement: Placement
-    rank: int
-    comm: Comm
-    index: ClassIndex
-    hidden: Tensor
-    buffer: Tensor | None = None
-    features: list[Tensor] = field(default_factory=list)
-
-    @property
-    def rows(self) -> int:
-        return self.placement.rows(self.rank)
-
-    def rows_of(self, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the rows of slots (``rows`` where not here) and whether they are here."""
-        return self.placement.rows_on(self.rank, slots)
-
-    def slots_of(self, rows: Tensor, rank: Tensor | int) -> Tensor:
-        """Return the slots of rows of ``rank``'s part."""
-        return rows * self.placement.size + rank
 
 
 class Contrast:
@@ -145,22 +106,17 @@ class Contrast:
         self.shards = [Shard(rows, config.embedding_dim, self.device, dtype) for _ in self.branches]
         self.written_step = torch.zeros(rows + 1, dtype=torch.int64, device=self.device)
         self.statistics = Statistics(self.branches, self.device)
-        self._view = self._make_view()
-        self._undo: tuple[Any, ...] | None = None
-
-    def _make_view(self) -> _View:
-        whole = self.config.exchange == "allgather"
-        placement = Placement(self.ledger.num_slots, 1) if whole else self.placement
-        rank = 0 if whole else self.comm.rank
-        slots = placement.slots(rank, self.device)
-        tiles = -(-(slots.numel() + 1) // TILE)
-        return _View(
-            placement=placement,
-            rank=rank,
-            comm=LocalComm() if whole else self.comm,
-            index=ClassIndex(self.ledger.classes[slots], self.ledger.written.numel()),
-            hidden=torch.full((tiles * TILE,), -torch.inf, device=self.device, dtype=self.dtype),
+        whole = config.exchange == "allgather"
+        self._comm = LocalComm() if whole else self.comm  # with whom candidates are merged
+        self._searcher = Searcher(
+            Placement(labels.numel(), 1) if whole else self.placement,
+            0 if whole else comm.rank,
+            self.ledger.classes,
+            self.ledger.written.numel(),
+            dtype,
+            config.hard_negatives,
         )
+        self._undo: tuple[Any, ...] | None = None
 
     # ---- a step -------------------------------------------------------------------------------------------------
 
@@ -180,20 +136,19 @@ class Contrast:
         """
         began = time.perf_counter()
         with torch.autocast(self.device.type, enabled=False):
-            stacked = torch.stack([embeddings[branch] for branch in self.branches], dim=1)
-            z = unit(stacked.to(self.dtype))
-            with torch.no_grad():
-                anchors = self._gather_anchors(z.detach(), slots.to(self.device), batch_size)
+            stacked = torch.stack([embeddings[branch] for branch in self.branches], dim=1).to(self.dtype)
+            with torch.inference_mode():  # small operations cost an eighth less in it than without gradients alone
+                z, scale = unit(stacked)
+                anchors = self._gather_anchors(z, slots.to(self.device), batch_size)
                 if self.config.write == "before":
                     self._write(anchors, step)
-                    losses, gradient, active, selection = self._compare(anchors, step)
-                else:
-                    losses, gradient, active, selection = self._compare(anchors, step)
+                losses, gradient, active, selected = self._compare(anchors, step)
+                if self.config.write == "after":
                     self._write(anchors, step)
-            joined: Tensor = _GlobalLoss.apply(z, losses, gradient[anchors.own])  # type: ignore[no-untyped-call]
+                gradient = unit_gradient(z, scale, gradient[anchors.own])
+            joined: Tensor = _GlobalLoss.apply(stacked, losses.clone(), gradient.clone())  # type: ignore[no-untyped-call]
         self.statistics.seconds += time.perf_counter() - began
-        by_branch = dict(zip(self.branches, joined.unbind(), strict=True))
-        return ContrastResult(by_branch, active, selection)
+        return ContrastResult(dict(zip(self.branches, joined.unbind(), strict=True)), active, selected)
 
     def write(self, features: dict[str, Tensor], slots: Tensor, step: int = 0) -> None:
         """Fill slots from outside a step. Every rank must give the same arguments; no communication.
@@ -217,7 +172,7 @@ class Contrast:
         for shard, features in zip(self.shards, before, strict=True):
             shard.restore(rows, features)
         self.written_step.index_copy_(0, rows, steps)
-        self._show(slots)
+        self._searcher.show(slots, self.ledger.marks[slots])
 
     def _gather_anchors(self, z: Tensor, slots: Tensor, batch_size: int) -> _Anchors:
         share = -(-batch_size // self.comm.size)
@@ -227,24 +182,24 @@ class Contrast:
                 f"rank {self.comm.rank} brought {len(z)} embeddings and {count} slots; with batch_size {batch_size} on "
                 f"{self.comm.size} ranks both must be the same number, at most {share}"
             )
-        wide = z.shape[1] * z.shape[2]
-        words = torch.int32 if self.dtype == torch.float32 else torch.int64
-        slot_words = torch.full((share, 1), -1, dtype=torch.int64, device=self.device)
-        slot_words[:count, 0] = slots
-        own = torch.zeros(share, wide, dtype=self.dtype, device=self.device)
-        own[:count] = z.reshape(count, wide)
         torch._assert_async(((slots >= 0) & (slots < self.ledger.num_slots)).all(), "a slot outside the bank")
-        own_words, slot_words = own.view(words), slot_words.view(words)
-        packed = self.comm.all_gather(torch.cat([slot_words, own_words], dim=1)).flatten(0, 1)
-        # The slots come first: numbers of 64 bits must start at an even place.
-        all_slots = packed[:, :-wide].reshape(-1).view(torch.int64)
-        filled = all_slots >= 0
+        # One row a sequence: the slot, -1 for none, as 64 bits; then the numbers, from an even place to an even one.
+        wide = z.shape[1] * z.shape[2]
+        slot_words = 8 // z.element_size()
+        mine = torch.zeros(share, slot_words + wide + wide % 2, dtype=self.dtype, device=self.device)
+        mine_slots = mine.view(torch.int64)[:, 0]
+        mine_slots.fill_(-1)
+        mine_slots[:count] = slots
+        mine[:count, slot_words : slot_words + wide] = z.view(count, wide)
+        packed = self.comm.all_gather(mine).flatten(0, 1)
+        filled = packed.view(torch.int64)[:, 0] >= 0
         torch._assert_async(filled.sum() <= batch_size, "more sequences than batch_size in the global batch")
-        order = (~filled).to(torch.int8).argsort(stable=True)[:batch_size]
+        order = filled.logical_not().to(torch.int8).argsort(stable=True)[:batch_size]
+        packed = packed[order]
         first = filled[: self.comm.rank * share].sum()
         return _Anchors(
-            features=packed[:, -wide:].contiguous().view(self.dtype)[order].view(-1, *z.shape[1:]),
-            slots=all_slots[order],
+            features=packed[:, slot_words : slot_words + wide].reshape(-1, *z.shape[1:]),
+            slots=packed.view(torch.int64)[:, 0].contiguous(),
             own=first + torch.arange(count, device=self.device),
         )
 
@@ -256,37 +211,27 @@ class Contrast:
         steps = self.written_step[rows]
         self.written_step[rows] = step
         new = self.ledger.add(anchors.slots, winners)
-        self._show(anchors.slots)
+        self._searcher.show(anchors.slots, self.ledger.marks[anchors.slots])
         self._undo = (anchors.slots, new, rows, steps, before)
-
-    def _show(self, slots: Tensor) -> None:
-        """Let the rows of these slots be chosen, or not, as the ledger says."""
-        rows, here = self._view.rows_of(slots)
-        shown = here & self.ledger.marks[slots]
-        self._view.hidden[rows] = torch.where(shown, 0.0, -torch.inf).to(self.dtype)
 
     # ---- comparing ----------------------------------------------------------------------------------------------
 
-    def _compare(self, anchors: _Anchors, step: int) -> tuple[Tensor, Tensor, Tensor, dict[str, Selection]]:
-        config, view = self.config, self._view
-        view.features = self._features()
-        positives = self.ledger.positives(anchors.slots, config.exclude_own_slot)
-        negatives = self.ledger.negatives(anchors.slots)
+    def _compare(self, anchors: _Anchors, step: int) -> tuple[Tensor, Tensor, Tensor, Selected]:
+        """Return losses ``(Z,)``, their gradients ``(B, Z, D)`` by unit rows, active anchors and the selection."""
+        features = self._features()
+        positives, negatives = self.ledger.counts(anchors.slots, self.config.exclude_own_slot)
         active = self._active(anchors.slots, positives, negatives)
         drawn = self._draw(anchors.slots, negatives, step)
-        local = [self._search(z, anchors, drawn[z]) for z in range(len(self.branches))]
-        selections = self._merge(local, drawn)
-        losses, gradient, ages = [], [], []
-        for z, selection in enumerate(selections):
-            loss, coefficients = self._loss(selection, active)
-            losses.append(loss)
-            rows, age = self._rows_and_age(selection, active, step)
-            gradient.append(self._weighted_rows(z, rows, coefficients))
-            ages.append(age)
-        total = self._reduce_gradient(torch.stack(gradient, dim=1), torch.stack(ages))
-        by_branch = dict(zip(self.branches, selections, strict=True))
-        self.statistics.add(by_branch, active, anchors.slots >= 0, total[1])
-        return torch.stack(losses), total[0], active, by_branch
+        drawn_rows, drawn_here = self._rows_here(drawn)
+        selected = self._merge(self._search(features, anchors, drawn_rows, drawn_here), drawn)
+        losses, coefficients = self._loss(selected, active)
+        found_rows, found_here = self._rows_here(selected.slots[..., : sum(selected.widths[:2])])
+        rows = torch.cat([found_rows, drawn_rows], dim=2)
+        gradient = torch.stack([_weighted_rows(*x) for x in zip(features, rows, coefficients, strict=True)], dim=1)
+        ages = self._ages(selected.slots, rows, torch.cat([found_here, drawn_here], dim=2), active, step)
+        gradient, ages = self._reduce_gradient(gradient[:, :, : self.config.embedding_dim], ages)
+        self.statistics.add(selected, active, anchors.slots >= 0, ages)
+        return losses, gradient, active, selected
 
     def _features(self) -> list[Tensor]:
         if self.config.exchange == "candidates":
@@ -312,95 +257,88 @@ class Contrast:
         count = self.config.random_negatives
         keys = [anchor_keys(self.seed, step, BRANCHES.index(branch), slots) for branch in self.branches]
         sizes = torch.where(slots >= 0, negatives, 0).repeat(len(keys))
-        positions = draw_without_replacement(torch.cat(keys), sizes, count)
+        positions = draw_without_replacement(torch.cat(keys), sizes, count, in_turn=False)
         return self.ledger.negative_at(slots.repeat(len(keys)), positions).view(len(keys), len(slots), count)
 
-    def _search(self, z: int, anchors: _Anchors, drawn: Tensor) -> _Found:
-        """Compare all anchors with the rows of this view: best candidates and the scores of drawn slots it has."""
-        view, config = self._view, self.config
-        if view.buffer is None or view.buffer.shape[1] < len(anchors.slots):
-            view.buffer = score_buffer(view.rows, len(anchors.slots), self.device, self.dtype)
-        scores = score_rows(view.features[z], view.hidden, anchors.features[:, z], view.buffer)
-        batch, width = scores.shape[1], view.buffer.shape[1]
-        columns = torch.arange(batch, device=self.device).unsqueeze(1)
-        flat = view.buffer.view(-1)
-        same_class = view.index.rows_of(self.ledger.class_of(anchors.slots))
-        same_class_places = (same_class * width + columns).view(-1)
-        # Positives: least similar first. Rows that cannot be chosen are -inf, and +inf once the sign is turned.
-        falling = -flat.index_select(0, same_class_places).view_as(same_class)
-        barred = falling == torch.inf
-        if config.exclude_own_slot:
-            own_row, _ = view.rows_of(anchors.slots)
-            barred |= same_class == own_row.unsqueeze(1)
-        falling = falling.masked_fill(barred, -torch.inf)
-        positive = best(falling, same_class, min(config.hard_positives, falling.shape[1]))
-        # Random negatives: the scores of those drawn slots that are here, zero for the others.
-        rows, here = view.rows_of(drawn)
-        drawn_scores = flat.index_select(0, (rows * width + columns).view(-1)).view_as(rows)
-        # Hard negatives: most similar first, without the anchor's class.
-        flat.index_fill_(0, same_class_places, -torch.inf)
-        values, rows = best_rows(view.buffer, min(config.hard_negatives, len(view.buffer)))
-        wanted = (config.hard_positives, config.hard_negatives)
-        found = (positive, (values[:batch], rows[:batch]))
-        return _Found(
-            torch.cat([_widen(f[0], k, -torch.inf) for f, k in zip(found, wanted, strict=True)], dim=1),
-            torch.cat([_widen(f[1], k, view.rows) for f, k in zip(found, wanted, strict=True)], dim=1),
-            torch.where(here, drawn_scores, 0.0),
-        )
+    def _rows_here(self, slots: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where slots are among the rows that this rank compares with, and whether they are."""
+        return self._searcher.placement.rows_on(self._searcher.rank, slots)
 
-    def _merge(self, local: list[_Found], drawn: Tensor) -> list[Selection]:
+    def _search(self, features: list[Tensor], anchors: _Anchors, drawn: Tensor, drawn_here: Tensor) -> list[Found]:
+        """Compare all anchors with the rows here, for each branch; ``drawn`` ``(Z, B, N_R)`` are rows."""
+        searcher, config = self._searcher, self.config
+        own_rows = self._rows_here(anchors.slots)[0] if config.exclude_own_slot else None
+        places = searcher.places(self.ledger.class_of(anchors.slots), own_rows)
+        return [
+            searcher.search(
+                rows,
+                anchors.features[:, z],
+                places,
+                searcher.buffer_places(drawn[z]),
+                drawn_here[z],
+                config.hard_positives,
+            )
+            for z, rows in enumerate(features)
+        ]
+
+    def _merge(self, local: list[Found], drawn: Tensor) -> Selected:
         """Turn each rank's candidates into the selection over all ranks."""
-        comm, view, config = self._view.comm, self._view, self.config
-        words = torch.int32 if self.dtype == torch.float32 else torch.int64
-        sizes = [config.hard_positives, config.hard_negatives]
+        comm, searcher, config = self._comm, self._searcher, self.config
+        wanted = (config.hard_positives, config.hard_negatives)
         scores = torch.stack([found.scores for found in local])
-        rows = torch.stack([found.rows for found in local])
-        gathered = comm.all_gather(torch.stack([scores.view(words), rows.to(words)]))  # (W, 2, Z, B, P + N)
-        random_scores = comm.all_reduce(torch.stack([found.drawn_scores for found in local]))
-        ranks = torch.arange(comm.size, device=self.device).view(-1, 1, 1, 1) if comm.size > 1 else view.rank
-        all_scores = gathered[:, 0].contiguous().view(self.dtype)
-        all_slots = view.slots_of(gathered[:, 1].to(torch.int64), ranks)
-        selections = []
-        for z in range(len(local)):
-            scores_of = torch.split(all_scores[:, z], sizes, dim=2)
-            slots_of = torch.split(all_slots[:, z], sizes, dim=2)
-            positives, negatives = (_merged(s, t) for s, t in zip(scores_of, slots_of, strict=True))
-            positives = Chosen(-positives.scores, positives.real, positives.slots)
-            random = Chosen(random_scores[z], drawn[z] >= 0, drawn[z])
-            selections.append(Selection(positives, negatives, random))
-        return selections
-
-    def _loss(self, selection: Selection, active: Tensor) -> tuple[Tensor, Tensor]:
-        """Return one branch's loss and ``(B, P + N_H + N_R)`` derivatives with respect to the chosen scores."""
-        config = self.config
-        hard, random = selection.hard_negatives, selection.random_negatives
-        if config.negative_sets == "union":
-            fresh = without_duplicates(random, hard)
-            joined = Chosen(*(torch.cat(pair, dim=1) for pair in _columns(hard, fresh)))
-            sets = [joined]
-        else:
-            sets = [chosen for chosen in (hard, random) if chosen.scores.shape[1]]
-        loss, pull, pushes = info_nce(
-            selection.positives, sets, active, temperature=config.temperature, reduction=config.reduction
+        slots = searcher.slots_of(torch.stack([found.rows for found in local]), searcher.rank)
+        drawn_scores = torch.stack([found.drawn_scores for found in local])
+        if comm.size > 1:
+            scores, slots = self._merge_over_ranks(scores, slots, wanted)
+            drawn_scores = comm.all_reduce(drawn_scores)
+        found = scores > -torch.inf
+        scores[..., : wanted[0]].neg_()
+        return Selected(
+            torch.cat([scores, drawn_scores], dim=2),
+            torch.cat([found, drawn >= 0], dim=2),
+            torch.cat([torch.where(found, slots, -1), drawn], dim=2),
+            (*wanted, config.random_negatives),
         )
-        return loss, torch.cat([pull, *pushes], dim=1)
 
-    def _rows_and_age(self, selection: Selection, active: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Return the rows here of the chosen slots, and the sum of the ages (steps) of those that this rank owns."""
-        parts = (selection.positives, selection.hard_negatives, selection.random_negatives)
-        slots = torch.cat([part.slots for part in parts], dim=1)
-        rows, here = self._view.rows_of(slots)
-        own, owned = rows, here
+    def _merge_over_ranks(self, scores: Tensor, slots: Tensor, widths: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Merge the ranks' candidates ``(Z, B, P + N_H)``; every rank does so for its part of the anchors.
+
+        What a rank sends is then twice its part of the lists to everyone, which does not grow with W, and the sorting
+        is divided too. Anchors are filled up to equal parts.
+        """
+        comm, words = self._comm, torch.int32 if self.dtype == torch.float32 else torch.int64
+        batch = scores.shape[1]
+        share = -(-batch // comm.size)
+        lists = torch.stack([scores.view(words), slots.to(words)])
+        lists = torch.nn.functional.pad(lists, (0, 0, 0, share * comm.size - batch))
+        received = comm.all_to_all(lists.view(2, len(scores), comm.size, share, -1).movedim(2, 0).contiguous())
+        merged = [
+            _merged(part[:, 0].contiguous().view(self.dtype), part[:, 1].to(torch.int64))
+            for part in torch.split(received, list(widths), dim=4)  # each (W, 2, Z, share, k)
+        ]
+        scores, slots = (torch.cat(pair, dim=2) for pair in zip(*merged, strict=True))
+        gathered = comm.all_gather(torch.stack([scores.view(words), slots.to(words)]))  # (W, 2, Z, share, P + N_H)
+        gathered = gathered.movedim(0, 2).flatten(2, 3)[:, :, :batch]
+        return gathered[0].contiguous().view(self.dtype), gathered[1].to(torch.int64)
+
+    def _loss(self, selected: Selected, active: Tensor) -> tuple[Tensor, Tensor]:
+        """Return losses ``(Z,)`` and their derivatives ``(Z, B, P + N_H + N_R)`` by the chosen scores."""
+        config = self.config
+        real, widths = selected.real, tuple(w for w in selected.widths if w)
+        if config.negative_sets == "union":
+            pulling, hard, random = selected.sets()
+            real = torch.cat([pulling.real, hard.real, without_duplicates(random, hard)], dim=2)
+            widths = (selected.widths[0], sum(selected.widths[1:]))
+        return info_nce(
+            selected.scores, real, active, widths, temperature=config.temperature, reduction=config.reduction
+        )
+
+    def _ages(self, slots: Tensor, rows: Tensor, here: Tensor, active: Tensor, step: int) -> Tensor:
+        """Return for each branch the sum of the ages (steps) of the chosen slots that this rank owns: ``(Z,)``."""
         if self.config.exchange == "allgather":
-            own, owned = self.placement.rows_on(self.comm.rank, slots)
-        ages = step - self.written_step.index_select(0, own.view(-1)).view_as(own)
-        return rows, torch.where(owned & active.unsqueeze(1), ages, 0).sum()
-
-    def _weighted_rows(self, z: int, rows: Tensor, coefficients: Tensor) -> Tensor:
-        """Return ``(B, D)``: for each anchor the sum of its chosen rows here, each times its coefficient."""
-        features = self._view.features[z]
-        summed = torch.nn.functional.embedding_bag(rows, features, per_sample_weights=coefficients, mode="sum")
-        return summed[:, : self.config.embedding_dim]
+            rows, here = self.placement.rows_on(self.comm.rank, slots)
+        ages = step - self.written_step.index_select(0, rows.view(-1)).view_as(rows)
+        return torch.where(here & active.unsqueeze(1), ages, 0).sum(dim=(1, 2))
 
     def _reduce_gradient(self, gradient: Tensor, ages: Tensor) -> tuple[Tensor, Tensor]:
         """Sum the gradients (B, Z, D) over the ranks that hold parts of it, and the ages (Z,) over all owners."""
@@ -431,7 +369,7 @@ class Contrast:
         store.load(self._state(), folder)
         self._undo = None
         for slots in torch.split(torch.arange(self.ledger.num_slots, device=self.device), 1 << 20):
-            self._show(slots)
+            self._searcher.show(slots, self.ledger.marks[slots])
 
     @property
     def memory_bytes(self) -> int:
@@ -447,31 +385,24 @@ class Contrast:
         return stats
 
 
-def _widen(x: Tensor, width: int, value: float) -> Tensor:
-    """Widen ``(B, n)`` to ``(B, width)`` with ``value``."""
-    return torch.nn.functional.pad(x, (0, width - x.shape[1]), value=value)
+def _merged(scores: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+    """Merge the ranks' candidates ``(W, Z, n, k)`` into the ``k`` best of each anchor by (score, slot)."""
+    ranks, branches, batch, k = scores.shape
+    by_anchor = [x.permute(1, 2, 0, 3).reshape(branches * batch, ranks * k) for x in (scores, slots)]
+    scores, slots = best(by_anchor[0], by_anchor[1], k)
+    return scores.view(branches, batch, k), slots.view(branches, batch, k)
 
 
-def _columns(first: Chosen, second: Chosen) -> list[tuple[Tensor, Tensor]]:
-    return [(first.scores, second.scores), (first.real, second.real), (first.slots, second.slots)]
-
-
-def _merged(scores: Tensor, slots: Tensor) -> Chosen:
-    """Merge the ranks' sorted candidates ``(W, B, k)`` into the ``k`` best of each anchor by (score, slot)."""
-    ranks, batch, k = scores.shape
-    scores = scores.transpose(0, 1).reshape(batch, ranks * k)
-    slots = slots.transpose(0, 1).reshape(batch, ranks * k)
-    if ranks > 1:  # a single list is sorted already
-        scores, slots = best(scores, slots, k)
-    real = scores > -torch.inf
-    return Chosen(scores, real, torch.where(real, slots, -1))
+def _weighted_rows(features: Tensor, rows: Tensor, coefficients: Tensor) -> Tensor:
+    """Return ``(B, D)``: for each anchor the sum of its chosen rows ``(B, T)``, each times its coefficient."""
+    return torch.nn.functional.embedding_bag(rows, features, per_sample_weights=coefficients, mode="sum")
 
 
 class _GlobalLoss(torch.autograd.Function):
     """Passes values on whose gradient was computed beforehand, so that backward needs no communication."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, losses: Tensor, gradient: Tensor) -> Tensor:
+    def forward(ctx: Any, embeddings: Tensor, losses: Tensor, gradient: Tensor) -> Tensor:
         ctx.save_for_backward(gradient)
         return losses.clone()
 

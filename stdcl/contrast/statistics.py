@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from stdcl.contrast.sharded import Selection
+    from stdcl.contrast.selection import Selected
 
 _SETS = ("positives", "hard_negatives", "random_negatives")
 
@@ -22,16 +22,15 @@ class Statistics:
         self._sums = torch.zeros(2 + len(branches) * (1 + 2 * len(_SETS)), dtype=torch.float64, device=device)
         self.seconds = 0.0
 
-    def add(self, selection: dict[str, Selection], active: Tensor, anchors: Tensor, ages: Tensor) -> None:
+    def add(self, selected: Selected, active: Tensor, anchors: Tensor, ages: Tensor) -> None:
         """Count one step: ``active`` and ``anchors`` ``(B,)`` bool, ``ages`` ``(Z,)`` summed over the selection."""
-        parts = [anchors.sum(), active.sum()]
-        for age, branch in zip(ages, self._branches, strict=True):
-            parts.append(age)
-            for name in _SETS:
-                chosen = getattr(selection[branch], name)
-                counted = chosen.real & active.unsqueeze(1)
-                parts += [torch.where(counted, chosen.scores, 0.0).sum(), counted.sum()]
-        self._sums += torch.stack([part.to(torch.float64) for part in parts])
+        counted = selected.real & active.unsqueeze(1)
+        scores = torch.where(counted, selected.scores, 0.0).sum(dim=1, dtype=torch.float64)
+        each = torch.stack([scores, counted.sum(dim=1, dtype=torch.float64)], dim=2)  # (Z, P + N_H + N_R, 2)
+        sets = [part.sum(dim=1) for part in torch.split(each, list(selected.widths), dim=1)]
+        by_branch = torch.cat([ages.to(torch.float64).unsqueeze(1), *sets], dim=1)
+        batch = torch.stack([anchors.sum(), active.sum()])
+        self._sums += torch.cat([batch.to(torch.float64), by_branch.flatten()])
 
     def state(self) -> list[float]:
         """Return the sums so far, equal on all ranks, for a checkpoint inside an epoch."""

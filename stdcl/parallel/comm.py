@@ -25,6 +25,14 @@ class Comm(Protocol):
         """Return ``(size, *x.shape)``: every rank's ``x`` in rank order. No gradient."""
         ...
 
+    def all_to_all(self, x: Tensor) -> Tensor:
+        """Send ``x[r]`` to each rank r and return ``x``'s shape: what each rank sent here, in rank order. No gradient.
+
+        Args:
+            x: ``(size, ...)``.
+        """
+        ...
+
     def all_reduce(self, x: Tensor, op: ReduceOp = "sum") -> Tensor:
         """Return the element-wise reduction over ranks as a new tensor. No gradient."""
         ...
@@ -46,6 +54,9 @@ class LocalComm:
 
     def all_gather(self, x: Tensor) -> Tensor:
         return x.detach().unsqueeze(0)
+
+    def all_to_all(self, x: Tensor) -> Tensor:
+        return x.detach()
 
     def all_reduce(self, x: Tensor, op: ReduceOp = "sum") -> Tensor:
         return x.detach().clone()
@@ -78,6 +89,12 @@ class ProcessGroupComm:
         _gather_into(out.view(self.size * x.shape[0], *x.shape[1:]) if x.dim() else out, x, self._group)
         return out
 
+    def all_to_all(self, x: Tensor) -> Tensor:
+        x = x.detach().contiguous()
+        out = torch.empty_like(x)
+        dist.all_to_all_single(out, x, group=self._group)
+        return out
+
     def all_reduce(self, x: Tensor, op: ReduceOp = "sum") -> Tensor:
         out = x.detach().clone(memory_format=torch.contiguous_format)
         dist.all_reduce(out, _REDUCE[op], self._group)
@@ -101,7 +118,7 @@ class CountingComm:
     """Wraps a communicator and counts what each rank sends, for measurements and tests.
 
     ``bytes_sent`` counts payload by the ring algorithms of gloo and NCCL: in an all-gather of b bytes a rank sends
-    ``(W-1) b``; in an all-reduce ``2 (W-1)/W b``; in a broadcast at most b.
+    ``(W-1) b``; in an all-to-all of b bytes ``(W-1)/W b``; in an all-reduce ``2 (W-1)/W b``; in a broadcast at most b.
     """
 
     def __init__(self, inner: Comm) -> None:
@@ -109,7 +126,7 @@ class CountingComm:
         self.rank: int = inner.rank
         self.size: int = inner.size
         self.bytes_sent: float = 0.0
-        self.calls: dict[str, int] = {"all_gather": 0, "all_reduce": 0, "broadcast": 0, "barrier": 0}
+        self.calls: dict[str, int] = {"all_gather": 0, "all_to_all": 0, "all_reduce": 0, "broadcast": 0, "barrier": 0}
 
     def reset(self) -> None:
         """Set every counter to zero."""
@@ -123,6 +140,10 @@ class CountingComm:
     def all_gather(self, x: Tensor) -> Tensor:
         self._count("all_gather", (self.size - 1) * x.numel() * x.element_size())
         return self._inner.all_gather(x)
+
+    def all_to_all(self, x: Tensor) -> Tensor:
+        self._count("all_to_all", (self.size - 1) / self.size * x.numel() * x.element_size())
+        return self._inner.all_to_all(x)
 
     def all_reduce(self, x: Tensor, op: ReduceOp = "sum") -> Tensor:
         self._count("all_reduce", 2 * (self.size - 1) / self.size * x.numel() * x.element_size())

@@ -37,6 +37,8 @@ class Placement:
 
     def rows_on(self, rank: int, slots: Tensor) -> tuple[Tensor, Tensor]:
         """Return the row of each slot on ``rank`` (``rows(rank)`` where it is not there or -1), and whether it is."""
+        if self.size == 1:
+            return torch.where(slots >= 0, slots, self.num_slots), slots >= 0
         row = self.row(slots)
         here = (slots >= 0) & (row * self.size + rank == slots)
         return torch.where(here, row, self.rows(rank)), here

@@ -31,13 +31,16 @@ def test_ledger_equals_lists_and_sets(labels: list[int], data: st.DataObject) ->
         other = [[s for c in classes if c != labels[a] for s in order if labels[s] == c] for a in range(len(labels))]
         assert ledger.marks[:-1].nonzero().flatten().tolist() == sorted(order)
         assert not ledger.marks[-1]
-        assert ledger.positives(anchors, exclude_own=False).tolist() == [len(x) for x in same]
-        assert ledger.positives(anchors, exclude_own=True).tolist() == [len(set(x) - {a}) for a, x in enumerate(same)]
-        assert ledger.negatives(anchors).tolist() == [len(x) for x in other]
+        positives, negatives = ledger.counts(anchors, exclude_own=False)
+        assert positives.tolist() == [len(x) for x in same]
+        assert negatives.tolist() == [len(x) for x in other]
+        positives, negatives = ledger.counts(anchors, exclude_own=True)
+        assert positives.tolist() == [len(set(x) - {a}) for a, x in enumerate(same)]
+        assert negatives.tolist() == [len(x) for x in other]
         most = max(map(len, other))
         if most:
             places = torch.arange(most).expand(len(labels), most)
-            places = torch.where(places < ledger.negatives(anchors).unsqueeze(1), places, -1)
+            places = torch.where(places < negatives.unsqueeze(1), places, -1)
             listed = ledger.negative_at(anchors, places).tolist()
             assert listed == [x + [-1] * (most - len(x)) for x in other]
 
@@ -48,7 +51,7 @@ def test_first_of_each_keeps_the_lowest_position() -> None:
 
 def test_class_index_lists_rows_in_ascending_order() -> None:
     index = ClassIndex(torch.tensor([2, 0, 2, 0, 2]), 4)
-    assert index.widest == 3
+    assert index.rows.shape == (4, 3)
     assert index.rows_of(torch.tensor([2, 0, 1])).tolist() == [[0, 2, 4], [1, 3, 5], [5, 5, 5]]
     empty = ClassIndex(torch.zeros(0, dtype=torch.int64), 4)
     assert empty.rows_of(torch.tensor([1, 2])).shape == (2, 0)

@@ -23,6 +23,10 @@ def test_different_numbers_within_the_size(sizes: list[int], k: int, seed: int) 
         assert len(set(real)) == len(real)
         assert all(0 <= x < size for x in real)
         assert row[len(real) :] == [-1] * (k - len(real))
+    anyhow = draw_without_replacement(keys, torch.tensor(sizes), k, in_turn=False)
+    for row, other, size in zip(drawn.tolist(), anyhow.tolist(), sizes, strict=True):
+        assert sorted(row[:size]) == sorted(other[:size])
+        assert other[size:] == [-1] * max(k - size, 0)
 
 
 def test_equal_to_a_shuffle_of_real_cards() -> None:

