@@ -234,7 +234,7 @@ def test_full_disk(prepare: Prepare, undisturbed: Path, tmp_path: Path, small_di
     command.start()
     assert command.finish() == 0, command.text
     repeated = _repeated(command)
-    _say("train", "full disk in write", f"{repeated} steps repeated", command.text)
+    _say("train", "full disk in write", f"{repeated} steps repeated")
     assert repeated <= INTERVAL
     assert_as_undisturbed(small_disk / "run", undisturbed)
 
