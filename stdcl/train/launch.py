@@ -71,7 +71,7 @@ def is_lost_worker(error: BaseException) -> bool:
     names = {cls.__name__ for cls in type(error).__mro__}
     if names & {"RayActorError", "WorkerHealthCheckFailedError", "NodeDiedError", "DistNetworkError"}:
         return True
-    if names & {"DistBackendError", "DistStoreError"}:
+    if names & {"DistBackendError", "DistStoreError", "LostRank"}:
         return True
     # gloo raises plain RuntimeErrors.
     text = str(error)

@@ -14,6 +14,7 @@ import torch
 
 from stdcl.config import RunConfig
 from stdcl.parallel.comm import Comm, LocalComm, ProcessGroupComm
+from stdcl.parallel.mailbox import mailbox_comm
 from stdcl.train.allocator import keep_freed_memory
 from stdcl.train.lock import exclusive
 
@@ -88,7 +89,10 @@ def train_worker(job: Job, loop: TrainingLoop) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        for row in run_rank(job, ProcessGroupComm(), device, loop):
+        comm: Comm = ProcessGroupComm()
+        if device.type == "cpu":
+            comm = mailbox_comm(comm, job.config.resources.collective_timeout)
+        for row in run_rank(job, comm, device, loop):
             ray.train.report(dict(row))
     except Exception as error:
         # Of an exception that leaves this process only the text and its notes arrive.
