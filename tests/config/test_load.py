@@ -34,7 +34,7 @@ def test_settled_values_are_written_out(tmp_path: Path) -> None:
     assert config.data.protocol == "cross-view"
     assert config.data.frames == 26
     assert config.data.convention == "plain"
-    assert config.training.batch_size == 8
+    assert config.training.batch_size == 16
 
 
 def test_a_saved_configuration_loads_to_the_same(tmp_path: Path) -> None:
