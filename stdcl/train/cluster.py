@@ -163,9 +163,14 @@ def _start(resources: ResourcesConfig) -> None:
             # Ray allows its node 30 seconds and its dashboard some, which a busy machine can exceed; it raises a bare
             # Exception then.
             late = any(mark in str(error) for mark in ("timed out during startup", "dashboard.log"))
-            if not late or attempt == START_ATTEMPTS - 1:
+            if not late:
                 raise
             ray.shutdown()
+            if attempt == START_ATTEMPTS - 1:
+                raise UserError(
+                    f"Ray did not come up on this machine in {START_ATTEMPTS} attempts ({str(error).splitlines()[0]}). "
+                    "The machine may be too busy: try again, or start Ray with 'ray start --head' and set RAY_ADDRESS"
+                ) from error
 
 
 def _connect(address: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from stdcl.config import ResourcesConfig
 from stdcl.errors import UserError
 from stdcl.sweep.trainables import trial_resources
-from stdcl.train.cluster import Cluster, capacity, check_capacity, environment_to_hand_on
+from stdcl.train.cluster import START_ATTEMPTS, Cluster, _start, capacity, check_capacity, environment_to_hand_on
 
 
 def _resources(**settings: Any) -> ResourcesConfig:
@@ -56,3 +56,27 @@ def test_a_trial_of_several_workers_holds_no_cpu_itself() -> None:
 def test_only_our_variables_are_handed_on() -> None:
     given = {"WANDB_API_KEY": "x", "STDCL_DATA": "/data", "AWS_SECRET_ACCESS_KEY": "y", "HOME": "/root"}
     assert environment_to_hand_on(given) == {"WANDB_API_KEY": "x", "STDCL_DATA": "/data"}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "attempts"),
+    [
+        ("The current node timed out during startup.\nDetails", UserError, START_ATTEMPTS),
+        ("something else", RuntimeError, 1),
+    ],
+)
+def test_ray_that_does_not_come_up_is_said_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, text: str, kind: type[Exception], attempts: int
+) -> None:
+    calls = []
+
+    def init(**settings: Any) -> None:
+        calls.append(settings)
+        raise RuntimeError(text)
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(kind) as caught:
+        _start(_resources(workers=2))
+    assert len(calls) == attempts
+    assert text.splitlines()[0] in str(caught.value)
+    assert "Details" not in str(caught.value)
