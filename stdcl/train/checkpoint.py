@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import secrets
 import shutil
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -142,7 +143,9 @@ def save(
         CheckpointError: on every rank, when any rank could not write.
     """
     final = root / position.name
-    staged = root / f".{position.name}.part"
+    # A name of this attempt's own: a rank that is left over from a killed attempt must not write into it.
+    drawn = comm.broadcast(torch.tensor([secrets.randbits(62)], dtype=torch.int64, device=device))
+    staged = root / f".{position.name}.{int(drawn.item()):016x}.part"
 
     def attempt(work: Callable[[], None]) -> None:
         """Do this rank's part, then let all ranks learn whether all succeeded."""
@@ -161,7 +164,8 @@ def save(
     def prepare() -> None:
         if comm.rank == 0:
             root.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(staged, ignore_errors=True)
+            for unfinished in root.glob(".epoch-*.part"):
+                shutil.rmtree(unfinished, ignore_errors=True)
             staged.mkdir()
 
     def write_parts() -> None:
