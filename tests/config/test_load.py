@@ -56,7 +56,7 @@ def test_a_saved_configuration_loads_to_the_same(tmp_path: Path) -> None:
         ("training: {warmup_epochs: 99}", ["warmup_epochs (99)"]),
         ("learning_rate: 0.1", ["unknown key 'learning_rate'", "training.learning_rate"]),
         ("resources: {workers: 2, gpus_per_worker: 0.5}", ["gpus_per_worker", "allowed are 0 and 1"]),
-        ("resources: {workers: 99}", ["training.batch_size (8)", "resources.workers (99)"]),
+        ("resources: {workers: 99}", ["training.batch_size (16)", "resources.workers (99)"]),
         ("contrast: {hard_negatives: 0, random_negatives: 0}", ["needs negatives"]),
         ("contrast: {start_epoch: 500}", ["start_epoch is 500", "never run"]),
         ("recipe: ful", ["'recipe' is 'ful'", "did you mean 'full'"]),
