@@ -56,11 +56,13 @@ def _devices() -> Iterator[Finding]:
     import torch
 
     from stdcl import compiled
+    from stdcl.compiled import graph_product
 
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     yield Finding("cpu", "ok", f"{cores} cores, {torch.get_num_threads()} torch threads")
     if compiled.built():
-        yield Finding("compiled kernels", "ok", "built")
+        text = "built" if graph_product.usable() else "built; those for AVX-512 do not run on this processor"
+        yield Finding("compiled kernels", "ok", text)
     else:
         text = "not built (no C compiler at installation); everything works, training on a CPU is some 10 % slower"
         yield Finding("compiled kernels", "note", text)

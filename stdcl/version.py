@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stdcl import __version__
 
-_SUFFIXES = {".py", ".c", ".yaml", ".csv", ".txt"}
+_SUFFIXES = {".py", ".c", ".h", ".yaml", ".csv", ".txt"}
 
 
 @cache

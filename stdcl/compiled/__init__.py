@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from types import ModuleType
 
-import torch  # before the kernels, which share its OpenMP threads
+import torch
 from torch import Tensor
 
-_kernels: ModuleType | None
-try:
-    from stdcl.compiled import _kernels
-except ImportError:
-    _kernels = None
+from stdcl.compiled.extension import extension
+
+_kernels = extension("_kernels")
 
 
 def built() -> bool:

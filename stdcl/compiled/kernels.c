@@ -124,6 +124,14 @@ CLONES void piece_backward(const float *restrict grad, const float *restrict out
     }
 }
 
+/* Reserve a pair of sums a channel, and behind it one a piece and channel; freed with the first. */
+static double *reserve_sums(idx pieces, idx channels, float **partial)
+{
+    double *total = malloc((sizeof(double) + sizeof(float) * pieces) * 2 * channels);
+    *partial = total ? (float *)(total + 2 * channels) : NULL;
+    return total;
+}
+
 /* Add up the pieces' pairs of sums, (pieces, 2, channels), in their order. */
 static void add_pieces(const float *partial, idx pieces, idx channels, double *total)
 {
@@ -150,13 +158,10 @@ static PyObject *moments(PyObject *self, PyObject *args)
     ADDRESS(const float, x);
     ADDRESS(float, out);
     idx pieces = (rows + ROWS - 1) / ROWS;
-    float *partial = malloc(sizeof(float) * pieces * 2 * channels);
-    double *total = malloc(sizeof(double) * 2 * channels);
-    if (!partial || !total) {
-        free(partial);
-        free(total);
+    float *partial;
+    double *total = reserve_sums(pieces, channels, &partial);
+    if (!total)
         return PyErr_NoMemory();
-    }
     Py_BEGIN_ALLOW_THREADS;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (idx p = 0; p < pieces; p++) {
@@ -169,7 +174,6 @@ static PyObject *moments(PyObject *self, PyObject *args)
         out[i] = (float)(x[i] + mean);
         out[channels + i] = deviation > 0.0 ? (float)deviation : 0.0f;
     }
-    free(partial);
     free(total);
     Py_END_ALLOW_THREADS;
     Py_RETURN_NONE;
@@ -190,13 +194,10 @@ static PyObject *gradient_sums(PyObject *self, PyObject *args)
     ADDRESS(const float, mean);
     ADDRESS(float, sums);
     idx pieces = (rows + ROWS - 1) / ROWS;
-    float *partial = malloc(sizeof(float) * pieces * 2 * channels);
-    double *total = malloc(sizeof(double) * 2 * channels);
-    if (!partial || !total) {
-        free(partial);
-        free(total);
+    float *partial;
+    double *total = reserve_sums(pieces, channels, &partial);
+    if (!total)
         return PyErr_NoMemory();
-    }
     Py_BEGIN_ALLOW_THREADS;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (idx p = 0; p < pieces; p++) {
@@ -208,7 +209,6 @@ static PyObject *gradient_sums(PyObject *self, PyObject *args)
     add_pieces(partial, pieces, channels, total);
     for (idx i = 0; i < 2 * channels; i++)
         sums[i] = (float)total[i];
-    free(partial);
     free(total);
     Py_END_ALLOW_THREADS;
     Py_RETURN_NONE;

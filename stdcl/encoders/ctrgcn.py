@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from stdcl.compiled import graph_product
 from stdcl.encoders.base import Layout
 from stdcl.encoders.graph import TIME_AXIS, GraphEncoder, Projection, partition
 from stdcl.encoders.layers import Pointwise, init_kaiming, product_dtype
@@ -96,58 +97,42 @@ class _RefinedProduct(torch.autograd.Function):
         torch.mul(p.r_weight, alpha, out=mixing[:, :, :reduced])
         torch.mul(p.r_bias, alpha, out=mixing[:, :, reduced])
 
-        graph = x.new_empty((b, c, s, v * v), dtype=dtype)
-        cast_mixing, cast_basis = mixing.to(dtype), basis.to(dtype).flatten(3)
-        for i in range(s):
-            torch.bmm(cast_mixing[i].expand(b, -1, -1), cast_basis[:, i], out=graph[:, :, i])
-        per_graph = graph.view(b * c, s * v, v)
         rows = x.to(dtype).reshape(b, v * t, c_in)
         weight = p.v_weight.to(dtype)
-        values = torch.bmm(weight.expand(b, -1, -1), rows.transpose(1, 2)).view(b * c, s * v, t)
-        mixed = torch.bmm(per_graph.transpose(1, 2), values)
+        values = torch.bmm(weight.expand(b, -1, -1), rows.transpose(1, 2)).view(b, c, s, v, t)
 
         # What v's bias becomes after the graph: a sum over V_v of the graph, (B, V_u, C).
         columns = basis.sum(dim=3)
         biased = mixing * p.v_bias[:, :, None]
         offset = torch.bmm(_joint_rows(columns), _factor_rows(biased).expand(b, -1, -1))
-        out = torch.empty((b, v, t, c), dtype=dtype, device=x.device)
-        torch.add(mixed.view(b, c, v, t).permute(0, 2, 3, 1), offset.to(dtype)[:, :, None, :], out=out)
-        ctx.save_for_backward(rows, weight, values, per_graph, basis, mixing, columns, mean, alpha, *parameters)
-        ctx.sizes = (b, v, t, c)
+        out = graph_product.mix(values, mixing, basis, offset)
+        ctx.save_for_backward(rows, weight, values, basis, mixing, columns, mean, alpha, *parameters)
         ctx.x_dtype = x.dtype
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        rows, weight, values, per_graph, basis, mixing, columns, mean, alpha, *parameters = ctx.saved_tensors
+        rows, weight, values, basis, mixing, columns, mean, alpha, *parameters = ctx.saved_tensors
         p = _Parameters.of(parameters)
-        b, v, t, c = ctx.sizes
-        s, _, reduced = p.r_weight.shape
-        grad = gradients[0].reshape(b, v * t, c).transpose(1, 2).contiguous().view(b * c, v, t)
-        grad_offset = gradients[0].sum(dim=2, dtype=mean.dtype)
-
-        # The two large products.
-        grad_graph = torch.bmm(values, grad.transpose(1, 2)).view(b, c, s, v * v)
-        grad_values = torch.bmm(per_graph, grad).view(b, c * s, v * t)
+        b, c, s, v, t = values.shape
+        reduced = p.r_weight.shape[2]
+        grad_values, grad_mixing, grad_basis, grad_offset = graph_product.mix_backward(
+            values, mixing, basis, gradients[0]
+        )
+        grad_values = grad_values.view(b, c * s, v * t)
         grad_v_weight = torch.zeros_like(weight)
         for one, row in zip(grad_values, rows, strict=True):
             grad_v_weight.addmm_(one, row)
         grad_x = torch.bmm(grad_values.transpose(1, 2), weight.expand(b, -1, -1)).view(b, v, t, weight.shape[1])
 
-        # The offset, then the graphs, down to mixing and basis.
+        # The offset, down to mixing and basis.
         biased = mixing * p.v_bias[:, :, None]
         grad_biased = torch.mm(grad_offset.view(b * v, c).t(), _joint_rows(columns).flatten(0, 1))
         grad_biased = grad_biased.view(c, s, reduced + 2).transpose(0, 1)
         grad_v_bias = (grad_biased * mixing).sum(dim=2)
-        grad_mixing = grad_biased * p.v_bias[:, :, None]
+        grad_mixing += grad_biased * p.v_bias[:, :, None]
         grad_columns = torch.bmm(grad_offset, _factor_rows(biased).t().expand(b, -1, -1))
         grad_columns = grad_columns.view(b, v, s, reduced + 2).permute(0, 2, 3, 1)
-        grad_basis = torch.empty_like(basis)
-        cast_mixing, cast_basis = mixing.to(weight.dtype), basis.to(weight.dtype).flatten(3)
-        for i in range(s):
-            part = grad_graph[:, :, i]
-            grad_basis[:, i] = torch.bmm(cast_mixing[i].t().expand(b, -1, -1), part).view(b, reduced + 2, v, v)
-            grad_mixing[i] += torch.bmm(part, cast_basis[:, i].transpose(1, 2)).sum(0)
         grad_basis += grad_columns[:, :, :, None, :]
 
         # Their parts.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stdcl.compiled import attention
 from stdcl.encoders.base import Encoder, EncoderOutput, Layout
 from stdcl.encoders.framewise import InputNorm, Projection, pool
 from stdcl.encoders.layers import Pointwise, convolve
@@ -37,12 +38,12 @@ class Topology(NamedTuple):
     Attributes:
         groups: (V,) int64, the group of each joint.
         mean: (G, V), the matrix that takes the mean over each group.
-        hops: (V * V,) int64, for each pair (u, w) its place in u's row of a (V, J) table, J the number of distances.
+        distances: (V, V) int64, hops between two joints; J is their largest plus one.
     """
 
     groups: Tensor
     mean: Tensor
-    hops: Tensor
+    distances: Tensor
 
 
 class Attention(nn.Module):
@@ -74,18 +75,36 @@ class Attention(nn.Module):
         e = self.e(torch.matmul(topology.mean, x))
         with torch.autocast(x.device.type, enabled=False):
             dtype = self.outer.dtype
-            mixed: Tensor = _Mix.apply(  # type: ignore[no-untyped-call]
-                qkv.to(dtype).reshape(b * t, v, 3 * WIDTH),
+            qkv = qkv.to(dtype).reshape(b * t, v, 3 * WIDTH)
+            mix = _CompiledMix if attention.usable(qkv, self.rpe) else _Mix
+            mixed: Tensor = mix.apply(  # type: ignore[no-untyped-call]
+                qkv,
                 e.to(dtype).reshape(b * t, e.shape[2], WIDTH),
                 self.rpe,
                 self.w1 * scale,
                 self.alpha,
                 self.outer,
                 topology.groups,
-                topology.hops,
+                topology.distances,
             )
         projected: Tensor = self.proj(mixed.view(b, t, v, WIDTH).permute(0, 3, 1, 2))
         return projected.permute(0, 2, 3, 1)
+
+
+class _CompiledMix(torch.autograd.Function):
+    """As `_Mix`, by the kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Tensor) -> Tensor:
+        out, shares = attention.forward(*arguments)
+        ctx.save_for_backward(*arguments, shares)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        qkv, e, rpe, w1, alpha, outer, groups, distances, shares = ctx.saved_tensors
+        found = attention.backward(qkv, e, rpe, w1, alpha, outer, groups, distances, shares, gradients[0])
+        return *found, None, None
 
 
 class _Mix(torch.autograd.Function):
@@ -106,9 +125,11 @@ class _Mix(torch.autograd.Function):
         alpha: Tensor,
         outer: Tensor,
         groups: Tensor,
-        hops: Tensor,
+        distances: Tensor,
     ) -> Tensor:
         frames, v, _ = qkv.shape
+        # For each pair (u, w) its place in u's row of a (V, J) table.
+        hops = (torch.arange(v, device=qkv.device)[:, None] * len(rpe) + distances).flatten()
         step = FRAMES_AT_ONCE if qkv.device.type == "cpu" else max(frames, 1)
         table = rpe.view(-1, HEADS, HEAD_WIDTH).transpose(0, 1)
         out = qkv.new_empty((frames, v, WIDTH))
@@ -125,10 +146,10 @@ class _Mix(torch.autograd.Function):
             of_key = torch.bmm(e_heads.view(HEADS, -1, HEAD_WIDTH), w1[:, :, None]).view(HEADS, count, -1)
             scores.view(HEADS, count, v, v).add_(of_key.index_select(2, groups)[:, :, None])
             scores.baddbmm_(_flat(q), _flat(k).transpose(1, 2))
-            attention = torch.softmax(scores, dim=-1)
-            mixed = torch.bmm(_combine(attention, alpha, outer), _flat(value)).view(HEADS, count, v, HEAD_WIDTH)
+            shares = torch.softmax(scores, dim=-1)
+            mixed = torch.bmm(_combine(shares, alpha, outer), _flat(value)).view(HEADS, count, v, HEAD_WIDTH)
             _by_head(out[start : start + step]).copy_(mixed)
-            saved += [q, k, value, e_heads, attention]
+            saved += [q, k, value, e_heads, shares]
         ctx.save_for_backward(rpe, w1, alpha, outer, groups, hops, *saved)
         ctx.step = step
         ctx.num_groups = e.shape[1]
@@ -149,15 +170,15 @@ class _Mix(torch.autograd.Function):
         grad_alpha = torch.zeros_like(alpha)
         grad_outer = torch.zeros_like(outer)
         for index, start in enumerate(range(0, frames, ctx.step)):
-            q, k, value, e_heads, attention = saved[5 * index : 5 * index + 5]
+            q, k, value, e_heads, shares = saved[5 * index : 5 * index + 5]
             grad = grad_out[start : start + ctx.step]
             count = grad.shape[0]
             grad = _flat(_by_head(grad).contiguous())
-            grad_value = torch.bmm(_combine(attention, alpha, outer).transpose(1, 2), grad)
+            grad_value = torch.bmm(_combine(shares, alpha, outer).transpose(1, 2), grad)
             grad_mixing = torch.bmm(grad, _flat(value).transpose(1, 2))
             grad_outer += grad_mixing.view(HEADS, count, v, v).sum(1)
-            grad_alpha += torch.dot(grad_mixing.view(-1), attention.view(-1))
-            grad_scores = torch._softmax_backward_data(grad_mixing, attention, -1, attention.dtype).mul_(alpha)
+            grad_alpha += torch.dot(grad_mixing.view(-1), shares.view(-1))
+            grad_scores = torch._softmax_backward_data(grad_mixing, shares, -1, shares.dtype).mul_(alpha)
             grad_k = torch.bmm(grad_scores.transpose(1, 2), _flat(q))
             grad_q = torch.bmm(grad_scores, _flat(k))
             by_distance = _gather(grad_scores, hops, v, table.shape[1]).view(HEADS, count * v, -1)
@@ -187,10 +208,10 @@ def _flat(x: Tensor) -> Tensor:
     return x.flatten(0, 1)
 
 
-def _combine(attention: Tensor, alpha: Tensor, outer: Tensor) -> Tensor:
-    """``alpha attention + outer``: (9 F, V, V) and (9, V, V)."""
+def _combine(shares: Tensor, alpha: Tensor, outer: Tensor) -> Tensor:
+    """``alpha shares + outer``: (9 F, V, V) and (9, V, V)."""
     v = outer.shape[-1]
-    return torch.addcmul(outer[:, None], attention.view(HEADS, -1, v, v), alpha).view_as(attention)
+    return torch.addcmul(outer[:, None], shares.view(HEADS, -1, v, v), alpha).view_as(shares)
 
 
 def _spread(by_distance: Tensor, hops: Tensor, v: int) -> Tensor:
@@ -240,7 +261,7 @@ class Hyperformer(Encoder):
 
     groups: Tensor
     group_mean: Tensor
-    hops: Tensor
+    distances: Tensor
 
     def __init__(self, layout: Layout, *, hyperedges: str = "default") -> None:
         super().__init__(layout)
@@ -255,10 +276,9 @@ class Hyperformer(Encoder):
         distance = torch.from_numpy(hop_distance(skeleton.graph_parents))
         num_distances = int(distance.max()) + 1
         member = F.one_hot(groups).t().to(torch.get_default_dtype())
-        places = torch.arange(layout.num_joints)[:, None] * num_distances + distance
         self.register_buffer("groups", groups, persistent=False)
         self.register_buffer("group_mean", member / member.sum(1, keepdim=True), persistent=False)
-        self.register_buffer("hops", places.flatten().to(torch.int64), persistent=False)
+        self.register_buffer("distances", distance.to(torch.int64), persistent=False)
         self.in_bn = InputNorm(layout.num_persons, layout.num_joints)
         for index, (channels_in, stride) in enumerate(PLAN, start=1):
             self.add_module(f"b{index}", Block(channels_in, stride, layout.num_joints, num_distances))
@@ -272,7 +292,7 @@ class Hyperformer(Encoder):
 
     def forward(self, x: Tensor, *, keys: Tensor | None = None, labels: Tensor | None = None) -> EncoderOutput:
         self.check_input(x)
-        topology = Topology(self.groups, self.group_mean, self.hops)
+        topology = Topology(self.groups, self.group_mean, self.distances)
         features = self.in_bn(x)
         for block in self.blocks:
             features = block(features, topology)

@@ -5,11 +5,17 @@ Both work on channels-last tensors (B, P, Q, C) with frames on ``time_axis`` (1 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
-from stdcl.encoders.layers import Pointwise, TimeConv, along_time, convolve, init_kaiming
-from stdcl.parallel.batch_norm import BatchNorm, normalise
+from stdcl import compiled
+from stdcl.compiled import branches
+from stdcl.encoders.layers import Pointwise, TimeConv, along_time, convolve, init_kaiming, product_dtype
+from stdcl.parallel.batch_norm import BatchNorm, Statistics, batch_statistics, normalise, slope
+from stdcl.parallel.comm import Comm
 
 
 class _ConvBranch(nn.Module):
@@ -73,7 +79,7 @@ class MultiScale(nn.Module):
         if channels_out % 4:
             raise ValueError(f"channels_out is {channels_out}; the four branches need a multiple of 4")
         width = channels_out // 4
-        self.stride = along_time(stride, 1, time_axis)
+        self.stride, self.time_axis = stride, time_axis
         self.br0 = _ConvBranch(channels_in, width, stride, 1, time_axis)
         self.br1 = _ConvBranch(channels_in, width, stride, 2, time_axis)
         self.br2 = _PoolBranch(channels_in, width, stride, time_axis)
@@ -83,16 +89,78 @@ class MultiScale(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """Map (B, P, Q, Cin) to (B, P', Q', C); optionally add ``residual`` (B, P', Q', C), then apply ReLU."""
+        compile_able = self.training and product_dtype(x) == x.dtype and branches.usable(x)
+        raw = self._compiled(x) if compile_able else self._by_operations(x)
+        return normalise([self.br0.bn2, self.br1.bn2, self.br2.bn2, self.br3.bn1], raw, residual, relu)
+
+    def _compiled(self, x: Tensor) -> Tensor:
+        """Return the branches before their last normalisation, (B, P', Q', C): one product, then one kernel."""
+        every = (self.br0, self.br1, self.br2, self.br3)
+        weight = torch.cat([branch.pw.weight for branch in every])
+        y = convolve(x, weight, torch.cat([_bias(branch.pw) for branch in every]))
+        norms = [self.br0.bn1, self.br1.bn1, self.br2.bn1]
+        raw: Tensor = _Branches.apply(  # type: ignore[no-untyped-call]
+            y,
+            torch.cat([norm.weight for norm in norms]),
+            torch.cat([norm.bias for norm in norms]),
+            torch.stack((self.br0.conv.weight, self.br1.conv.weight)).squeeze(-1),
+            torch.stack((self.br0.conv.bias, self.br1.conv.bias)),
+            batch_statistics(norms, y),
+            norms[0].comm,
+            self.stride,
+            self.time_axis,
+        )
+        return raw
+
+    def _by_operations(self, x: Tensor) -> Tensor:
+        """Return the same by PyTorch operations."""
         reduced = (self.br0, self.br1, self.br2)
         width = self.br0.bn1.num_channels
         weight = torch.cat([branch.pw.weight for branch in reduced])
         bias = torch.cat([_bias(branch.pw) for branch in reduced])
         hidden = normalise([branch.bn1 for branch in reduced], convolve(x, weight, bias), relu=True)
         first, second, third = torch.split(hidden, width, dim=-1)
-        raw = torch.cat(
-            (self.br0.conv(first), self.br1.conv(second), self.br2.pool(third), self.br3.pw(x, self.stride)), dim=-1
-        )
-        return normalise([self.br0.bn2, self.br1.bn2, self.br2.bn2, self.br3.bn1], raw, residual, relu)
+        plain = self.br3.pw(x, along_time(self.stride, 1, self.time_axis))
+        return torch.cat((self.br0.conv(first), self.br1.conv(second), self.br2.pool(third), plain), dim=-1)
+
+
+class _Branches(torch.autograd.Function):
+    """y (B, P, Q, 4 w), all branches after their first product -> (B, P', Q', 4 w), before their last normalisation.
+
+    The first three are normalised, with the statistics of all ranks' rows, and pass ReLU; then come the convolutions
+    and the maximum. Of the fourth, every ``stride``-th frame is taken.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        y: Tensor,
+        norm_weight: Tensor,
+        norm_bias: Tensor,
+        weights: Tensor,
+        biases: Tensor,
+        statistics: Statistics,
+        comm: Comm,
+        stride: int,
+        time_axis: int,
+    ) -> Tensor:
+        line = statistics.line(norm_weight, norm_bias)
+        ctx.save_for_backward(y, norm_weight, weights, *line, *statistics)
+        ctx.comm, ctx.place = comm, (stride, time_axis)
+        return branches.forward(y, *line, weights, biases, stride, time_axis)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        y, norm_weight, weights, factor, shift, *statistics = ctx.saved_tensors
+        grad_y, grad_weights, grad_biases = branches.backward(y, factor, shift, weights, gradients[0], *ctx.place)
+        # The normalisation's own gradient; the fourth branch, which has none, passes as it is.
+        width, channels = weights.shape[1], y.shape[-1]
+        grad_rows, rows = grad_y.view(-1, channels), y.reshape(-1, channels)
+        sums = compiled.gradient_sums(grad_rows, None, rows, pad(statistics[0], (0, width)))
+        line = slope(sums[:, :-width].contiguous(), norm_weight, Statistics(*statistics), ctx.comm)
+        a, b, c = pad(line.a, (0, width), value=1.0), pad(line.b, (0, width)), pad(line.c, (0, width))
+        grad_rows, _ = compiled.normalise_backward(grad_rows, None, rows, a, b, c, keep=False)
+        return (grad_rows.view(y.shape), line.weight, line.bias, grad_weights, grad_biases) + (None,) * 4
 
 
 def _bias(layer: Pointwise) -> Tensor:

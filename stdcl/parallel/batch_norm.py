@@ -7,7 +7,7 @@ statistics through an injected ``Comm`` and takes a residual sum and a ReLU alon
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -66,11 +66,8 @@ def normalise(parts: Sequence[BatchNorm], x: Tensor, residual: Tensor | None = N
     weight = _joined([part.weight for part in parts])
     bias = _joined([part.bias for part in parts])
     if first.training:
-        mean, variance, count = _global_statistics(x, first.comm)
-        _update_running(parts, mean, variance, count)
-        scale = torch.rsqrt(variance + first.eps)
         out: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]
-            x, weight, bias, residual, mean, scale, count, first.comm, relu
+            x, weight, bias, residual, batch_statistics(parts, x), first.comm, relu
         )
         return out
     mean = _joined([part.running_mean for part in parts])
@@ -80,6 +77,49 @@ def normalise(parts: Sequence[BatchNorm], x: Tensor, residual: Tensor | None = N
     if residual is not None:
         out = out + residual
     return (torch.relu(out) if relu else out).to(x.dtype)
+
+
+class Statistics(NamedTuple):
+    """What a batch normalisation divides by and subtracts, over the rows of all ranks."""
+
+    mean: Tensor  # (C,)
+    scale: Tensor  # (C,), 1 / sqrt(variance + eps)
+    rows: Tensor  # (), their number
+
+    def line(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Return factor and shift (C,): ``weight (x - mean) scale + bias`` is ``x factor + shift``."""
+        factor = weight.to(self.mean.dtype) * self.scale
+        return factor, bias.to(self.mean.dtype) - self.mean * factor
+
+
+def batch_statistics(parts: Sequence[BatchNorm], x: Tensor) -> Statistics:
+    """Return the statistics of ``x`` (..., C or more) for the parts, side by side, and move their running ones.
+
+    Only the first C channels count, C those of all parts.
+    """
+    channels = sum(part.num_channels for part in parts)
+    mean, variance, count = _global_statistics(x, channels, parts[0].comm)
+    _update_running(parts, mean, variance, count)
+    return Statistics(mean, torch.rsqrt(variance + parts[0].eps), count)
+
+
+class Slope(NamedTuple):
+    """The gradient of a batch normalisation whose statistics are those of all ranks' rows."""
+
+    a: Tensor  # (C,), as the others: the gradient of x is a g + b x + c, g that of the result
+    b: Tensor
+    c: Tensor
+    weight: Tensor  # this rank's share of the gradient
+    bias: Tensor
+
+
+def slope(sums: Tensor, weight: Tensor, statistics: Statistics, comm: Comm) -> Slope:
+    """Return the gradient from this rank's sums (2, C) over rows: of g, and of g times ``x - mean``."""
+    mean, scale, rows = statistics
+    total = comm.all_reduce(sums) / rows
+    a = weight.to(mean.dtype) * scale
+    b = -a * scale * scale * total[1]
+    return Slope(a, b, -a * total[0] - mean * b, (sums[1] * scale).to(weight.dtype), sums[0].to(weight.dtype))
 
 
 def use_synchronised(model: nn.Module, comm: Comm) -> int:
@@ -99,19 +139,18 @@ def _accumulator(dtype: torch.dtype) -> torch.dtype:
 
 
 @torch.no_grad()
-def _global_statistics(x: Tensor, comm: Comm) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean (C,), biased variance (C,) and number of rows over all ranks.
+def _global_statistics(x: Tensor, channels: int, comm: Comm) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean (C,), biased variance (C,) and number of rows over all ranks, of the first C channels.
 
     Each rank computes its own mean and sum of squared deviations in two passes; these are merged exactly (Chan,
     Golub, LeVeque, 1983), so nothing is lost to cancellation.
     """
-    channels = x.shape[-1]
-    rows = x.numel() // channels
+    rows = x.numel() // x.shape[-1]
     dtype = _accumulator(x.dtype)
     own = torch.zeros((2 * channels + 1,), dtype=dtype, device=x.device)
     if rows:
-        moments = compiled.moments(x.detach().to(dtype).reshape(rows, channels))
-        torch.cat((moments.view(-1), own.new_full((1,), rows)), out=own)
+        moments = compiled.moments(x.detach().to(dtype).reshape(rows, x.shape[-1]))
+        torch.cat((moments[:, :channels].reshape(-1), own.new_full((1,), rows)), out=own)
     every = comm.all_gather(own)
     means, squares, counts = every[:, :channels], every[:, channels:-1], every[:, -1:]
     count = counts.sum()
@@ -142,38 +181,28 @@ class _Normalise(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         residual: Tensor | None,
-        mean: Tensor,
-        scale: Tensor,
-        count: Tensor,
+        statistics: Statistics,
         comm: Comm,
         relu: bool,
     ) -> Tensor:
         dtype = _accumulator(x.dtype)
-        factor = weight.to(dtype) * scale
         added = None if residual is None else residual.to(dtype)
-        out = compiled.normalise(x.to(dtype), added, factor, bias.to(dtype) - mean * factor, relu).to(x.dtype)
-        ctx.save_for_backward(x, out if relu else None, weight, mean, scale, count)
+        out = compiled.normalise(x.to(dtype), added, *statistics.line(weight, bias), relu).to(x.dtype)
+        ctx.save_for_backward(x, out if relu else None, weight, *statistics)
         ctx.comm = comm
         ctx.residual_dtype = None if residual is None else residual.dtype
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        x, out, weight, mean, scale, count = ctx.saved_tensors
-        dtype, channels = mean.dtype, x.shape[-1]
-        grad, rows = (y.to(dtype).reshape(-1, channels) for y in (gradients[0], x))
-        positive = None if out is None else out.to(dtype).reshape(-1, channels)
+        x, out, weight, *statistics = ctx.saved_tensors
+        mean, channels = statistics[0], x.shape[-1]
+        grad, rows = (y.to(mean.dtype).reshape(-1, channels) for y in (gradients[0], x))
+        positive = None if out is None else out.to(mean.dtype).reshape(-1, channels)
         # Sums over this rank's rows: of the gradient, and of the gradient times the centred input.
-        own = compiled.gradient_sums(grad, positive, rows, mean)
-        grad_weight = (own[1] * scale).to(weight.dtype)
-        grad_bias = own[0].to(weight.dtype)
-        total = ctx.comm.all_reduce(own) / count
-        factor = weight.to(dtype) * scale
-        slope = -factor * scale * scale * total[1]
+        sums = compiled.gradient_sums(grad, positive, rows, mean)
+        line = slope(sums, weight, Statistics(*statistics), ctx.comm)
         wanted = ctx.residual_dtype is not None
-        grad_x, kept = compiled.normalise_backward(
-            grad, positive, rows, factor, slope, -factor * total[0] - mean * slope, keep=wanted
-        )
+        grad_x, kept = compiled.normalise_backward(grad, positive, rows, line.a, line.b, line.c, keep=wanted)
         grad_residual = None if kept is None else kept.view(x.shape).to(ctx.residual_dtype)
-        grad_x = grad_x.view(x.shape)
-        return grad_x.to(x.dtype), grad_weight, grad_bias, grad_residual, None, None, None, None, None
+        return grad_x.view(x.shape).to(x.dtype), line.weight, line.bias, grad_residual, None, None, None

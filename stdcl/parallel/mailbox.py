@@ -8,25 +8,21 @@ shared memory and looking whether the others have written takes some microsecond
 from __future__ import annotations
 
 import hashlib
-import importlib
 import mmap
 import os
 import secrets
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stdcl.compiled.extension import extension
 from stdcl.parallel.comm import Comm, ReduceOp
 
-try:
-    _mailbox: ModuleType | None = importlib.import_module("stdcl.compiled._mailbox")
-except ImportError:
-    _mailbox = None
+_mailbox = extension("_mailbox")
 
 CAPACITY = 64 * 1024
 """Bytes of the largest message; what is larger goes through the process group."""

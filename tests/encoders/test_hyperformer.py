@@ -74,7 +74,7 @@ def test_attention_equals_the_formula(channels: int, chunk: int, monkeypatch: py
             p.add_(0.3 * torch.randn_like(p))
     x = torch.randn(1, 5, 20, channels, dtype=torch.float64, requires_grad=True)
     inputs = [x, *layer.parameters()]
-    topology = Topology(model.groups, model.group_mean.double(), model.hops)
+    topology = Topology(model.groups, model.group_mean.double(), model.distances)
     got = layer(x, topology)
     want = plain_attention(layer, x, model.groups, hops)
     assert (got - want).abs().max() <= 1e-12 * want.abs().max()

@@ -1,0 +1,349 @@
+/* Hyperformer's attention among the joints of a frame, float32, for processors with AVX-512. What it computes, and the
+ * PyTorch operations that it stands for, are in stdcl/encoders/hyperformer.py; stdcl/compiled/attention.py checks addresses
+ * and sizes.
+ *
+ * A frame is worked off at a time, all heads, in the first cache. Frames are cut into pieces whose number does not depend
+ * on the number of threads, and sums over frames are kept a piece, so no result depends on it either. No two arrays of a
+ * call may overlap.
+ */
+#define PY_SSIZE_T_CLEAN
+#include "avx512.h"
+
+enum { PIECE = 32 }; /* frames */
+
+typedef struct {
+    idx frames, joints, groups, hops, heads, width; /* F, V, G, J (at most 16), H, D */
+} Sizes;
+
+#ifdef WITH_AVX512
+
+/* What all frames share. */
+typedef struct {
+    Sizes z;
+    idx row, padded;            /* H D; V in whole vectors */
+    const float *rpe, *w1, *outer; /* (J, H D), (H D), (H, V, V) */
+    float alpha;
+    const int32_t *groups, *hops; /* (V), (V, padded V) */
+    const float *rpe_turned;      /* (H, D, 16) */
+    const __mmask16 *at_hop;      /* (padded V / 16, J, V): the joints u, a lane each, that are j hops from w */
+} Shared;
+
+INLINE __m512 load(__mmask16 mask, const float *at) { return _mm512_maskz_loadu_ps(mask, at); }
+
+/* e^x for x <= 0: a power of two times the series of the rest, which is at most ln(2) / 2 and leaves 1e-8 behind. */
+INLINE __m512 exponential(__m512 x)
+{
+    __m512 power = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8); /* to nearest */
+    __m512 rest = _mm512_fnmadd_ps(power, _mm512_set1_ps(0.693359375f), x);
+    rest = _mm512_fnmadd_ps(power, _mm512_set1_ps(-2.12194440e-4f), rest);
+    const float inverse[] = {1.0f / 5040, 1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 1.0f / 2, 1.0f, 1.0f};
+    __m512 sum = _mm512_set1_ps(inverse[0]);
+#pragma GCC unroll 8
+    for (int i = 1; i < 8; i++)
+        sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(inverse[i]));
+    return _mm512_scalef_ps(sum, power);
+}
+
+/* keys (V, H D) = k + e of the joint's group. */
+VECTOR static void add_groups(const Shared *s, const float *qkv, const float *e, float *keys)
+{
+    for (idx w = 0; w < s->z.joints; w++) {
+        const float *k = qkv + w * 3 * s->row + s->row, *of_group = e + s->groups[w] * s->row;
+        for (idx i = 0; i < s->row; i += LANES) {
+            __mmask16 mask = first(s->row - i);
+            _mm512_mask_storeu_ps(keys + w * s->row + i, mask, _mm512_add_ps(load(mask, k + i), load(mask, of_group + i)));
+        }
+    }
+}
+
+INLINE float dot(idx count, const float *a, const float *b)
+{
+    __m512 sum = _mm512_setzero_ps();
+    for (idx i = 0; i < count; i += LANES)
+        sum = _mm512_fmadd_ps(load(first(count - i), a + i), load(first(count - i), b + i), sum);
+    return _mm512_reduce_add_ps(sum);
+}
+
+/* Floats that a thread needs: keys; a turned matrix; two of (padded V, padded V); by hop; a row of joints. */
+static idx scratch_size(const Shared *s)
+{
+    idx by_hop = LANES * s->padded;
+    return s->z.joints * s->row + s->z.width * s->padded + 3 * s->padded * s->padded + by_hop + 2 * s->padded + LANES;
+}
+
+/* mixing (V, padded V) = alpha attention + outer, of one head. */
+VECTOR static void combine(const Shared *s, idx head, const float *attention, float *mixing)
+{
+    idx v = s->z.joints;
+    __m512 alpha = _mm512_set1_ps(s->alpha);
+    for (idx u = 0; u < v; u++)
+        for (idx w = 0; w < v; w += LANES) {
+            __mmask16 mask = first(v - w);
+            __m512 plus = load(mask, s->outer + (head * v + u) * v + w);
+            _mm512_storeu_ps(mixing + u * s->padded + w, _mm512_fmadd_ps(alpha, load(mask, attention + u * v + w), plus));
+        }
+}
+
+/* One frame: out (V, H D) and attention (H, V, V) from qkv (V, 3 H D) and e (G, H D). */
+VECTOR static void attend(const Shared *s, const float *qkv, const float *e, float *attention, float *out, float *scratch)
+{
+    idx v = s->z.joints, d = s->z.width, row = s->row, padded = s->padded;
+    float *keys = scratch, *keys_turned = keys + v * row, *scores = keys_turned + d * padded;
+    float *by_hop = scores + padded * padded, *of_joint = by_hop + LANES * padded; /* (V, 16), (V) */
+    add_groups(s, qkv, e, keys);
+    for (idx head = 0; head < s->z.heads; head++, attention += v * v) {
+        const float *q = qkv + head * d;
+        Left queries = {q, 3 * row, 1, 0, d, 1};
+        for (idx w = 0; w < v; w++)
+            of_joint[w] = dot(d, e + s->groups[w] * row + head * d, s->w1 + head * d);
+        turned(v, d, keys + head * d, row, keys_turned);
+        product(v, v, queries, (Right){keys_turned, padded}, (Right){of_joint, 0}, scores, padded);
+        product(v, s->z.hops, queries, (Right){s->rpe_turned + head * d * LANES, LANES}, NOTHING, by_hop, LANES);
+        for (idx u = 0; u < v; u++) {
+            float *line = scores + u * padded;
+            __m512 of_hop = load(first(s->z.hops), by_hop + u * LANES);
+            __m512 most = _mm512_set1_ps(-__builtin_inff()), total = _mm512_setzero_ps();
+            for (idx w = 0; w < v; w += LANES) {
+                __m512i hop = _mm512_loadu_si512(s->hops + u * padded + w);
+                __m512 score = _mm512_add_ps(load(first(v - w), line + w), _mm512_permutexvar_ps(hop, of_hop));
+                _mm512_storeu_ps(line + w, score);
+                most = _mm512_mask_max_ps(most, first(v - w), most, score);
+            }
+            most = _mm512_set1_ps(_mm512_reduce_max_ps(most));
+            for (idx w = 0; w < v; w += LANES) {
+                __m512 share = exponential(_mm512_sub_ps(_mm512_loadu_ps(line + w), most));
+                _mm512_storeu_ps(line + w, share);
+                total = _mm512_mask_add_ps(total, first(v - w), total, share);
+            }
+            __m512 times = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(total));
+            for (idx w = 0; w < v; w += LANES)
+                _mm512_mask_storeu_ps(attention + u * v + w, first(v - w), _mm512_mul_ps(_mm512_loadu_ps(line + w), times));
+        }
+        combine(s, head, attention, scores);
+        product(v, d, (Left){scores, padded, 1, 0, v, 1}, (Right){q + 2 * row, 3 * row}, NOTHING, out + head * d, row);
+    }
+}
+
+/* Sums over the frames of a piece. */
+typedef struct {
+    float *rpe, *w1, *outer, *alpha; /* (J, H D), (H D), (H, V, V), (1) */
+} Sums;
+
+/* One frame's gradients, of qkv and e; what it adds to the sums. */
+VECTOR static void attend_backward(const Shared *s, const float *qkv, const float *e, const float *attention,
+                                   const float *grad, float *grad_qkv, float *grad_e, Sums sums, float *scratch)
+{
+    idx v = s->z.joints, d = s->z.width, row = s->row, padded = s->padded, hops = s->z.hops;
+    float *keys = scratch, *values_turned = keys + v * row, *mixing = values_turned + d * padded;
+    float *slopes = mixing + padded * padded, *slopes_turned = slopes + padded * padded;
+    float *by_hop = slopes_turned + padded * padded, *of_joint = by_hop + LANES * padded; /* (J, padded V), (V) */
+    float *of_group = of_joint + padded;
+    add_groups(s, qkv, e, keys);
+    for (idx head = 0; head < s->z.heads; head++, attention += v * v) {
+        const float *q = qkv + head * d, *own = grad + head * d, *w1 = s->w1 + head * d;
+        float *grad_q = grad_qkv + head * d, *grad_k = grad_q + row, *grad_v = grad_k + row;
+        combine(s, head, attention, mixing);
+        product(v, d, (Left){mixing, 1, 1, 0, v, padded}, (Right){own, row}, NOTHING, grad_v, 3 * row);
+        turned(v, d, q + 2 * row, 3 * row, values_turned);
+        product(v, v, (Left){own, row, 1, 0, d, 1}, (Right){values_turned, padded}, NOTHING, slopes, padded);
+
+        /* From the gradient of mixing to that of the scores, in place. */
+        float total = 0.0f;
+        memset(of_joint, 0, sizeof(float) * padded);
+        for (idx u = 0; u < v; u++) {
+            float *line = slopes + u * padded, *sum = sums.outer + (head * v + u) * v;
+            __m512 weighted = _mm512_setzero_ps();
+            for (idx w = 0; w < v; w += LANES) {
+                __mmask16 mask = first(v - w);
+                __m512 slope = load(mask, line + w);
+                _mm512_mask_storeu_ps(sum + w, mask, _mm512_add_ps(load(mask, sum + w), slope));
+                weighted = _mm512_fmadd_ps(slope, load(mask, attention + u * v + w), weighted);
+            }
+            float mean = _mm512_reduce_add_ps(weighted);
+            total += mean;
+            for (idx w = 0; w < v; w += LANES) {
+                __mmask16 mask = first(v - w);
+                __m512 share = _mm512_mul_ps(load(mask, attention + u * v + w), _mm512_set1_ps(s->alpha));
+                __m512 slope = _mm512_mul_ps(share, _mm512_sub_ps(load(mask, line + w), _mm512_set1_ps(mean)));
+                _mm512_storeu_ps(line + w, slope);
+                _mm512_storeu_ps(of_joint + w, _mm512_add_ps(_mm512_loadu_ps(of_joint + w), slope));
+            }
+        }
+        *sums.alpha += total;
+
+        /* Sums over the joints w at each distance from u. */
+        turned(v, v, slopes, padded, slopes_turned);
+        for (idx start = 0; start < padded; start += LANES)
+            for (idx j = 0; j < hops; j++) {
+                const __mmask16 *there = s->at_hop + (start / LANES * hops + j) * v;
+                __m512 sum = _mm512_setzero_ps();
+                for (idx w = 0; w < v; w++)
+                    sum = _mm512_mask_add_ps(sum, there[w], sum, _mm512_loadu_ps(slopes_turned + w * padded + start));
+                _mm512_storeu_ps(by_hop + j * padded + start, sum);
+            }
+
+        Right queries = {q, 3 * row};
+        product(v, d, (Left){slopes, 1, 1, 0, v, padded}, queries, NOTHING, grad_k, 3 * row);
+        product(v, d, (Left){slopes, padded, 1, 0, v, 1}, (Right){keys + head * d, row}, NOTHING, grad_q, 3 * row);
+        product(v, d, (Left){by_hop, 1, 1, 0, hops, padded}, (Right){s->rpe + head * d, row}, (Right){grad_q, 3 * row},
+                grad_q, 3 * row);
+        float *grad_rpe = sums.rpe + head * d;
+        product(hops, d, (Left){by_hop, padded, 1, 0, v, 1}, queries, (Right){grad_rpe, row}, grad_rpe, row);
+
+        memset(of_group, 0, sizeof(float) * s->z.groups);
+        for (idx w = 0; w < v; w++)
+            of_group[s->groups[w]] += of_joint[w];
+        for (idx i = 0; i < d; i += LANES) {
+            __mmask16 mask = first(d - i);
+            __m512 sum = load(mask, sums.w1 + head * d + i), one = load(mask, w1 + i);
+            for (idx g = 0; g < s->z.groups; g++) {
+                __m512 slope = _mm512_set1_ps(of_group[g]);
+                sum = _mm512_fmadd_ps(slope, load(mask, e + g * row + head * d + i), sum);
+                _mm512_mask_storeu_ps(grad_e + g * row + head * d + i, mask, _mm512_mul_ps(slope, one));
+            }
+            _mm512_mask_storeu_ps(sums.w1 + head * d + i, mask, sum);
+            for (idx w = 0; w < v; w++) {
+                float *into = grad_e + s->groups[w] * row + head * d + i;
+                _mm512_mask_storeu_ps(into, mask, _mm512_add_ps(load(mask, into), load(mask, grad_k + w * 3 * row + i)));
+            }
+        }
+    }
+}
+
+/* Turn the table of distances, and note which joints are how far apart; NULL if memory is lacking. */
+VECTOR static void *prepare(Shared *s)
+{
+    idx v = s->z.joints, d = s->z.width, hops = s->z.hops, blocks = s->padded / LANES;
+    float *turned_rpe = malloc(sizeof(float) * s->z.heads * d * LANES + sizeof(__mmask16) * blocks * hops * v);
+    if (!turned_rpe)
+        return NULL;
+    for (idx head = 0; head < s->z.heads; head++)
+        turned(hops, d, s->rpe + head * d, s->row, turned_rpe + head * d * LANES);
+    __mmask16 *at_hop = (__mmask16 *)(turned_rpe + s->z.heads * d * LANES);
+    memset(at_hop, 0, sizeof(__mmask16) * blocks * hops * v);
+    for (idx u = 0; u < v; u++)
+        for (idx w = 0; w < v; w++)
+            at_hop[(u / LANES * hops + s->hops[u * s->padded + w]) * v + w] |= (__mmask16)(1u << u % LANES);
+    s->rpe_turned = turned_rpe;
+    s->at_hop = at_hop;
+    return turned_rpe;
+}
+
+/* rpe, w1, outer, groups, hops (addresses); alpha; sizes as (F, V, G, J, H, D) */
+#define SHARED "KKKKKf(nnnnnn)"
+#define SHARED_OF(s)                                                                                                   \
+    &rpe_address, &w1_address, &outer_address, &groups_address, &hops_address, &s.alpha, &s.z.frames, &s.z.joints,     \
+        &s.z.groups, &s.z.hops, &s.z.heads, &s.z.width
+
+static void fill(Shared *s, address rpe, address w1, address outer, address groups, address hops)
+{
+    s->rpe = (const float *)(uintptr_t)rpe;
+    s->w1 = (const float *)(uintptr_t)w1;
+    s->outer = (const float *)(uintptr_t)outer;
+    s->groups = (const int32_t *)(uintptr_t)groups;
+    s->hops = (const int32_t *)(uintptr_t)hops;
+    s->row = s->z.heads * s->z.width;
+    s->padded = (s->z.joints + LANES - 1) / LANES * LANES;
+}
+
+/* (shared, qkv, e, threads, attention, out) */
+static PyObject *forward(PyObject *self, PyObject *args)
+{
+    address rpe_address, w1_address, outer_address, groups_address, hops_address;
+    address qkv_address, e_address, attention_address, out_address;
+    Shared s;
+    int threads;
+    if (!PyArg_ParseTuple(args, SHARED "KKiKK", SHARED_OF(s), &qkv_address, &e_address, &threads, &attention_address,
+                          &out_address))
+        return NULL;
+    fill(&s, rpe_address, w1_address, outer_address, groups_address, hops_address);
+    ADDRESS(const float, qkv);
+    ADDRESS(const float, e);
+    ADDRESS(float, attention);
+    ADDRESS(float, out);
+    idx v = s.z.joints, each;
+    void *prepared = prepare(&s);
+    float *scratch = reserve(scratch_size(&s), threads, &each);
+    if (!prepared || !scratch) {
+        free(prepared);
+        free(scratch);
+        return PyErr_NoMemory();
+    }
+    Py_BEGIN_ALLOW_THREADS;
+#pragma omp parallel num_threads(threads)
+    {
+        float *own = scratch + each * thread_number();
+#pragma omp for schedule(static)
+        for (idx f = 0; f < s.z.frames; f++)
+            attend(&s, qkv + f * v * 3 * s.row, e + f * s.z.groups * s.row, attention + f * s.z.heads * v * v,
+                   out + f * v * s.row, own);
+    }
+    free(prepared);
+    free(scratch);
+    Py_END_ALLOW_THREADS;
+    Py_RETURN_NONE;
+}
+
+/* (shared, qkv, e, attention, grad, threads, grad_qkv, grad_e, sums): sums (pieces, J H D + H D + H V V + 1), a piece
+ * each, in the order rpe, w1, outer, alpha. */
+static PyObject *backward(PyObject *self, PyObject *args)
+{
+    address rpe_address, w1_address, outer_address, groups_address, hops_address;
+    address qkv_address, e_address, attention_address, grad_address, grad_qkv_address, grad_e_address, sums_address;
+    Shared s;
+    int threads;
+    if (!PyArg_ParseTuple(args, SHARED "KKKKiKKK", SHARED_OF(s), &qkv_address, &e_address, &attention_address,
+                          &grad_address, &threads, &grad_qkv_address, &grad_e_address, &sums_address))
+        return NULL;
+    fill(&s, rpe_address, w1_address, outer_address, groups_address, hops_address);
+    ADDRESS(const float, qkv);
+    ADDRESS(const float, e);
+    ADDRESS(const float, attention);
+    ADDRESS(const float, grad);
+    ADDRESS(float, grad_qkv);
+    ADDRESS(float, grad_e);
+    ADDRESS(float, sums);
+    idx v = s.z.joints, each, graphs = s.z.heads * v * v, pieces = (s.z.frames + PIECE - 1) / PIECE;
+    idx sums_size = s.z.hops * s.row + s.row + graphs + 1;
+    void *prepared = prepare(&s);
+    float *scratch = reserve(scratch_size(&s) + s.z.groups, threads, &each);
+    if (!prepared || !scratch) {
+        free(prepared);
+        free(scratch);
+        return PyErr_NoMemory();
+    }
+    Py_BEGIN_ALLOW_THREADS;
+#pragma omp parallel num_threads(threads)
+    {
+        float *own = scratch + each * thread_number();
+#pragma omp for schedule(static)
+        for (idx p = 0; p < pieces; p++) {
+            float *rpe = sums + p * sums_size;
+            Sums of_piece = {rpe, rpe + s.z.hops * s.row, rpe + (s.z.hops + 1) * s.row, rpe + sums_size - 1};
+            memset(rpe, 0, sizeof(float) * sums_size);
+            for (idx f = p * PIECE; f < s.z.frames && f < (p + 1) * PIECE; f++)
+                attend_backward(&s, qkv + f * v * 3 * s.row, e + f * s.z.groups * s.row, attention + f * graphs,
+                                grad + f * v * s.row, grad_qkv + f * v * 3 * s.row, grad_e + f * s.z.groups * s.row,
+                                of_piece, own);
+        }
+    }
+    free(prepared);
+    free(scratch);
+    Py_END_ALLOW_THREADS;
+    Py_RETURN_NONE;
+}
+
+#endif
+
+static PyMethodDef methods[] = {
+    {"supported", py_supported, METH_NOARGS, NULL},
+#ifdef WITH_AVX512
+    {"forward", forward, METH_VARARGS, NULL},
+    {"backward", backward, METH_VARARGS, NULL},
+#endif
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_attention", NULL, -1, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__attention(void) { return PyModule_Create(&module); }
