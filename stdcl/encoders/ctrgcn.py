@@ -16,6 +16,8 @@ from stdcl.encoders.temporal import MultiScale
 from stdcl.parallel.batch_norm import BatchNorm
 
 NUM_SUBSETS = 3
+# A product a sample, summed afterwards, is faster than one that adds up samples; so many at once bounds its memory.
+SAMPLES_AT_ONCE = 16
 
 
 class _Subset(nn.Module):
@@ -121,8 +123,8 @@ class _RefinedProduct(torch.autograd.Function):
         )
         grad_values = grad_values.view(b, c * s, v * t)
         grad_v_weight = torch.zeros_like(weight)
-        for one, row in zip(grad_values, rows, strict=True):
-            grad_v_weight.addmm_(one, row)
+        for some, of_some in zip(grad_values.split(SAMPLES_AT_ONCE), rows.split(SAMPLES_AT_ONCE), strict=True):
+            grad_v_weight += torch.bmm(some, of_some).sum(0)
         grad_x = torch.bmm(grad_values.transpose(1, 2), weight.expand(b, -1, -1)).view(b, v, t, weight.shape[1])
 
         # The offset, down to mixing and basis.
