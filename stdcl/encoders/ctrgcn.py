@@ -123,7 +123,9 @@ class _RefinedProduct(torch.autograd.Function):
         )
         grad_values = grad_values.view(b, c * s, v * t)
         grad_v_weight = torch.zeros_like(weight)
-        for some, of_some in zip(grad_values.split(SAMPLES_AT_ONCE), rows.split(SAMPLES_AT_ONCE), strict=True):
+        for some, of_some in zip(
+            torch.split(grad_values, SAMPLES_AT_ONCE), torch.split(rows, SAMPLES_AT_ONCE), strict=True
+        ):
             grad_v_weight += torch.bmm(some, of_some).sum(0)
         grad_x = torch.bmm(grad_values.transpose(1, 2), weight.expand(b, -1, -1)).view(b, v, t, weight.shape[1])
 
