@@ -28,22 +28,6 @@ typedef struct {
     const __mmask16 *at_hop;      /* (padded V / 16, J, V): the joints u, a lane each, that are j hops from w */
 } Shared;
 
-INLINE __m512 load(__mmask16 mask, const float *at) { return _mm512_maskz_loadu_ps(mask, at); }
-
-/* e^x for x <= 0: a power of two times the series of the rest, which is at most ln(2) / 2 and leaves 1e-8 behind. */
-INLINE __m512 exponential(__m512 x)
-{
-    __m512 power = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8); /* to nearest */
-    __m512 rest = _mm512_fnmadd_ps(power, _mm512_set1_ps(0.693359375f), x);
-    rest = _mm512_fnmadd_ps(power, _mm512_set1_ps(-2.12194440e-4f), rest);
-    const float inverse[] = {1.0f / 5040, 1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 1.0f / 2, 1.0f, 1.0f};
-    __m512 sum = _mm512_set1_ps(inverse[0]);
-#pragma GCC unroll 8
-    for (int i = 1; i < 8; i++)
-        sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(inverse[i]));
-    return _mm512_scalef_ps(sum, power);
-}
-
 /* keys (V, H D) = k + e of the joint's group. */
 VECTOR static void add_groups(const Shared *s, const float *qkv, const float *e, float *keys)
 {

@@ -44,6 +44,38 @@ static float *reserve(idx count, int threads, idx *each)
 /* The lanes that are left, at most all. */
 INLINE __mmask16 first(idx lanes) { return lanes >= LANES ? 0xffff : (__mmask16)((1u << lanes) - 1); }
 
+INLINE __m512 load(__mmask16 mask, const float *at) { return _mm512_maskz_loadu_ps(mask, at); }
+
+/* e^x for x <= 0: a power of two times the series of the rest, which is at most ln(2) / 2 and leaves 1e-8 behind. */
+INLINE __m512 exponential(__m512 x)
+{
+    __m512 power = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8); /* to nearest */
+    __m512 rest = _mm512_fnmadd_ps(power, _mm512_set1_ps(0.693359375f), x);
+    rest = _mm512_fnmadd_ps(power, _mm512_set1_ps(-2.12194440e-4f), rest);
+    const float inverse[] = {1.0f / 5040, 1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 1.0f / 2, 1.0f, 1.0f};
+    __m512 sum = _mm512_set1_ps(inverse[0]);
+#pragma GCC unroll 8
+    for (int i = 1; i < 8; i++)
+        sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(inverse[i]));
+    return _mm512_scalef_ps(sum, power);
+}
+
+/* The series for small arguments, where the quotient would cancel. */
+INLINE __m512 hyperbolic_tangent(__m512 x)
+{
+    __m512 one = _mm512_set1_ps(1.0f), size = _mm512_abs_ps(x), square = _mm512_mul_ps(x, x);
+    __m512 e = exponential(_mm512_mul_ps(size, _mm512_set1_ps(-2.0f)));
+    __m512 large = _mm512_div_ps(_mm512_sub_ps(one, e), _mm512_add_ps(one, e));
+    __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
+    large = _mm512_mask_sub_ps(large, negative, _mm512_setzero_ps(), large);
+    const float factors[] = {62.0f / 2835, -17.0f / 315, 2.0f / 15, -1.0f / 3, 1.0f};
+    __m512 sum = _mm512_set1_ps(factors[0]);
+#pragma GCC unroll 4
+    for (int i = 1; i < 5; i++)
+        sum = _mm512_fmadd_ps(sum, square, _mm512_set1_ps(factors[i]));
+    return _mm512_mask_mul_ps(large, _mm512_cmp_ps_mask(size, _mm512_set1_ps(0.25f), _CMP_LT_OQ), x, sum);
+}
+
 /* A matrix that is read number by number: row m, and column (o, i) of `outer` times `inner`, lies at
  * at[m row + o outer_step + i inner_step]. */
 typedef struct {
@@ -66,14 +98,14 @@ INLINE void tile(const int M, const int N, __mmask16 mask, Left a, Right b, Righ
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
         for (int n = 0; n < N; n++)
-            sum[m][n] = start.at ? _mm512_maskz_loadu_ps(n == N - 1 ? mask : 0xffff, start.at + m * start.row + n * LANES)
+            sum[m][n] = start.at ? load(n == N - 1 ? mask : 0xffff, start.at + m * start.row + n * LANES)
                                  : _mm512_setzero_ps();
     for (idx o = 0; o < a.outer; o++) {
         const float *left = a.at + o * a.outer_step;
         for (idx i = 0; i < a.inner; i++) {
 #pragma GCC unroll 4
             for (int n = 0; n < N; n++)
-                row[n] = n == N - 1 ? _mm512_maskz_loadu_ps(mask, b.at + n * LANES) : _mm512_loadu_ps(b.at + n * LANES);
+                row[n] = n == N - 1 ? load(mask, b.at + n * LANES) : _mm512_loadu_ps(b.at + n * LANES);
 #pragma GCC unroll 16
             for (int m = 0; m < M; m++) {
                 __m512 scalar = _mm512_set1_ps(left[m * a.row]);
@@ -178,7 +210,7 @@ INLINE void turned(idx rows, idx columns, const float *from, idx from_row, float
         for (idx m = 0; m < rows; m += LANES) {
             __m512 r[LANES];
             for (idx i = 0; i < LANES; i++)
-                r[i] = m + i < rows ? _mm512_maskz_loadu_ps(first(columns - n), from + (m + i) * from_row + n)
+                r[i] = m + i < rows ? load(first(columns - n), from + (m + i) * from_row + n)
                                     : _mm512_setzero_ps();
             turn(r);
             for (idx i = 0; i < LANES && n + i < columns; i++)

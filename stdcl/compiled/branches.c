@@ -17,8 +17,6 @@ typedef struct {
 
 #ifdef WITH_AVX512
 
-INLINE __m512 load(__mmask16 mask, const float *at) { return _mm512_maskz_loadu_ps(mask, at); }
-
 /* hidden (PAD + T + PAD, 3 w) = ReLU(x factor + shift) of one joint, zero in the padding. */
 VECTOR static void normalise(Sizes z, const float *x, const float *factor, const float *shift, float *hidden)
 {

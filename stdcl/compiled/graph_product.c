@@ -1,5 +1,6 @@
-/* CTR-GCN's product with refined graphs, float32, for processors with AVX-512. What it computes, and the PyTorch
- * operations that it stands for, are in stdcl/compiled/graph_product.py, which checks addresses and sizes.
+/* CTR-GCN's refined graphs and the product with them, float32, for processors with AVX-512. What is computed is said in
+ * stdcl/compiled/graph_product.py, which checks addresses and sizes; the same in PyTorch operations is in
+ * stdcl/encoders/ctrgcn.py.
  *
  * A sample is worked off in blocks of 16 channels, so that the graphs of a block, which are never written to memory, its
  * sums and the turned gradient stay in the second cache. Samples are spread over threads; no result depends on their
@@ -11,7 +12,8 @@
 enum { BLOCK = 16 }; /* channels of a block */
 
 typedef struct {
-    idx batch, channels, subsets, factors, joints, frames; /* B, C, S, K, V, T */
+    idx batch, channels, subsets, reduced, joints, frames; /* B, C, S, R, V, T */
+    idx factors, padded;                                   /* K = R + 2; V in whole vectors */
 } Sizes;
 
 #ifdef WITH_AVX512
@@ -68,12 +70,65 @@ VECTOR static void block_graphs(Sizes z, const float *mixing, const float *basis
                 (Right){basis + s * z.factors * pairs, pairs}, NOTHING, graphs + s * pairs, z.subsets * pairs);
 }
 
-/* One sample: out (V, T, C) from values (C, S, V, T), basis (S, K, V V) and offset (V, C). */
-VECTOR static void mix_sample(Sizes z, const float *values, const float *mixing, const float *basis,
-                              const float *offset, float *out, float *scratch)
+/* basis (S, K, V_v, V_u) = [tanh(q_u - k_v); 1; A_uv], and columns (S K, padded V_u), its sums over V_v. `turned_qk` holds
+ * (2 S R, padded V): q of every subset, then k. */
+VECTOR static void fill_basis(Sizes z, const float *qk, const float *a, float *turned_qk, float *basis, float *columns)
+{
+    idx v = z.joints, pairs = v * v, half = z.subsets * z.reduced;
+    turned(v, 2 * half, qk, 2 * half, turned_qk);
+    for (idx s = 0; s < z.subsets; s++) {
+        for (idx r = 0; r < z.reduced; r++) {
+            const float *q = turned_qk + (s * z.reduced + r) * z.padded, *k = q + half * z.padded;
+            float *out = basis + (s * z.factors + r) * pairs, *column = columns + (s * z.factors + r) * z.padded;
+            for (idx u = 0; u < v; u += LANES) {
+                __m512 own = _mm512_loadu_ps(q + u), sum = _mm512_setzero_ps();
+                for (idx w = 0; w < v; w++) {
+                    __m512 relation = hyperbolic_tangent(_mm512_sub_ps(own, _mm512_set1_ps(k[w])));
+                    sum = _mm512_add_ps(sum, relation);
+                    _mm512_mask_storeu_ps(out + w * v + u, first(v - u), relation);
+                }
+                _mm512_storeu_ps(column + u, sum);
+            }
+        }
+        float *ones = basis + (s * z.factors + z.reduced) * pairs, *adjacency = ones + pairs;
+        float *of_ones = columns + (s * z.factors + z.reduced) * z.padded, *of_adjacency = of_ones + z.padded;
+        for (idx i = 0; i < pairs; i++)
+            ones[i] = 1.0f;
+        for (idx u = 0; u < v; u++) {
+            of_ones[u] = (float)v;
+            of_adjacency[u] = 0.0f;
+            for (idx w = 0; w < v; w++) {
+                adjacency[w * v + u] = a[(s * v + u) * v + w];
+                of_adjacency[u] += a[(s * v + u) * v + w];
+            }
+        }
+    }
+}
+
+/* Scratch of both directions: turned_qk, basis, columns. */
+static idx basis_size(Sizes z)
+{
+    idx factors = z.subsets * z.factors;
+    return 2 * z.subsets * z.reduced * z.padded + factors * (z.joints * z.joints + z.padded);
+}
+
+static idx mix_size(Sizes z)
+{
+    return basis_size(z) + z.joints * z.channels + BLOCK * z.joints * (z.subsets * z.joints + z.frames);
+}
+
+/* One sample: out (V, T, C) from values (C, S, V, T) and qk (V, 2 S R). */
+VECTOR static void mix_sample(Sizes z, const float *values, const float *qk, const float *a, const float *mixing,
+                              const float *biased, float *out, float *scratch)
 {
     idx v = z.joints, t = z.frames, pairs = v * v, rows = v * t, sources = z.subsets * v;
-    float *graphs = scratch, *sums = graphs + BLOCK * z.subsets * pairs; /* (16, S, V, V), (16, V, T) */
+    idx factors = z.subsets * z.factors;
+    float *turned_qk = scratch, *basis = turned_qk + 2 * z.subsets * z.reduced * z.padded;
+    float *columns = basis + factors * pairs, *offset = columns + factors * z.padded; /* (V, C) */
+    float *graphs = offset + v * z.channels, *sums = graphs + BLOCK * z.subsets * pairs; /* (16, S, V, V), (16, V, T) */
+    fill_basis(z, qk, a, turned_qk, basis, columns);
+    product(v, z.channels, (Left){columns, 1, 1, 0, factors, z.padded}, (Right){biased, z.channels}, NOTHING, offset,
+            z.channels);
     for (idx channel = 0; channel < z.channels; channel += BLOCK) {
         block_graphs(z, mixing, basis, channel, graphs);
         for (idx c = 0; c < BLOCK; c++)
@@ -95,16 +150,65 @@ VECTOR static void mix_sample(Sizes z, const float *values, const float *mixing,
     }
 }
 
-/* One sample's gradients: of values, basis and offset, and its part of that of mixing, (S, C, K). */
-VECTOR static void mix_sample_backward(Sizes z, const float *values, const float *mixing, const float *basis,
-                                       const float *grad, float *grad_values, float *grad_basis, float *grad_mixing,
-                                       float *grad_offset, float *scratch)
+static idx mix_backward_size(Sizes z)
+{
+    idx v = z.joints, factors = z.subsets * z.factors;
+    return basis_size(z) + factors * (v * v + v + z.padded) + v * z.channels + BLOCK * 2 * z.subsets * v * v +
+           BLOCK * (v * z.frames + z.frames * z.padded);
+}
+
+/* From the gradient of basis and of its columns to those of q, k and A. */
+VECTOR static void leave_basis(Sizes z, const float *basis, const float *grad_basis, const float *grad_columns,
+                               float *grad_qk, float *grad_a)
+{
+    idx v = z.joints, pairs = v * v, half = z.subsets * z.reduced;
+    for (idx s = 0; s < z.subsets; s++) {
+        for (idx r = 0; r < z.reduced; r++) {
+            idx at = s * z.factors + r;
+            float *of_q = grad_qk + s * z.reduced + r, *of_k = of_q + half, total[LANES];
+            for (idx u = 0; u < v; u += LANES) {
+                __mmask16 mask = first(v - u);
+                __m512 of_column = load(mask, grad_columns + at * z.padded + u), sum = _mm512_setzero_ps();
+                for (idx w = 0; w < v; w++) {
+                    __m512 relation = load(mask, basis + at * pairs + w * v + u);
+                    __m512 slope = _mm512_add_ps(load(mask, grad_basis + at * pairs + w * v + u), of_column);
+                    slope = _mm512_fnmadd_ps(slope, _mm512_mul_ps(relation, relation), slope);
+                    sum = _mm512_add_ps(sum, slope);
+                    float of_joint = _mm512_reduce_add_ps(slope);
+                    of_k[w * 2 * half] = u ? of_k[w * 2 * half] - of_joint : -of_joint;
+                }
+                _mm512_storeu_ps(total, sum);
+                for (idx i = 0; i < LANES && u + i < v; i++)
+                    of_q[(u + i) * 2 * half] = total[i];
+            }
+        }
+        idx at = s * z.factors + z.reduced + 1;
+        for (idx u = 0; u < v; u++)
+            for (idx w = 0; w < v; w++)
+                grad_a[(s * v + u) * v + w] = grad_basis[at * pairs + w * v + u] + grad_columns[at * z.padded + u];
+    }
+}
+
+/* What one sample's gradients are given and where they go: values (C, S, V, T), qk (V, 2 S R), A (S, V, V), mixing
+ * (S, C, K), biased (S K, C); of the last four the sample's own part. */
+typedef struct {
+    float *values, *qk, *a, *mixing, *biased;
+} Gradients;
+
+VECTOR static void mix_sample_backward(Sizes z, const float *values, const float *qk, const float *a, const float *mixing,
+                                       const float *biased_turned, const float *grad, Gradients into, float *scratch)
 {
     idx v = z.joints, t = z.frames, pairs = v * v, rows = v * t, sources = z.subsets * v;
-    idx padded = (v + LANES - 1) / LANES * LANES, graph_size = z.subsets * pairs;
-    float *graphs = scratch, *grad_graphs = graphs + BLOCK * graph_size; /* (16, S, V, V) each */
-    float *by_joint = grad_graphs + BLOCK * graph_size;                  /* (16, V, T) */
-    float *by_frame = by_joint + BLOCK * rows;                           /* (16, T, padded V) */
+    idx graph_size = z.subsets * pairs, factors = z.subsets * z.factors, padded = z.padded;
+    float *turned_qk = scratch, *basis = turned_qk + 2 * z.subsets * z.reduced * padded;
+    float *columns = basis + factors * pairs, *grad_basis = columns + factors * padded;
+    float *grad_rows = grad_basis + factors * pairs, *grad_columns = grad_rows + factors * v; /* (V, S K), turned */
+    float *grad_offset = grad_columns + factors * padded;                                   /* (V, C) */
+    float *graphs = grad_offset + v * z.channels, *grad_graphs = graphs + BLOCK * graph_size; /* (16, S, V, V) each */
+    float *by_joint = grad_graphs + BLOCK * graph_size;                                     /* (16, V, T) */
+    float *by_frame = by_joint + BLOCK * rows;                                              /* (16, T, padded V) */
+    float *grad_values = into.values, *grad_mixing = into.mixing;
+    fill_basis(z, qk, a, turned_qk, basis, columns);
     memset(grad_basis, 0, sizeof(float) * z.subsets * z.factors * pairs);
     for (idx channel = 0; channel < z.channels; channel += BLOCK) {
         const float *own = grad + channel;
@@ -154,24 +258,41 @@ VECTOR static void mix_sample_backward(Sizes z, const float *values, const float
                           pairs, grad_mixing + at, z.factors);
         }
     }
+    product(factors, z.channels, (Left){columns, padded, 1, 0, v, 1}, (Right){grad_offset, z.channels}, NOTHING,
+            into.biased, z.channels);
+    product(v, factors, (Left){grad_offset, z.channels, 1, 0, z.channels, 1}, (Right){biased_turned, factors}, NOTHING,
+            grad_rows, factors);
+    turned(v, factors, grad_rows, factors, grad_columns);
+    leave_basis(z, basis, grad_basis, grad_columns, into.qk, into.a);
 }
 
-/* (values, mixing, basis, offset, sizes as (B, C, S, K, V, T), threads, out) */
-static PyObject *mix(PyObject *self, PyObject *args)
+#define SIZES "(nnnnnn)"
+#define SIZES_OF(z) &z.batch, &z.channels, &z.subsets, &z.reduced, &z.joints, &z.frames
+
+static void derive(Sizes *z)
 {
-    address values_address, mixing_address, basis_address, offset_address, out_address;
+    z->factors = z->reduced + 2;
+    z->padded = (z->joints + LANES - 1) / LANES * LANES;
+}
+
+/* (values, qk, a, mixing, biased, sizes as (B, C, S, R, V, T), threads, out) */
+static PyObject *forward(PyObject *self, PyObject *args)
+{
+    address values_address, qk_address, a_address, mixing_address, biased_address, out_address;
     Sizes z;
     int threads;
-    if (!PyArg_ParseTuple(args, "KKKK(nnnnnn)iK", &values_address, &mixing_address, &basis_address, &offset_address,
-                          &z.batch, &z.channels, &z.subsets, &z.factors, &z.joints, &z.frames, &threads, &out_address))
+    if (!PyArg_ParseTuple(args, "KKKKK" SIZES "iK", &values_address, &qk_address, &a_address, &mixing_address,
+                          &biased_address, SIZES_OF(z), &threads, &out_address))
         return NULL;
+    derive(&z);
     ADDRESS(const float, values);
+    ADDRESS(const float, qk);
+    ADDRESS(const float, a);
     ADDRESS(const float, mixing);
-    ADDRESS(const float, basis);
-    ADDRESS(const float, offset);
+    ADDRESS(const float, biased);
     ADDRESS(float, out);
-    idx pairs = z.joints * z.joints, rows = z.joints * z.frames, each;
-    float *scratch = reserve(BLOCK * (z.subsets * pairs + rows), threads, &each);
+    idx rows = z.joints * z.frames, each;
+    float *scratch = reserve(mix_size(z), threads, &each);
     if (!scratch)
         return PyErr_NoMemory();
     Py_BEGIN_ALLOW_THREADS;
@@ -180,36 +301,40 @@ static PyObject *mix(PyObject *self, PyObject *args)
         float *own = scratch + each * thread_number();
 #pragma omp for schedule(static)
         for (idx b = 0; b < z.batch; b++)
-            mix_sample(z, values + b * z.channels * z.subsets * rows, mixing, basis + b * z.subsets * z.factors * pairs,
-                       offset + b * z.joints * z.channels, out + b * rows * z.channels, own);
+            mix_sample(z, values + b * z.channels * z.subsets * rows, qk + b * z.joints * 2 * z.subsets * z.reduced, a,
+                       mixing, biased, out + b * rows * z.channels, own);
     }
     free(scratch);
     Py_END_ALLOW_THREADS;
     Py_RETURN_NONE;
 }
 
-/* (values, mixing, basis, grad, sizes, threads, grad_values, grad_basis, grad_mixing (B, S, C, K), grad_offset) */
-static PyObject *mix_backward(PyObject *self, PyObject *args)
+/* (values, qk, a, mixing, biased_turned (C, S K), grad, sizes, threads, grad_values, grad_qk, then of every sample:
+ * grad_a (B, S, V, V), grad_mixing (B, S, C, K), grad_biased (B, S K, C)) */
+static PyObject *backward(PyObject *self, PyObject *args)
 {
-    address values_address, mixing_address, basis_address, grad_address;
-    address grad_values_address, grad_basis_address, grad_mixing_address, grad_offset_address;
+    address values_address, qk_address, a_address, mixing_address, biased_turned_address, grad_address;
+    address grad_values_address, grad_qk_address, grad_a_address, grad_mixing_address, grad_biased_address;
     Sizes z;
     int threads;
-    if (!PyArg_ParseTuple(args, "KKKK(nnnnnn)iKKKK", &values_address, &mixing_address, &basis_address, &grad_address,
-                          &z.batch, &z.channels, &z.subsets, &z.factors, &z.joints, &z.frames, &threads,
-                          &grad_values_address, &grad_basis_address, &grad_mixing_address, &grad_offset_address))
+    if (!PyArg_ParseTuple(args, "KKKKKK" SIZES "iKKKKK", &values_address, &qk_address, &a_address, &mixing_address,
+                          &biased_turned_address, &grad_address, SIZES_OF(z), &threads, &grad_values_address,
+                          &grad_qk_address, &grad_a_address, &grad_mixing_address, &grad_biased_address))
         return NULL;
+    derive(&z);
     ADDRESS(const float, values);
+    ADDRESS(const float, qk);
+    ADDRESS(const float, a);
     ADDRESS(const float, mixing);
-    ADDRESS(const float, basis);
+    ADDRESS(const float, biased_turned);
     ADDRESS(const float, grad);
     ADDRESS(float, grad_values);
-    ADDRESS(float, grad_basis);
+    ADDRESS(float, grad_qk);
+    ADDRESS(float, grad_a);
     ADDRESS(float, grad_mixing);
-    ADDRESS(float, grad_offset);
-    idx pairs = z.joints * z.joints, rows = z.joints * z.frames, each;
-    idx padded = (z.joints + LANES - 1) / LANES * LANES;
-    float *scratch = reserve(BLOCK * (2 * z.subsets * pairs + rows + z.frames * padded), threads, &each);
+    ADDRESS(float, grad_biased);
+    idx rows = z.joints * z.frames, each;
+    float *scratch = reserve(mix_backward_size(z), threads, &each);
     if (!scratch)
         return PyErr_NoMemory();
     Py_BEGIN_ALLOW_THREADS;
@@ -218,11 +343,13 @@ static PyObject *mix_backward(PyObject *self, PyObject *args)
         float *own = scratch + each * thread_number();
 #pragma omp for schedule(static)
         for (idx b = 0; b < z.batch; b++) {
-            idx values_at = b * z.channels * z.subsets * rows, basis_at = b * z.subsets * z.factors * pairs;
-            mix_sample_backward(z, values + values_at, mixing, basis + basis_at, grad + b * rows * z.channels,
-                                grad_values + values_at, grad_basis + basis_at,
-                                grad_mixing + b * z.subsets * z.channels * z.factors,
-                                grad_offset + b * z.joints * z.channels, own);
+            idx values_at = b * z.channels * z.subsets * rows, qk_at = b * z.joints * 2 * z.subsets * z.reduced;
+            idx mixing_at = b * z.subsets * z.channels * z.factors;
+            Gradients into = {grad_values + values_at, grad_qk + qk_at,
+                              grad_a + b * z.subsets * z.joints * z.joints, grad_mixing + mixing_at,
+                              grad_biased + mixing_at};
+            mix_sample_backward(z, values + values_at, qk + qk_at, a, mixing, biased_turned,
+                                grad + b * rows * z.channels, into, own);
         }
     }
     free(scratch);
@@ -235,8 +362,8 @@ static PyObject *mix_backward(PyObject *self, PyObject *args)
 static PyMethodDef methods[] = {
     {"supported", py_supported, METH_NOARGS, NULL},
 #ifdef WITH_AVX512
-    {"mix", mix, METH_VARARGS, NULL},
-    {"mix_backward", mix_backward, METH_VARARGS, NULL},
+    {"forward", forward, METH_VARARGS, NULL},
+    {"backward", backward, METH_VARARGS, NULL},
 #endif
     {NULL, NULL, 0, NULL},
 };

@@ -1,13 +1,19 @@
-"""CTR-GCN's product with refined graphs: compiled (``graph_product.c``) for float32 on CPUs with AVX-512, PyTorch
-operations elsewhere.
+"""CTR-GCN's refined graphs and the product with them: compiled (``graph_product.c``) for float32 on CPUs with AVX-512,
+PyTorch operations elsewhere.
 
-Letters: B samples, C channels, S subsets, K factors of a graph, V joints, T frames. The graph of a sample, channel and
-subset is ``sum_k mixing[s, c, k] basis[b, s, k, v, u]``.
+Letters: B samples, C channels, S subsets, R relation channels, K = R + 2 factors of a graph, V joints, T frames. From q
+and k (B, V, S, R), A (S, V, V), mixing (S, C, K) and biased (S K, C):
+
+- ``basis[b, s, :, v, u] = [tanh(q[b, u, s] - k[b, v, s]); 1; A[s, u, v]]``, K numbers,
+- ``graph[b, c, s, v, u] = sum_k mixing[s, c, k] basis[b, s, k, v, u]``,
+- ``out[b, u, t, c] = sum_{s, v} graph[b, c, s, v, u] values[b, c, s, v, t] + sum_{s, k, v} biased[(s, k), c]
+  basis[b, s, k, v, u]``.
 """
 
 from __future__ import annotations
 
 from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,69 +33,85 @@ def usable() -> bool:
 def _kernel_for(*tensors: Tensor) -> ModuleType | None:
     channels = tensors[0].shape[1]
     fits = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.numel() > 0 for t in tensors)
-    return _graph_product if usable() and fits and channels % _BLOCK == 0 else None
+    return _graph_product if fits and channels % _BLOCK == 0 else None
 
 
-def mix(values: Tensor, mixing: Tensor, basis: Tensor, offset: Tensor) -> Tensor:
-    """Return ``out[b, u, t, c] = offset[b, u, c] + sum_{s, v} graph[b, c, s, v, u] values[b, c, s, v, t]``.
+def forward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Tensor) -> Tensor:
+    """Return ``out`` (B, V, T, C), contiguous, in the type of ``values``.
 
     Args:
         values: (B, C, S, V, T), in the type that products run in.
+        qk: (B, V, 2, S, R), q then k.
+        a: (S, V, V).
         mixing: (S, C, K).
-        basis: (B, S, K, V_v, V_u).
-        offset: (B, V, C).
-
-    Returns:
-        (B, V, T, C), contiguous, in the type of ``values``.
+        biased: (S K, C).
     """
     b, c, s, v, t = values.shape
-    kernel = _kernel_for(values, mixing, basis, offset)
+    kernel = _kernel_for(values, qk, a, mixing, biased)
     if kernel is not None:
-        values, mixing, basis, offset = (x.contiguous() for x in (values, mixing, basis, offset))
+        values, qk, a, mixing, biased = (x.contiguous() for x in (values, qk, a, mixing, biased))
         out = values.new_empty((b, v, t, c))
-        kernel.mix(
+        kernel.forward(
             values.data_ptr(),
+            qk.data_ptr(),
+            a.data_ptr(),
             mixing.data_ptr(),
-            basis.data_ptr(),
-            offset.data_ptr(),
-            (b, c, s, mixing.shape[2], v, t),
+            biased.data_ptr(),
+            (b, c, s, qk.shape[4], v, t),
             torch.get_num_threads(),
             out.data_ptr(),
         )
         return out
+    basis = _basis(qk, a)
     graphs = _graphs(mixing, basis, values.dtype)
     mixed = torch.bmm(graphs.transpose(1, 2), values.reshape(b * c, s * v, t))
+    offset = torch.bmm(_columns(basis).transpose(1, 2), biased.expand(b, -1, -1)).to(values.dtype)
     out = values.new_empty((b, v, t, c))
-    return torch.add(mixed.view(b, c, v, t).permute(0, 2, 3, 1), offset.to(values.dtype)[:, :, None, :], out=out)
+    return torch.add(mixed.view(b, c, v, t).permute(0, 2, 3, 1), offset[:, :, None, :], out=out)
 
 
-def mix_backward(values: Tensor, mixing: Tensor, basis: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of `mix` with respect to values, mixing, basis and offset.
+class Gradients(NamedTuple):
+    """Of the arguments of `forward`, in their shapes."""
+
+    values: Tensor
+    qk: Tensor
+    a: Tensor
+    mixing: Tensor
+    biased: Tensor
+
+
+def backward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Tensor, grad: Tensor) -> Gradients:
+    """Return the gradients of `forward`'s arguments.
 
     Args:
-        values: as given to `mix`, as ``mixing`` and ``basis``.
-        grad: (B, V, T, C), the gradient of the result.
+        values: as given to `forward`, as all but the last.
+        grad: (B, V, T, C), the gradient of its result.
     """
     b, c, s, v, t = values.shape
-    factors = mixing.shape[2]
-    kernel = _kernel_for(values, mixing, basis, grad)
+    kernel = _kernel_for(values, qk, a, mixing, biased, grad)
     if kernel is not None:
-        values, mixing, basis, grad = (x.contiguous() for x in (values, mixing, basis, grad))
-        grad_values, grad_basis = torch.empty_like(values), torch.empty_like(basis)
-        grad_mixing, grad_offset = mixing.new_empty((b, s, c, factors)), mixing.new_empty((b, v, c))
-        kernel.mix_backward(
+        values, qk, a, mixing, grad = (x.contiguous() for x in (values, qk, a, mixing, grad))
+        turned = biased.t().contiguous()
+        grad_values, grad_qk = torch.empty_like(values), torch.empty_like(qk)
+        # A part a sample of what all samples share.
+        grad_a, grad_mixing, grad_biased = (x.new_empty((b, *x.shape)) for x in (a, mixing, biased))
+        kernel.backward(
             values.data_ptr(),
+            qk.data_ptr(),
+            a.data_ptr(),
             mixing.data_ptr(),
-            basis.data_ptr(),
+            turned.data_ptr(),
             grad.data_ptr(),
-            (b, c, s, factors, v, t),
+            (b, c, s, qk.shape[4], v, t),
             torch.get_num_threads(),
             grad_values.data_ptr(),
-            grad_basis.data_ptr(),
+            grad_qk.data_ptr(),
+            grad_a.data_ptr(),
             grad_mixing.data_ptr(),
-            grad_offset.data_ptr(),
+            grad_biased.data_ptr(),
         )
-        return grad_values, grad_mixing.sum(0), grad_basis, grad_offset
+        return Gradients(grad_values, grad_qk, grad_a.sum(0), grad_mixing.sum(0), grad_biased.sum(0))
+    basis = _basis(qk, a)
     graphs = _graphs(mixing, basis, values.dtype)
     grad_offset = grad.sum(dim=2, dtype=mixing.dtype)
     by_channel = grad.reshape(b, v * t, c).transpose(1, 2).contiguous().view(b * c, v, t)
@@ -99,9 +121,30 @@ def mix_backward(values: Tensor, mixing: Tensor, basis: Tensor, grad: Tensor) ->
     cast_mixing, cast_basis = mixing.to(values.dtype), basis.to(values.dtype).flatten(3)
     for i in range(s):
         part = grad_graphs[:, :, i]
-        grad_basis[:, i] = torch.bmm(cast_mixing[i].t().expand(b, -1, -1), part).view(b, factors, v, v)
+        grad_basis[:, i] = torch.bmm(cast_mixing[i].t().expand(b, -1, -1), part).view(basis[:, i].shape)
         grad_mixing[i] = torch.bmm(part, cast_basis[:, i].transpose(1, 2)).sum(0)
-    return grad_values, grad_mixing, grad_basis, grad_offset
+    grad_biased = torch.bmm(_columns(basis), grad_offset).sum(0)
+    grad_columns = torch.bmm(grad_offset, biased.t().expand(b, -1, -1)).transpose(1, 2).reshape(b, s, -1, 1, v)
+    grad_basis += grad_columns
+    relation = grad_basis[:, :, :-2] * (1.0 - basis[:, :, :-2].square())  # (B, S, R, V_v, V_u)
+    grad_qk = torch.stack((relation.sum(dim=3), -relation.sum(dim=4)), dim=1).permute(0, 4, 1, 2, 3)
+    return Gradients(grad_values, grad_qk, grad_basis[:, :, -1].sum(0).transpose(1, 2), grad_mixing, grad_biased)
+
+
+def _basis(qk: Tensor, a: Tensor) -> Tensor:
+    """Return the graphs' basis (B, S, K, V_v, V_u)."""
+    q, k = qk.permute(2, 0, 3, 4, 1)  # (B, S, R, V) each
+    b, s, reduced, v = q.shape
+    basis = a.new_ones((b, s, reduced + 2, v, v))
+    relation = basis[:, :, :reduced]
+    torch.tanh(torch.sub(q[:, :, :, None, :], k[:, :, :, :, None], out=relation), out=relation)
+    basis[:, :, -1] = a.transpose(1, 2)
+    return basis
+
+
+def _columns(basis: Tensor) -> Tensor:
+    """Return the sums of the basis over V_v, (B, S K, V_u)."""
+    return basis.sum(dim=3).flatten(1, 2)
 
 
 def _graphs(mixing: Tensor, basis: Tensor, dtype: torch.dtype) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -87,78 +86,52 @@ class _RefinedProduct(torch.autograd.Function):
         p = _Parameters.of(parameters)
         b, v, t, c_in = x.shape
         s, c, reduced = p.r_weight.shape
-        mean = x.mean(dim=TIME_AXIS, dtype=a.dtype)
-        qk = torch.addmm(p.qk_bias, mean.view(b * v, c_in), p.qk_weight.t()).view(b, v, 2, s, reduced)
-        q, k = qk.permute(2, 0, 3, 4, 1)  # (B, S, R, V) each
-        # (B, S, K, V_v, V_u)
-        basis = a.new_ones((b, s, reduced + 2, v, v))
-        relation = basis[:, :, :reduced]
-        torch.tanh(torch.sub(q[:, :, :, None, :], k[:, :, :, :, None], out=relation), out=relation)
-        basis[:, :, -1] = a.transpose(1, 2)
-        mixing = torch.ones((s, c, reduced + 2), dtype=a.dtype, device=a.device)
-        torch.mul(p.r_weight, alpha, out=mixing[:, :, :reduced])
-        torch.mul(p.r_bias, alpha, out=mixing[:, :, reduced])
-
+        mean = x.mean(dim=TIME_AXIS, dtype=a.dtype).view(b * v, c_in)
+        qk = torch.addmm(p.qk_bias, mean, p.qk_weight.t()).view(b, v, 2, s, reduced)
+        mixing = torch.cat((p.r_weight * alpha, (p.r_bias * alpha)[:, :, None], p.r_bias.new_ones((s, c, 1))), dim=2)
         rows = x.to(dtype).reshape(b, v * t, c_in)
         weight = p.v_weight.to(dtype)
         values = torch.bmm(weight.expand(b, -1, -1), rows.transpose(1, 2)).view(b, c, s, v, t)
-
-        # What v's bias becomes after the graph: a sum over V_v of the graph, (B, V_u, C).
-        columns = basis.sum(dim=3)
-        biased = mixing * p.v_bias[:, :, None]
-        offset = torch.bmm(_joint_rows(columns), _factor_rows(biased).expand(b, -1, -1))
-        out = graph_product.mix(values, mixing, basis, offset)
-        ctx.save_for_backward(rows, weight, values, basis, mixing, columns, mean, alpha, *parameters)
+        ctx.save_for_backward(rows, weight, values, mean, qk, a, mixing, alpha, *p)
         ctx.x_dtype = x.dtype
-        return out
+        return graph_product.forward(values, qk, a, mixing, _biased(mixing, p.v_bias))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        rows, weight, values, basis, mixing, columns, mean, alpha, *parameters = ctx.saved_tensors
-        p = _Parameters.of(parameters)
+        rows, weight, values, mean, qk, a, mixing, alpha, *joined = ctx.saved_tensors
+        p = _Parameters(*joined)
         b, c, s, v, t = values.shape
-        reduced = p.r_weight.shape[2]
-        grad_values, grad_mixing, grad_basis, grad_offset = graph_product.mix_backward(
-            values, mixing, basis, gradients[0]
-        )
-        grad_values = grad_values.view(b, c * s, v * t)
+        found = graph_product.backward(values, qk, a, mixing, _biased(mixing, p.v_bias), gradients[0])
+
+        grad_values = found.values.view(b, c * s, v * t)
+        grad_x = torch.bmm(grad_values.transpose(1, 2), weight.expand(b, -1, -1)).view(b, v, t, weight.shape[1])
         grad_v_weight = torch.zeros_like(weight)
         for some, of_some in zip(
             torch.split(grad_values, SAMPLES_AT_ONCE), torch.split(rows, SAMPLES_AT_ONCE), strict=True
         ):
             grad_v_weight += torch.bmm(some, of_some).sum(0)
-        grad_x = torch.bmm(grad_values.transpose(1, 2), weight.expand(b, -1, -1)).view(b, v, t, weight.shape[1])
 
-        # The offset, down to mixing and basis.
-        biased = mixing * p.v_bias[:, :, None]
-        grad_biased = torch.mm(grad_offset.view(b * v, c).t(), _joint_rows(columns).flatten(0, 1))
-        grad_biased = grad_biased.view(c, s, reduced + 2).transpose(0, 1)
-        grad_v_bias = (grad_biased * mixing).sum(dim=2)
-        grad_mixing += grad_biased * p.v_bias[:, :, None]
-        grad_columns = torch.bmm(grad_offset, _factor_rows(biased).t().expand(b, -1, -1))
-        grad_columns = grad_columns.view(b, v, s, reduced + 2).permute(0, 2, 3, 1)
-        grad_basis += grad_columns[:, :, :, None, :]
-
-        # Their parts.
-        grad_a = grad_basis[:, :, -1].sum(0).transpose(1, 2)
-        grad_r_weight = grad_mixing[:, :, :reduced]
-        grad_r_bias = grad_mixing[:, :, reduced]
+        grad_biased = found.biased.view(s, -1, c).transpose(1, 2)
+        grad_mixing = torch.addcmul(found.mixing, grad_biased, p.v_bias[:, :, None])
+        grad_r_weight, grad_r_bias = grad_mixing[:, :, :-2], grad_mixing[:, :, -2]
         grad_alpha = ((grad_r_weight * p.r_weight).sum() + (grad_r_bias * p.r_bias).sum()).view(1)
-        relation = basis[:, :, :reduced]
-        grad_relation = torch.ops.aten.tanh_backward(grad_basis[:, :, :reduced], relation)
-        grad_qk = torch.stack((grad_relation.sum(dim=3), -grad_relation.sum(dim=4)))  # (2, B, S, R, V)
-        grad_qk = grad_qk.permute(1, 4, 0, 2, 3).reshape(b * v, 2 * s * reduced)
+        grad_qk = found.qk.reshape(b * v, -1)
         grad_mean = torch.mm(grad_qk, p.qk_weight).view(b, v, 1, weight.shape[1])
         grad_x += (grad_mean / t).to(grad_x.dtype)
         flat = _Parameters(
-            torch.mm(grad_qk.t(), mean.flatten(0, 1)),
+            torch.mm(grad_qk.t(), mean),
             grad_qk.sum(0),
             grad_v_weight.to(mean.dtype),
-            grad_v_bias,
+            (grad_biased * mixing).sum(dim=2),
             grad_r_weight * alpha,
             grad_r_bias * alpha,
         )
-        return grad_x.to(ctx.x_dtype), None, grad_a, grad_alpha, *flat.split()
+        return grad_x.to(ctx.x_dtype), None, found.a, grad_alpha, *flat.split()
+
+
+def _biased(mixing: Tensor, v_bias: Tensor) -> Tensor:
+    """Return ``mixing v_bias`` (S K, C): what v's bias becomes after the graph."""
+    return (mixing * v_bias[:, :, None]).transpose(1, 2).flatten(0, 1)
 
 
 class _Parameters(NamedTuple):
@@ -172,36 +145,31 @@ class _Parameters(NamedTuple):
     r_bias: Tensor  # (S, C)
 
     @staticmethod
-    def of(parameters: Sequence[Tensor]) -> _Parameters:
+    def of(parameters: tuple[Tensor, ...]) -> _Parameters:
         """Join weights and biases in the order q, k, v, r, of three subsets each."""
         n = NUM_SUBSETS
-        weights, biases = [w.flatten(1) for w in parameters[: 4 * n]], parameters[4 * n :]
+        weights, biases = parameters[: 4 * n], parameters[4 * n :]
+        v_weight = torch.stack(weights[2 * n : 3 * n], dim=1)
         return _Parameters(
-            torch.cat(weights[: 2 * n]),
-            torch.cat(list(biases[: 2 * n])),
-            torch.stack(weights[2 * n : 3 * n], dim=1).flatten(0, 1),
-            torch.stack(list(biases[2 * n : 3 * n])),
-            torch.stack(weights[3 * n :]),
-            torch.stack(list(biases[3 * n :])),
+            torch.cat(weights[: 2 * n]).flatten(1),
+            torch.cat(biases[: 2 * n]),
+            v_weight.view(-1, v_weight.shape[2]),
+            torch.stack(biases[2 * n : 3 * n]),
+            torch.stack(weights[3 * n :]).flatten(2),
+            torch.stack(biases[3 * n :]),
         )
 
     def split(self) -> list[Tensor]:
         """Undo `of`: a tensor a parameter, weights as 1x1 convolutions have them."""
-        n = NUM_SUBSETS
-        v_weight = self.v_weight.view(-1, n, self.v_weight.shape[1]).unbind(1)
-        weights = (*self.qk_weight.chunk(2 * n), *v_weight, *self.r_weight.unbind(0))
-        biases = (*self.qk_bias.chunk(2 * n), *self.v_bias.unbind(0), *self.r_bias.unbind(0))
-        return [*(w[:, :, None, None] for w in weights), *biases]
-
-
-def _joint_rows(columns: Tensor) -> Tensor:
-    """Turn (B, S, K, V) into (B, V, S K)."""
-    return columns.flatten(1, 2).transpose(1, 2)
-
-
-def _factor_rows(factors: Tensor) -> Tensor:
-    """Turn (S, C, K) into (S K, C)."""
-    return factors.transpose(1, 2).flatten(0, 1)
+        n, (_, c, reduced) = NUM_SUBSETS, self.r_weight.shape
+        return [
+            *self.qk_weight.view(2 * n, reduced, -1, 1, 1).unbind(0),
+            *self.v_weight.view(c, n, -1, 1, 1).unbind(1),
+            *self.r_weight.view(n, c, reduced, 1, 1).unbind(0),
+            *self.qk_bias.view(2 * n, reduced).unbind(0),
+            *self.v_bias.unbind(0),
+            *self.r_bias.unbind(0),
+        ]
 
 
 class CTRGCN(GraphEncoder):
