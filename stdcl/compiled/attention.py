@@ -101,4 +101,4 @@ def _shared(
     rows[:, :v] = hops
     kept = (rpe.contiguous(), w1.contiguous(), outer.contiguous(), groups.to(torch.int32), rows)
     sizes = (frames, v, e.shape[1], len(rpe), len(outer), w1.shape[1])
-    return (*(x.data_ptr() for x in kept), float(alpha), sizes), kept
+    return (*(x.data_ptr() for x in kept), float(alpha.detach()), sizes), kept

@@ -25,7 +25,7 @@ static int supported(void) { return __builtin_cpu_supports("avx512f") ? 1 : 0; }
 #define ADDRESS(T, name) T *name = (T *)(uintptr_t)name##_address
 typedef unsigned long long address;
 
-static int thread_number(void)
+static inline int thread_number(void)
 {
 #ifdef _OPENMP
     return omp_get_thread_num();
@@ -35,7 +35,7 @@ static int thread_number(void)
 }
 
 /* Reserve `count` floats for each thread, a whole number of vectors each. */
-static float *reserve(idx count, int threads, idx *each)
+static inline float *reserve(idx count, int threads, idx *each)
 {
     *each = (count + LANES - 1) / LANES * LANES;
     return aligned_alloc(sizeof(float) * LANES, sizeof(float) * *each * threads);
