@@ -239,7 +239,9 @@ class InfoGCN(Encoder):
             if keys is None:
                 raise ValueError("InfoGCN's noise in training mode needs the sequences' random keys: pass keys=")
             noise = keyed_normal(keys, _SITE_NOISE, (LATENT,)).to(latent.dtype)
-            deviation = torch.exp(self.noise_ratio * self.logvar(hidden)).clamp(max=LARGEST_DEVIATION)
+            # Limited before exp: after it, one that overflows has a gradient that is not a number.
+            exponent = (self.noise_ratio * self.logvar(hidden)).clamp(max=math.log(LARGEST_DEVIATION))
+            deviation = torch.exp(exponent)
             latent = latent + noise * deviation
         return EncoderOutput(self.dec(latent), feature_map, latent)
 

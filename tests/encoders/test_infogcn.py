@@ -149,6 +149,18 @@ def test_noise_belongs_to_the_sequence() -> None:
         model(x[:2])
 
 
+def test_a_large_variance_is_limited_and_leaves_gradients_finite() -> None:
+    layout = golden.LAYOUTS["nwucla"]
+    torch.manual_seed(0)
+    model = InfoGCN(layout)
+    with torch.no_grad():
+        model.logvar.bias.fill_(400.0)  # exp of half of it overflows
+    output = model(sequences(layout, 4)[:, :, :4], keys=torch.arange(4))
+    assert 50.0 < float(output.pooled.std()) < 150.0
+    output.logits.square().mean().backward()
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
 def test_losses_against_a_loop() -> None:
     torch.manual_seed(0)
     latent = torch.randn(9, 256, dtype=torch.float64, requires_grad=True)
