@@ -95,7 +95,11 @@ VECTOR static void attend(const Shared *s, const float *qkv, const float *e, flo
             }
             most = _mm512_set1_ps(_mm512_reduce_max_ps(most));
             for (idx w = 0; w < v; w += LANES) {
-                __m512 share = exponential(_mm512_sub_ps(_mm512_loadu_ps(line + w), most));
+                __m512 below = _mm512_sub_ps(_mm512_loadu_ps(line + w), most);
+                /* Shares below the square of the machine precision are zero: they change no result, but would become
+                 * subnormal numbers, on which processors are slow. */
+                __mmask16 counts = _mm512_cmp_ps_mask(below, _mm512_set1_ps(-32.0f), _CMP_NLT_UQ);
+                __m512 share = _mm512_maskz_mov_ps(counts, exponential(below));
                 _mm512_storeu_ps(line + w, share);
                 total = _mm512_mask_add_ps(total, first(v - w), total, share);
             }
