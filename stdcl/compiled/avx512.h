@@ -226,3 +226,16 @@ static int supported(void) { return 0; }
 
 /* Whether this build, on this processor, can compute. */
 static PyObject *py_supported(PyObject *self, PyObject *nothing) { return PyBool_FromLong(supported()); }
+
+#ifdef WITH_AVX512
+#define DIRECTIONS {"forward", forward, METH_VARARGS, NULL}, {"backward", backward, METH_VARARGS, NULL},
+#else
+#define DIRECTIONS
+#endif
+
+/* A module's end: functions `supported` and, where they can be compiled, `forward` and `backward`. */
+#define MODULE(name)                                                                                                   \
+    static PyMethodDef methods[] = {                                                                                   \
+        {"supported", py_supported, METH_NOARGS, NULL}, DIRECTIONS{NULL, NULL, 0, NULL}};                              \
+    static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, #name, NULL, -1, methods, NULL, NULL, NULL, NULL};      \
+    PyMODINIT_FUNC PyInit_##name(void) { return PyModule_Create(&module); }

@@ -217,15 +217,4 @@ static PyObject *backward(PyObject *self, PyObject *args)
 
 #endif
 
-static PyMethodDef methods[] = {
-    {"supported", py_supported, METH_NOARGS, NULL},
-#ifdef WITH_AVX512
-    {"forward", forward, METH_VARARGS, NULL},
-    {"backward", backward, METH_VARARGS, NULL},
-#endif
-    {NULL, NULL, 0, NULL},
-};
-
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_branches", NULL, -1, methods, NULL, NULL, NULL, NULL};
-
-PyMODINIT_FUNC PyInit__branches(void) { return PyModule_Create(&module); }
+MODULE(_branches)

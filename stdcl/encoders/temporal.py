@@ -89,8 +89,8 @@ class MultiScale(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """Map (B, P, Q, Cin) to (B, P', Q', C); optionally add ``residual`` (B, P', Q', C), then apply ReLU."""
-        compile_able = self.training and product_dtype(x) == x.dtype and branches.usable(x)
-        raw = self._compiled(x) if compile_able else self._by_operations(x)
+        takes_kernel = self.training and product_dtype(x) == x.dtype and branches.usable(x)
+        raw = self._compiled(x) if takes_kernel else self._by_operations(x)
         return normalise([self.br0.bn2, self.br1.bn2, self.br2.bn2, self.br3.bn1], raw, residual, relu)
 
     def _compiled(self, x: Tensor) -> Tensor:

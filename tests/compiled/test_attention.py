@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stdcl.compiled import attention
+from tests.compiled.threads import assert_same_bits
 
 pytestmark = pytest.mark.skipif(
     not attention.usable(torch.ones(1), torch.ones(1, 1)),
@@ -72,17 +73,12 @@ def test_equals_its_definition(size: tuple[int, ...], spread: float) -> None:
 
 def test_bits_do_not_depend_on_threads() -> None:
     arguments, groups, distances, grad = tensors((100, 20, 5, 9, 9, 24))
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 3, 7):
-            torch.set_num_threads(threads)
-            out, shares = attention.forward(*arguments, groups, distances)
-            results.append([out, shares, *attention.backward(*arguments, groups, distances, shares, grad)])
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+    def run() -> list[Tensor]:
+        out, shares = attention.forward(*arguments, groups, distances)
+        return [out, shares, *attention.backward(*arguments, groups, distances, shares, grad)]
+
+    assert_same_bits(run)
 
 
 def test_more_distances_than_a_vector_has_lanes_go_through_operations() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stdcl.compiled import branches
 from stdcl.encoders.temporal import MultiScale
+from tests.compiled.threads import assert_same_bits
 
 pytestmark = pytest.mark.skipif(
     not branches.usable(torch.ones(1)), reason="the kernel was not built, or this processor has no AVX-512"
@@ -77,25 +78,15 @@ def test_a_training_step_equals_operations_in_float64(
 
 
 def test_bits_do_not_depend_on_threads() -> None:
-    x = torch.randn(5, 20, 13, 64)
-    grad = torch.randn(5, 20, 13, 64)
-    before = torch.get_num_threads()
+    x, grad = torch.randn(5, 20, 13, 64), torch.randn(5, 20, 13, 64)
     weights, biases = torch.randn(2, 16, 16, 5), torch.randn(2, 16)
     factor, shift = torch.randn(48), torch.randn(48)
-    results = []
-    try:
-        for threads in (1, 2, 3, 7):
-            torch.set_num_threads(threads)
-            results.append(
-                [
-                    branches.forward(x, factor, shift, weights, biases, 1, 2),
-                    *branches.backward(x, factor, shift, weights, grad, 1, 2),
-                ]
-            )
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+    assert_same_bits(
+        lambda: [
+            branches.forward(x, factor, shift, weights, biases, 1, 2),
+            *branches.backward(x, factor, shift, weights, grad, 1, 2),
+        ]
+    )
 
 
 def test_what_is_not_a_number_reaches_the_result() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stdcl.compiled import graph_product
+from tests.compiled.threads import assert_same_bits
 
 needs_kernel = pytest.mark.skipif(
     not graph_product.usable(), reason="the kernel was not built, or this processor has no AVX-512"
@@ -84,16 +85,7 @@ def test_layouts_of_the_arguments_do_not_matter() -> None:
 @needs_kernel
 def test_bits_do_not_depend_on_threads() -> None:
     inputs, grad = tensors((5, 32, 3, 8, 20, 13))
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 3, 7):
-            torch.set_num_threads(threads)
-            results.append([graph_product.forward(*inputs), *graph_product.backward(*inputs, grad)])
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+    assert_same_bits(lambda: [graph_product.forward(*inputs), *graph_product.backward(*inputs, grad)])
 
 
 def test_channels_that_the_kernel_does_not_take_go_through_operations() -> None:

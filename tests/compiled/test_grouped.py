@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from stdcl.compiled import grouped
+from tests.compiled.threads import assert_same_bits
 
 pytestmark = pytest.mark.skipif(
     not grouped.usable(torch.ones(1), torch.ones(1)),
@@ -30,13 +31,4 @@ def test_equals_its_definition(rows: int, groups: int, width: int) -> None:
 
 def test_bits_do_not_depend_on_threads() -> None:
     x, grad, weight, bias = torch.randn(3000, 216), torch.randn(3000, 216), torch.randn(6, 36, 36), torch.randn(216)
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 7):
-            torch.set_num_threads(threads)
-            results.append([grouped.forward(x, weight, bias), *grouped.backward(x, weight, grad)])
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+    assert_same_bits(lambda: [grouped.forward(x, weight, bias), *grouped.backward(x, weight, grad)])
