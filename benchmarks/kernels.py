@@ -19,7 +19,7 @@ import torch
 from encoders import LAYOUTS, make_encoder, processor, seconds, training_pass
 
 from stdcl import compiled
-from stdcl.compiled import attention, branches, graph_product, grouped
+from stdcl.compiled import attention, branches, graph_product
 from stdcl.train.allocator import keep_freed_memory
 
 KERNELS: dict[str, tuple[ModuleType, str]] = {
@@ -27,12 +27,11 @@ KERNELS: dict[str, tuple[ModuleType, str]] = {
     "temporal branches": (branches, "_branches"),
     "refined graphs": (graph_product, "_graph_product"),
     "attention": (attention, "_attention"),
-    "grouped projection": (grouped, "_grouped"),
 }
 USED = {
     "ctrgcn": ["batch normalisation", "temporal branches", "refined graphs"],
     "infogcn": ["batch normalisation", "temporal branches"],
-    "hyperformer": ["batch normalisation", "temporal branches", "attention", "grouped projection"],
+    "hyperformer": ["batch normalisation", "temporal branches", "attention"],
     "agcn": ["batch normalisation"],
 }
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stdcl.compiled import attention, grouped
+from stdcl.compiled import attention
 from stdcl.encoders.base import Encoder, EncoderOutput, Layout
 from stdcl.encoders.framewise import InputNorm, Projection, pool
-from stdcl.encoders.layers import Pointwise, convolve, product_dtype
+from stdcl.encoders.layers import Pointwise, convolve
 from stdcl.encoders.temporal import MultiScale
 from stdcl.errors import UserError, nearest
 from stdcl.skeleton import hop_distance
@@ -87,41 +87,8 @@ class Attention(nn.Module):
                 topology.groups,
                 topology.distances,
             )
-        return self._project(mixed.view(b, t, v, WIDTH))
-
-    def _project(self, x: Tensor) -> Tensor:
-        """Map (B, T, V, 216) to the same shape, group by group."""
-        if product_dtype(x) == x.dtype and grouped.usable(x, self.proj.weight):
-            out: Tensor = _GroupedProduct.apply(  # type: ignore[no-untyped-call]
-                x, self.proj.weight, self.proj.bias
-            )
-            return out
-        projected: Tensor = self.proj(x.permute(0, 3, 1, 2))
+        projected: Tensor = self.proj(mixed.view(b, t, v, WIDTH).permute(0, 3, 1, 2))
         return projected.permute(0, 2, 3, 1)
-
-
-class _GroupedProduct(torch.autograd.Function):
-    """A grouped 1x1 convolution of x (..., C) by the kernel; the weight (C, w, 1, 1) is that of ``nn.Conv2d``."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return grouped.forward(x.view(-1, x.shape[-1]), _by_group(weight), bias).view(x.shape)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        x, weight = ctx.saved_tensors
-        channels = x.shape[-1]
-        grad_x, grad_weight, grad_bias = grouped.backward(
-            x.view(-1, channels), _by_group(weight), gradients[0].reshape(-1, channels)
-        )
-        return grad_x.view(x.shape), grad_weight.transpose(1, 2).reshape(weight.shape), grad_bias
-
-
-def _by_group(weight: Tensor) -> Tensor:
-    """Turn (C, w, 1, 1) into (G, w in, w out)."""
-    width = weight.shape[1]
-    return weight.view(-1, width, width).transpose(1, 2)
 
 
 class _CompiledMix(torch.autograd.Function):

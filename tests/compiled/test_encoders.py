@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from stdcl import compiled
-from stdcl.compiled import attention, branches, graph_product, grouped
+from stdcl.compiled import attention, branches, graph_product
 from stdcl.config.model import EncoderConfig
 from stdcl.encoders.base import Encoder, Layout
 from stdcl.encoders.build import build_encoder
@@ -25,7 +25,6 @@ KERNELS = [
     (graph_product, "_graph_product"),
     (branches, "_branches"),
     (attention, "_attention"),
-    (grouped, "_grouped"),
 ]
 
 
