@@ -124,7 +124,9 @@ def backward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Tens
         grad_basis[:, i] = torch.bmm(cast_mixing[i].t().expand(b, -1, -1), part).view(basis[:, i].shape)
         grad_mixing[i] = torch.bmm(part, cast_basis[:, i].transpose(1, 2)).sum(0)
     grad_biased = torch.bmm(_columns(basis), grad_offset).sum(0)
-    grad_columns = torch.bmm(grad_offset, biased.t().expand(b, -1, -1)).transpose(1, 2).reshape(b, s, -1, 1, v)
+    grad_columns = (
+        torch.bmm(grad_offset, biased.t().expand(b, -1, -1)).transpose(1, 2).reshape(b, s, mixing.shape[2], 1, v)
+    )
     grad_basis += grad_columns
     relation = grad_basis[:, :, :-2] * (1.0 - basis[:, :, :-2].square())  # (B, S, R, V_v, V_u)
     grad_qk = torch.stack((relation.sum(dim=3), -relation.sum(dim=4)), dim=1).permute(0, 4, 1, 2, 3)

@@ -115,7 +115,7 @@ class _RefinedProduct(torch.autograd.Function):
         grad_mixing = torch.addcmul(found.mixing, grad_biased, p.v_bias[:, :, None])
         grad_r_weight, grad_r_bias = grad_mixing[:, :, :-2], grad_mixing[:, :, -2]
         grad_alpha = ((grad_r_weight * p.r_weight).sum() + (grad_r_bias * p.r_bias).sum()).view(1)
-        grad_qk = found.qk.reshape(b * v, -1)
+        grad_qk = found.qk.reshape(b * v, p.qk_weight.shape[0])
         grad_mean = torch.mm(grad_qk, p.qk_weight).view(b, v, 1, weight.shape[1])
         grad_x += (grad_mean / t).to(grad_x.dtype)
         flat = _Parameters(

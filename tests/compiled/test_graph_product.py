@@ -92,3 +92,13 @@ def test_channels_that_the_kernel_does_not_take_go_through_operations() -> None:
     inputs, _ = tensors((2, 12, 3, 4, 5, 6))
     expected = definition(*(x.double() for x in inputs))
     assert (graph_product.forward(*inputs) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_samples_give_empty_features_and_no_gradient(dtype: torch.dtype) -> None:
+    inputs, grad = tensors((0, 16, 3, 4, 5, 6))
+    given = [x.to(dtype) for x in inputs]
+    assert graph_product.forward(*given).shape == grad.shape
+    for got, leaf in zip(graph_product.backward(*given, grad.to(dtype)), given, strict=True):
+        assert got.shape == leaf.shape
+        assert not got.any()
