@@ -13,7 +13,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from stdcl.compiled.extension import extension
+from stdcl.compiled.extension import extension, takes
 
 _kernels = extension("_kernels")
 
@@ -24,9 +24,8 @@ def built() -> bool:
 
 
 def _kernel_for(*tensors: Tensor | None) -> ModuleType | None:
-    """Return the kernels if they can work on these tensors: float32, on the CPU, at least one element."""
-    fits = all(t is None or (t.dtype == torch.float32 and t.device.type == "cpu" and t.numel() > 0) for t in tensors)
-    return _kernels if fits else None
+    """Return the kernels if they can work on these tensors."""
+    return _kernels if takes(*tensors) else None
 
 
 def _address(tensor: Tensor | None) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stdcl.compiled.extension import avx512_extension
+from stdcl.compiled.extension import avx512_extension, takes
 
 _attention = avx512_extension("_attention")
 
@@ -20,8 +20,7 @@ _PIECE = 32  # frames whose sums are kept together, as in attention.c
 
 def usable(qkv: Tensor, rpe: Tensor) -> bool:
     """Return whether the kernel was built, this processor can run it, and it takes these tensors (see `forward`)."""
-    fits = all(x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0 for x in (qkv, rpe))
-    return fits and len(rpe) <= _MOST_HOPS and _attention is not None
+    return _attention is not None and takes(qkv, rpe) and len(rpe) <= _MOST_HOPS
 
 
 def forward(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stdcl.compiled.extension import avx512_extension
+from stdcl.compiled.extension import avx512_extension, takes
 
 _branches = avx512_extension("_branches")
 
@@ -20,8 +20,7 @@ TAPS = 5
 
 def usable(x: Tensor) -> bool:
     """Return whether the kernel was built, this processor can run it, and it takes ``x``."""
-    fits = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
-    return fits and _branches is not None
+    return _branches is not None and takes(x)
 
 
 def forward(

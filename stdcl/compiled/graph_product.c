@@ -1,6 +1,5 @@
 /* CTR-GCN's refined graphs and the product with them, float32, for processors with AVX-512. What is computed is said in
- * stdcl/compiled/graph_product.py, which checks addresses and sizes; the same in PyTorch operations is in
- * stdcl/encoders/ctrgcn.py.
+ * stdcl/compiled/graph_product.py, which checks addresses and sizes and has the same in PyTorch operations.
  *
  * A sample is worked off in blocks of 16 channels, so that the graphs of a block, which are never written to memory, its
  * sums and the turned gradient stay in the second cache. Samples are spread over threads; no result depends on their
@@ -38,10 +37,10 @@ VECTOR static void inner_product(idx rows, idx columns, idx depth, const float *
                 __m512 row[4];
 #pragma GCC unroll 4
                 for (int j = 0; j < 4; j++)
-                    row[j] = _mm512_maskz_loadu_ps(mask, right[j] + k);
+                    row[j] = load(mask, right[j] + k);
 #pragma GCC unroll 4
                 for (int i = 0; i < 4; i++) {
-                    __m512 own = _mm512_maskz_loadu_ps(mask, left[i] + k);
+                    __m512 own = load(mask, left[i] + k);
 #pragma GCC unroll 4
                     for (int j = 0; j < 4; j++)
                         sum[4 * i + j] = _mm512_fmadd_ps(own, row[j], sum[4 * i + j]);
@@ -139,7 +138,7 @@ VECTOR static void mix_sample(Sizes z, const float *values, const float *qk, con
             __m512 r[LANES];
 #pragma GCC unroll 16
             for (int c = 0; c < LANES; c++)
-                r[c] = _mm512_maskz_loadu_ps(first(left), sums + c * rows + start);
+                r[c] = load(first(left), sums + c * rows + start);
             turn(r);
             for (idx i = 0; i < left; i++) {
                 idx row = start + i;
@@ -190,7 +189,7 @@ VECTOR static void leave_basis(Sizes z, const float *basis, const float *grad_ba
 }
 
 /* What one sample's gradients are given and where they go: values (C, S, V, T), qk (V, 2 S R), A (S, V, V), mixing
- * (S, C, K), biased (S K, C); of the last four the sample's own part. */
+ * (S, C, K), biased (S K, C); of the last three the sample's own part. */
 typedef struct {
     float *values, *qk, *a, *mixing, *biased;
 } Gradients;

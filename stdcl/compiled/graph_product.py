@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stdcl.compiled.extension import avx512_extension
+from stdcl.compiled.extension import avx512_extension, takes
 
 _graph_product = avx512_extension("_graph_product")
 
@@ -32,8 +32,7 @@ def usable() -> bool:
 
 def _kernel_for(*tensors: Tensor) -> ModuleType | None:
     channels = tensors[0].shape[1]
-    fits = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.numel() > 0 for t in tensors)
-    return _graph_product if fits and channels % _BLOCK == 0 else None
+    return _graph_product if takes(*tensors) and channels % _BLOCK == 0 else None
 
 
 def forward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Tensor) -> Tensor:
