@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stdcl.config.model import ContrastConfig
-from stdcl.contrast import Contrast
+from stdcl.methods.stdcl import Contrast
 from stdcl.parallel.comm import ReduceOp
 from stdcl.parallel.placement import Placement
 

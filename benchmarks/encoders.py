@@ -29,8 +29,8 @@ from pydantic import TypeAdapter
 from stdcl.config.model import EncoderConfig
 from stdcl.encoders.base import Encoder, Layout
 from stdcl.encoders.build import build_encoder
+from stdcl.launch.malloc import keep_freed_memory
 from stdcl.skeleton import NTU, NW_UCLA
-from stdcl.train.allocator import keep_freed_memory
 
 LAYOUTS = {
     "nw-ucla": Layout(num_joints=20, num_persons=1, num_frames=52, num_classes=10, skeleton=NW_UCLA),

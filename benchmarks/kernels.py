@@ -20,7 +20,7 @@ from encoders import LAYOUTS, make_encoder, processor, seconds, training_pass
 
 from stdcl import compiled
 from stdcl.compiled import attention, branches, graph_product
-from stdcl.train.allocator import keep_freed_memory
+from stdcl.launch.malloc import keep_freed_memory
 
 KERNELS: dict[str, tuple[ModuleType, str]] = {
     "batch normalisation": (compiled, "_kernels"),

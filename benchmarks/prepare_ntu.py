@@ -31,9 +31,9 @@ from pathlib import Path
 
 import psutil
 
-from stdcl.data.prepare_ntu import list_raw, pieces_of, storage_text
+from stdcl.data.ntu.prepare import list_raw, pieces_of, storage_text
+from stdcl.data.ntu.synthetic import synth_ntu
 from stdcl.data.store import SequenceStore
-from stdcl.data.synthetic_ntu import synth_ntu
 
 COMMAND = [sys.executable, "-c", "from stdcl.cli import main; raise SystemExit(main())"]
 

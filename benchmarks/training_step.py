@@ -20,10 +20,10 @@ from encoders import LAYOUTS, PEAK_SIZE, REFERENCE_GMAC, make_encoder, processor
 from torch import Tensor, nn
 
 from stdcl.config.model import ContrastConfig
-from stdcl.contrast import Contrast, DecouplingHead
 from stdcl.encoders.base import Encoder
+from stdcl.launch.malloc import keep_freed_memory
+from stdcl.methods.stdcl import Contrast, DecouplingHead
 from stdcl.parallel.comm import LocalComm
-from stdcl.train.allocator import keep_freed_memory
 
 LAYOUT = LAYOUTS["nw-ucla"]
 SLOTS = 5100

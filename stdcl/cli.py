@@ -174,12 +174,14 @@ def _data_prepare(options: argparse.Namespace) -> int:
     if options.dataset == "nw-ucla":
         if len(options.raw) > 1:
             raise UserError("stdcl data prepare nw-ucla: give --raw once; its files lie in one folder")
-        done = prepare.prepare_nw_ucla(
+        from stdcl.data.nw_ucla.prepare import prepare_nw_ucla
+
+        done = prepare_nw_ucla(
             options.raw[0], options.out, force=options.force, allow_partial=options.allow_partial, progress=progress
         )
         print(done.render())
         return 0
-    from stdcl.data.prepare_ntu import prepare_ntu
+    from stdcl.data.ntu.prepare import prepare_ntu
 
     report = prepare_ntu(
         options.dataset,
@@ -196,16 +198,16 @@ def _data_prepare(options: argparse.Namespace) -> int:
 
 
 def _data_info(options: argparse.Namespace) -> int:
-    from stdcl.data import prepare
+    from stdcl.data.info import info, render_info
 
-    facts = prepare.info(options.store, verify=options.verify)
-    print(json.dumps(facts, indent=2) if options.json else prepare.render_info(facts))
+    facts = info(options.store, verify=options.verify)
+    print(json.dumps(facts, indent=2) if options.json else render_info(facts))
     return 0
 
 
 def _data_synth(options: argparse.Namespace) -> int:
     from stdcl.data.prepare import ConsoleProgress
-    from stdcl.train.provision import synthesise
+    from stdcl.data.synthetic import synthesise
 
     progress = ConsoleProgress(sys.stderr)
     synthesise(options.dataset, options.out, options.sequences, options.seed, progress=progress)
@@ -216,14 +218,14 @@ def _data_synth(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from stdcl.config import load_run
-    from stdcl.train.console import train_file
+    from stdcl.runs.train import train_file
 
     config = load_run(options.file, options.overrides)
     return train_file(config, options.file, options.out)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from stdcl.train.score import evaluate_run
+    from stdcl.runs.evaluate import evaluate_run
 
     for run in options.runs:
         print(evaluate_run(run, which=options.checkpoint, data_path=options.data).render())
@@ -267,7 +269,7 @@ def _levels(options: argparse.Namespace) -> int:
 
 
 def _checkpoint_import(options: argparse.Namespace) -> int:
-    from stdcl.train.adopt import adopt
+    from stdcl.runs.import_checkpoint import adopt
 
     print(
         adopt(

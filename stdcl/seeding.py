@@ -11,6 +11,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from stdcl.hashing import GOLDEN, mix64
+
 _MASK = (1 << 64) - 1
 
 
@@ -45,9 +47,6 @@ def item_keys(seed: int, purpose: str, epoch: int, items: NDArray[np.int64]) -> 
         items: (n,) item numbers.
     """
     base = np.random.SeedSequence(_entropy(seed, purpose, (epoch,))).generate_state(1, np.uint64)[0]
-    x = base + (items.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    # The finaliser of SplitMix64: neighbouring items get unrelated keys.
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    keys: NDArray[np.int64] = (x ^ (x >> np.uint64(31))).view(np.int64)
+    # Neighbouring items get unrelated keys.
+    keys: NDArray[np.int64] = mix64(base.astype(np.int64) + (items + 1) * GOLDEN)
     return keys

@@ -26,7 +26,7 @@ def nw_ucla_raw() -> Path:
 @pytest.fixture(scope="session")
 def nw_ucla_store(nw_ucla_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real NW-UCLA data, prepared once a test session."""
-    from stdcl.data.prepare import prepare_nw_ucla
+    from stdcl.data.nw_ucla.prepare import prepare_nw_ucla
 
     out = tmp_path_factory.mktemp("nw-ucla") / "store"
     prepare_nw_ucla(nw_ucla_raw, out)

@@ -1,4 +1,4 @@
-"""What every encoder takes, gives and promises, and the random numbers it may use."""
+"""What every encoder takes, gives and promises."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Encoder(nn.Module):
     A subclass takes a ``Layout`` in its constructor, sets ``axes``, calls this constructor and implements
     ``forward``. In evaluation mode a sequence's result depends on that sequence alone. In training mode the only link
     between the sequences of a batch is batch normalisation, and every random number is a function of the sequence's
-    key (`keyed_uniform`), so that neither the batch nor the rank a sequence lands in matters.
+    key (`stdcl.encoders.keyed`), so that neither the batch nor the rank a sequence lands in matters.
     """
 
     axes: FeatureAxes = FeatureAxes()
@@ -114,73 +114,3 @@ class Encoder(nn.Module):
                 f"{type(self).__name__}: input of shape {tuple(x.shape)}; it must be (N, 3, T, {layout.num_joints}, "
                 f"{layout.num_persons}): sequences, coordinates, frames, joints, persons"
             )
-
-
-# Multipliers and shifts of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014),
-# as signed 64-bit numbers: torch's int64 products wrap around, on CPU and GPU alike.
-_GOLDEN = -7046029254386353131
-_MIX_1 = -4658895280553007687
-_MIX_2 = -7723592293110705685
-
-
-def _shift_right(x: Tensor, bits: int) -> Tensor:
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _mix(x: Tensor) -> Tensor:
-    x = (x ^ _shift_right(x, 30)) * _MIX_1
-    x = (x ^ _shift_right(x, 27)) * _MIX_2
-    return x ^ _shift_right(x, 31)
-
-
-def keyed_uniform(keys: Tensor, site: int, shape: tuple[int, ...]) -> Tensor:
-    """Return float32 numbers uniform in [0, 1), a pure function of (key, site, position).
-
-    Args:
-        keys: (N,) int64.
-        site: which of an encoder's random places this is; different sites give independent numbers.
-        shape: the shape for one sequence.
-
-    Returns:
-        (N, *shape) on the device of ``keys``. Row i depends on ``keys[i]`` alone, so it is the same in any batch, on
-        any rank and on any device.
-    """
-    count = 1
-    for size in shape:
-        count *= size
-    stream = _mix(keys + _GOLDEN) ^ _mix(torch.full_like(keys, site) * _GOLDEN + 1)
-    counters = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
-    bits = _shift_right(_mix(_mix(stream)[:, None] + counters), 40)
-    return (bits.to(torch.float32) * 2.0**-24).view(keys.shape[0], *shape)
-
-
-def keyed_normal(keys: Tensor, site: int, shape: tuple[int, ...]) -> Tensor:
-    """Return standard normal numbers (N, *shape) as `keyed_uniform` does, by Box and Muller's transform."""
-    pair = keyed_uniform(keys, site, (2, *shape))
-    radius = torch.sqrt(-2.0 * torch.log1p(-pair[:, 0]))
-    return radius * torch.cos(2.0 * torch.pi * pair[:, 1])
-
-
-def keyed_dropout(x: Tensor, rate: float, keys: Tensor | None, site: int, *, training: bool, axes: int = 0) -> Tensor:
-    """Drop elements of ``x`` (N, ...) with probability ``rate`` and scale the rest by 1/(1 - rate).
-
-    Args:
-        x: (N, ...).
-        rate: in [0, 1).
-        keys: (N,) int64; required when something is dropped.
-        site: the random place, see `keyed_uniform`.
-        training: nothing happens when false.
-        axes: draw one number for the first ``axes`` axes after N and share it over the others, as channel dropout
-            does with 1; 0 draws one an element.
-
-    Raises:
-        ValueError: when ``keys`` is missing although numbers are needed.
-    """
-    if not training or rate == 0.0:
-        return x
-    if keys is None:
-        raise ValueError("dropout in training mode needs the sequences' random keys: pass keys= to the encoder")
-    kept = axes or x.dim() - 1
-    drawn = tuple(x.shape[1 : 1 + kept])
-    mask = (keyed_uniform(keys, site, drawn) >= rate).to(x.dtype) / (1.0 - rate)
-    return x * mask.view(x.shape[0], *drawn, *([1] * (x.dim() - 1 - kept)))

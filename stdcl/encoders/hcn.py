@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stdcl.encoders.base import Encoder, EncoderOutput, FeatureAxes, Layout, keyed_dropout
+from stdcl.encoders.base import Encoder, EncoderOutput, FeatureAxes, Layout
+from stdcl.encoders.keyed import keyed_dropout
 from stdcl.errors import UserError
 
 Hook = Literal["final", "mid", "point"]

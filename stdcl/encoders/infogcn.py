@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stdcl.encoders.base import Encoder, EncoderOutput, Layout, keyed_normal
+from stdcl.encoders.base import Encoder, EncoderOutput, Layout
 from stdcl.encoders.framewise import InputNorm, Projection, pool
+from stdcl.encoders.keyed import keyed_normal
 from stdcl.encoders.layers import Pointwise, convolve
 from stdcl.encoders.temporal import MultiScale
 from stdcl.errors import UserError

@@ -24,6 +24,9 @@ from stdcl.config import RunConfig
 from stdcl.config.paths import data_path, storage_path
 from stdcl.config.sweep import OptunaConfig, Sweep, Trial, load_sweep
 from stdcl.errors import UserError
+from stdcl.launch.cluster import Cluster, capacity, connected, environment_to_hand_on, prepare_environment
+from stdcl.launch.worker import TrainingLoop, session_loop
+from stdcl.locks import exclusive
 from stdcl.report import write_report
 from stdcl.report.render import display
 from stdcl.report.tables import sweep_table
@@ -32,9 +35,6 @@ from stdcl.sweep.plan import check_same_question, corner_trials, write_plan, wri
 from stdcl.sweep.record import Recorder
 from stdcl.tracking.sink import read_history
 from stdcl.tracking.wandb_sink import WandbSettings, log_sweep_summary
-from stdcl.train.cluster import Cluster, capacity, connected, environment_to_hand_on, prepare_environment
-from stdcl.train.lock import exclusive
-from stdcl.train.worker import TrainingLoop, session_loop
 
 if TYPE_CHECKING:
     import optuna
@@ -58,8 +58,8 @@ def check_data(config: RunConfig) -> None:
     Raises:
         UserError: the data are missing, or the configuration does not fit them.
     """
+    from stdcl.data.synthetic import ensure_data
     from stdcl.train.assemble import check
-    from stdcl.train.provision import ensure_data
 
     ensure_data(config)
     check(config)

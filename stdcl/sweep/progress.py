@@ -10,10 +10,10 @@ from typing import Any
 from ray import tune
 
 from stdcl.config.sweep import Trial
+from stdcl.launch.worker_group import describe
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.stopping import Stop
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENTS, STATUS, trial_key
-from stdcl.train.launch import describe
 
 Say = Callable[[str], None]
 

@@ -19,9 +19,9 @@ from ray import tune
 from stdcl.config import ResourcesConfig, RunConfig
 from stdcl.config.sweep import Trial
 from stdcl.errors import UserError
-from stdcl.train.cluster import per_worker
-from stdcl.train.launch import follow_group, is_divergence
-from stdcl.train.worker import Job, Row, TrainingLoop, run_alone
+from stdcl.launch.cluster import per_worker
+from stdcl.launch.worker import Job, Row, TrainingLoop, run_alone
+from stdcl.launch.worker_group import follow_group, is_divergence
 
 TrialStatus = Literal["running", "finished", "failed", "diverged"]
 

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from stdcl.config import RunConfig, fingerprint
 from stdcl.config.paths import data_path
-from stdcl.contrast.feasibility import check_feasible
-from stdcl.contrast.head import DecouplingHead
-from stdcl.contrast.sharded import Contrast
 from stdcl.data.dataset import SkeletonDataset, Transform, default_loader
 from stdcl.data.protocols import split, validation_split
 from stdcl.data.store import SequenceStore
 from stdcl.encoders.base import Encoder, Layout
 from stdcl.encoders.build import build_encoder
 from stdcl.errors import UserError
+from stdcl.methods.stdcl.feasibility import check_feasible
+from stdcl.methods.stdcl.head import DecouplingHead
+from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.batch_norm import use_synchronised
 from stdcl.parallel.comm import Comm
 from stdcl.seeding import torch_seed

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stdcl.contrast.head import DecouplingHead
 from stdcl.encoders.base import Encoder
+from stdcl.methods.stdcl.head import DecouplingHead
 
 
 class ModelOutput(NamedTuple):

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from stdcl.config.model import ContrastConfig
-from stdcl.contrast import Contrast, DecouplingHead
+from stdcl.methods.stdcl import Contrast, DecouplingHead
 from stdcl.parallel.comm import Comm, LocalComm
-from tests.contrast.runs import assert_same, make_plan, run
 from tests.distributed.ranks import run_on_ranks
+from tests.methods.stdcl.runs import assert_same, make_plan, run
 
 SMALL = {
     "strategy": "spatial+temporal+global",

@@ -13,7 +13,7 @@ from stdcl.config.load import merge, resolve
 from stdcl.data.loader import prefetch
 from stdcl.data.sampler import epoch_order, global_batches, local_part
 from stdcl.parallel.comm import Comm, LocalComm
-from stdcl.train.session import _Session
+from stdcl.train.trainer import _Session
 from tests.distributed.ranks import run_on_ranks
 
 STEPS = 2
@@ -84,7 +84,7 @@ def real_or_synthetic(request: pytest.FixtureRequest, tmp_path_factory: pytest.T
     try:
         store: Path = request.getfixturevalue("nw_ucla_store")
     except pytest.skip.Exception:
-        from stdcl.data.synthetic_ucla import prepare_synthetic
+        from stdcl.data.nw_ucla.synthetic import prepare_synthetic
 
         store = tmp_path_factory.mktemp("world") / "store"
         prepare_synthetic(store, 120, 5)

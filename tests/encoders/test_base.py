@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from stdcl.encoders.base import keyed_dropout, keyed_normal, keyed_uniform
+from stdcl.encoders.keyed import keyed_dropout, keyed_normal, keyed_uniform
 from stdcl.errors import UserError
 from tests.encoders.golden import LAYOUTS
 

@@ -22,7 +22,7 @@ def main(kind: str, file: str, folder: str, stub: str, *overrides: str) -> int:
             from stdcl.sweep.driver import run_sweep
 
             return run_sweep(Path(file), overrides, storage=Path(folder), loop=loop, check=lambda config: None)
-        from stdcl.train.launch import launch
+        from stdcl.launch.worker_group import launch
 
         last = launch(
             load_run(Path(file), overrides),

@@ -15,8 +15,8 @@ import torch
 from stdcl import atomic
 from stdcl.config import RunConfig, fingerprint
 from stdcl.errors import UserError
+from stdcl.launch.worker import Row
 from stdcl.parallel.comm import Comm
-from stdcl.train.worker import Row
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from stdcl.config.load import merge, resolve
 @pytest.fixture(scope="session")
 def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of 60 synthetic NW-UCLA sequences (40 train, 20 test)."""
-    from stdcl.data.synthetic_ucla import prepare_synthetic
+    from stdcl.data.nw_ucla.synthetic import prepare_synthetic
 
     out = tmp_path_factory.mktemp("small") / "store"
     prepare_synthetic(out, 60, 5)

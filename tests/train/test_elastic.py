@@ -12,13 +12,13 @@ from torch import Tensor
 
 from stdcl.config import ContrastConfig
 from stdcl.config.load import resolve
-from stdcl.contrast.sharded import Contrast
+from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import Comm
 from stdcl.parallel.placement import Placement
 from stdcl.tracking.sink import read_history
 from stdcl.train import checkpoint
 from stdcl.train.checkpoint import Position
-from stdcl.train.session import _Session, training
+from stdcl.train.trainer import _Session, training
 from tests.distributed.ranks import run_on_ranks
 from tests.train.conftest import small_raw
 

@@ -1,7 +1,7 @@
 """Stops the real training loop at a chosen place, so that a test can kill processes there.
 
 Python imports this module at its start in every process that has this folder on its path; the product knows nothing of
-it. In a process whose environment names a folder in ``HOLD_FOLDER`` it wraps a few functions of ``stdcl.train.session``
+it. In a process whose environment names a folder in ``HOLD_FOLDER`` it wraps a few functions of ``stdcl.train.trainer``
 when that module is imported:
 
 - every rank says who it is (``rank-<rank>-<pid>``) and which steps it takes (``steps-<rank>``: a line a step);
@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 FOLDER = os.environ.get("HOLD_FOLDER")
-MODULE = "stdcl.train.session"
+MODULE = "stdcl.train.trainer"
 
 
 def _hold(folder: Path) -> None:

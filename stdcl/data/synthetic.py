@@ -1,0 +1,91 @@
+"""Synthetic data: on request, or where a configuration asks for them and they are not there yet."""
+
+from __future__ import annotations
+
+import fcntl
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from stdcl.config import RunConfig
+from stdcl.config.model import SyntheticConfig
+from stdcl.config.paths import data_path
+from stdcl.data.prepare import ConsoleProgress, Progress, silent
+from stdcl.data.store import MANIFEST_FILE, read_manifest
+from stdcl.errors import UserError
+
+SyntheticDataset = Literal["nw-ucla", "ntu60", "ntu120"]
+
+
+def synthesise(dataset: SyntheticDataset, out: Path, sequences: int, seed: int, *, progress: Progress = silent) -> None:
+    """Write a synthetic corpus of raw files in ``dataset``'s own format and names.
+
+    Raises:
+        UserError: something else is at ``out``, or a number is out of range.
+    """
+    if dataset == "nw-ucla":
+        from stdcl.data.nw_ucla.synthetic import write_corpus
+
+        write_corpus(out, sequences, seed, progress=progress)
+        return
+    from stdcl.data.ntu.synthetic import synth_ntu
+
+    synth_ntu(dataset, out, sequences=sequences, seed=seed, progress=progress)
+
+
+def _prepare(dataset: SyntheticDataset, raw: Path, out: Path, progress: Progress) -> None:
+    if dataset == "nw-ucla":
+        from stdcl.data.nw_ucla.prepare import prepare_nw_ucla
+
+        prepare_nw_ucla(raw, out, progress=progress)
+        return
+    from stdcl.data.ntu.prepare import prepare_ntu
+
+    prepare_ntu(dataset, [raw], out, progress=progress)
+
+
+def ensure_data(config: RunConfig) -> bool:
+    """Make and prepare the synthetic corpus that a configuration asks for, unless its store is there.
+
+    The raw files stay beside the store (``<path>-raw``), to be looked at.
+
+    Returns:
+        Whether something was made.
+    """
+    wanted = config.data.synthetic
+    dataset = config.data.dataset
+    if wanted is None or dataset == "custom":
+        return False
+    out = data_path(config.data.path)
+    with _locked(out):
+        if (out / MANIFEST_FILE).exists():
+            _check_made_by(out, wanted)
+            return False
+        progress = ConsoleProgress(sys.stderr)
+        raw = out.with_name(f"{out.name}-raw")
+        if not raw.exists():
+            synthesise(dataset, raw, wanted.sequences, wanted.seed, progress=progress)
+        _prepare(dataset, raw, out, progress)
+    return True
+
+
+def _check_made_by(out: Path, wanted: SyntheticConfig) -> None:
+    made = read_manifest(out).source.get("made_by") or {}
+    found = {key: made.get(key) for key in ("sequences", "seed")}
+    if found != wanted.model_dump():
+        raise UserError(
+            f"{out}: holds a store made with {found}, but data.synthetic asks for {wanted.model_dump()}; "
+            "remove it, or give another data.path"
+        )
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Let one process at a time make the store; the others find it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = out.parent / f".{out.name}.make.lock"
+    with lock.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

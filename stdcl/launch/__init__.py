@@ -1,0 +1,1 @@
+"""Ray Train: the cluster, worker groups, and a rank's process."""

@@ -1,0 +1,100 @@
+"""One rank of a training: the Ray Train worker function, and the same thing in a process of one's own."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from stdcl.config import RunConfig
+from stdcl.launch.malloc import keep_freed_memory
+from stdcl.locks import exclusive
+from stdcl.parallel.comm import Comm, LocalComm, ProcessGroupComm
+from stdcl.parallel.mailbox import mailbox_comm
+
+Row = dict[str, float | int | str]
+"""The numbers of one epoch, equal on every rank."""
+
+TAKEOVER_SECONDS = 120.0
+"""How long a run folder is waited for that an earlier attempt, already cut off, still holds.
+
+The processes of a killed driver end by themselves, but Ray gives its workers a low priority: on a busy machine that
+takes a while. The other ranks wait in a collective meanwhile, which must not time out."""
+
+
+class TrainingLoop(Protocol):
+    """What trains: ``stdcl.train.trainer.training``, or a stand-in with the same contract."""
+
+    def __call__(
+        self, config: RunConfig, run_dir: Path, *, comm: Comm, device: torch.device, sweep: str, trial: str
+    ) -> Iterator[Row]: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training as it is handed to its ranks."""
+
+    config: RunConfig
+    run_dir: Path
+    """Absolute; on a file system that every rank sees."""
+    sweep: str
+    trial: str
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables set in every rank. It may hold secrets: it travels in memory and is never printed or written."""
+
+
+def session_loop() -> TrainingLoop:
+    """Return the real training loop (imported late: a rank needs it, a driver does not)."""
+    from stdcl.train.trainer import training
+
+    return training
+
+
+def run_rank(job: Job, comm: Comm, device: torch.device, loop: TrainingLoop) -> Iterator[Row]:
+    """Yield the training's rows on this rank, holding the run folder (rank 0) while it lasts."""
+    os.environ.update(job.environment)
+    torch.set_num_threads(max(1, int(job.config.resources.cpus_per_worker)))
+    if device.type == "cpu":
+        keep_freed_memory()
+    wait = TAKEOVER_SECONDS
+    if comm.size > 1:
+        wait = min(wait, 0.7 * job.config.resources.collective_timeout)
+    lock = exclusive(job.run_dir / "lock", f"the run folder {job.run_dir}", wait) if comm.rank == 0 else nullcontext()
+    with lock:
+        yield from loop(job.config, job.run_dir, comm=comm, device=device, sweep=job.sweep, trial=job.trial)
+
+
+def run_alone(job: Job, loop: TrainingLoop) -> Iterator[Row]:
+    """Yield the rows of a training of one rank, in this process and without a process group."""
+    if job.config.resources.gpus_per_worker > 0:
+        device = torch.device("cuda", 0)
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+    yield from run_rank(job, LocalComm(), device, loop)
+
+
+def train_worker(job: Job, loop: TrainingLoop) -> None:
+    """Run one rank inside a Ray Train worker group, reporting each row (a barrier: every rank reports it)."""
+    import ray.train
+    import ray.train.torch
+
+    device = ray.train.torch.get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        comm: Comm = ProcessGroupComm()
+        if device.type == "cpu":
+            comm = mailbox_comm(comm, job.config.resources.collective_timeout)
+        for row in run_rank(job, comm, device, loop):
+            ray.train.report(dict(row))
+    except Exception as error:
+        # Of an exception that leaves this process only the text and its notes arrive.
+        error.add_note(traceback.format_exc())
+        raise

@@ -1,0 +1,364 @@
+"""Start one training and follow it: in this process with one worker, as a Ray Train worker group with more.
+
+Ray Train places the workers, forms their process group and starts the group again after lost workers. What a training
+has reached lies in its run folder alone: Ray's own checkpoints, names and snapshots are not used, so any launch of the
+same run folder goes on where the last one stood.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+import ray.train
+from ray.train import UserCallback
+from ray.train.torch import TorchConfig, TorchTrainer
+
+# Two developer-level hooks; tests under tests/ray cover what is relied on.
+from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+from ray.util.queue import Empty, Queue
+
+from stdcl.config import RunConfig
+from stdcl.errors import UserError
+from stdcl.launch.cluster import connected, environment_to_hand_on, per_worker
+from stdcl.launch.worker import Job, Row, TrainingLoop, run_alone, session_loop, train_worker
+from stdcl.train.checkpoint import CheckpointError
+
+QUEUE_ROWS = 8
+"""Rows that workers may run ahead of whoever follows them."""
+
+SCHEDULING_ATTEMPTS = 10
+"""How often the worker group may wait (a minute each) for places on the cluster before the training is given up."""
+
+ABORT_SECONDS = 20.0
+
+
+class TrainingFailed(Exception):
+    """A training ended in an error that another attempt would meet again, or in too many lost workers."""
+
+
+class TrainingDiverged(TrainingFailed):
+    """The loss of a training was not finite."""
+
+
+def is_divergence(error: BaseException) -> bool:
+    """Whether ``error`` says that the loss was not finite."""
+    from stdcl.train.trainer import Diverged
+
+    return isinstance(error, (TrainingDiverged, Diverged))
+
+
+class _Fatal(Exception):
+    """Tells Ray Train's controller not to start the group again. Carries plain text, so that it always unpickles."""
+
+    def __init__(self, kind: Literal["user", "diverged", "failed"], message: str) -> None:
+        super().__init__(kind, message)
+        self.kind = kind
+        self.message = message
+
+
+def is_lost_worker(error: BaseException) -> bool:
+    """Whether ``error`` speaks of a worker or a connection that went away, so that a new attempt makes sense."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if names & {"RayActorError", "WorkerHealthCheckFailedError", "NodeDiedError", "DistNetworkError"}:
+        return True
+    if names & {"DistBackendError", "DistStoreError", "LostRank"}:
+        return True
+    # gloo raises plain RuntimeErrors.
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(
+        mark in text
+        for mark in ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
+    )
+
+
+def fatal_error(errors: Mapping[int, BaseException]) -> tuple[int, BaseException] | None:
+    """Return (rank, error) of the error that ends the training, or None if the group was only broken from outside.
+
+    When one rank goes, the others' collectives fail as well: those errors are consequences.
+    """
+    lost = [error for error in errors.values() if is_lost_worker(error)]
+    if any(not isinstance(error, RuntimeError) for error in lost):
+        return None
+    own = [(rank, error) for rank, error in sorted(errors.items()) if not is_lost_worker(error)]
+    return own[0] if own else None
+
+
+class _Reports(UserCallback):  # type: ignore[misc]
+    """In the controller: passes rank 0's rows to the queue, and ends the run at errors that would come again."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        self._queue.put(("row", dict(metrics[0])))
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        found = fatal_error(worker_exceptions)
+        if found is None:
+            what = "; ".join(f"rank {rank}: {_first_line(error)}" for rank, error in sorted(worker_exceptions.items()))
+            self._queue.put(("lost", what))
+            return
+        rank, error = found
+        if isinstance(error, UserError):
+            raise _Fatal("user", str(error))
+        if is_divergence(error):
+            raise _Fatal("diverged", str(error))
+        if isinstance(error, CheckpointError):
+            raise _Fatal("failed", str(error))
+        notes = "\n".join(getattr(error, "__notes__", ()))
+        raise _Fatal("failed", f"rank {rank}: {type(error).__name__}: {error}\n{notes}".rstrip())
+
+
+class _Handle(ControllerCallback):  # type: ignore[misc]
+    """In the controller: passes its own handle to the queue, so that the run can be aborted."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        self._queue.put(("controller", ray.get_runtime_context().current_actor))
+
+
+class _PlacementGuard(WorkerGroupCallback):  # type: ignore[misc]
+    """In the controller: frees the places of a group that failed while it was being formed.
+
+    Ray 2.60 forgets them when the process group cannot be set up, or a worker dies in that moment; on a full cluster
+    every later training would wait for ever.
+    """
+
+    @contextmanager
+    def on_worker_group_start(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            frame = error.__traceback__
+            while frame is not None:
+                places = frame.tb_frame.f_locals.get("pg_handle")
+                if places is not None:
+                    places.shutdown()
+                    break
+                frame = frame.tb_next
+            raise
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+
+
+class GroupTraining:
+    """A training by a group of Ray Train workers, followed row by row.
+
+    Args:
+        job: what to train.
+        loop: what trains.
+        scratch: a folder on the shared file system for Ray Train's own small files; removed at the end.
+        on_lost: called with a text when workers were lost and the group is about to be started again.
+
+    Call order: ``row()`` until it returns None or raises; ``abort()`` at any moment instead. Both are to be called
+    from one thread.
+    """
+
+    def __init__(
+        self, job: Job, loop: TrainingLoop, scratch: Path, on_lost: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self._on_lost = on_lost
+        self._folder = scratch / uuid.uuid4().hex[:12]
+        self._queue = Queue(maxsize=QUEUE_ROWS, actor_options={"num_cpus": 0})
+        self._controller: Any = None
+        self._error: BaseException | None = None
+        trainer = self._trainer(job, loop)
+
+        def fit() -> None:
+            try:
+                trainer.fit()
+            except BaseException as error:  # handed to the thread that follows
+                self._error = error
+
+        self._thread = threading.Thread(target=fit, name="ray-train", daemon=True)
+        self._thread.start()
+
+    def _trainer(self, job: Job, loop: TrainingLoop) -> TorchTrainer:
+        resources = job.config.resources
+        cuda = resources.gpus_per_worker > 0
+        transport = {k: v for k, v in job.environment.items() if k.startswith(("NCCL_", "GLOO_"))}
+
+        def train() -> None:
+            train_worker(job, loop)
+
+        return TorchTrainer(
+            train,
+            torch_config=TorchConfig(
+                backend="nccl" if cuda else "gloo", timeout_s=math.ceil(resources.collective_timeout)
+            ),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=resources.workers,
+                use_gpu=cuda,
+                resources_per_worker=per_worker(resources),
+                placement_strategy=resources.placement,
+            ),
+            run_config=ray.train.RunConfig(
+                name=self._folder.name,
+                storage_path=str(self._folder.parent),
+                failure_config=ray.train.FailureConfig(
+                    max_failures=resources.max_failures, controller_failure_limit=SCHEDULING_ATTEMPTS
+                ),
+                callbacks=[_Reports(self._queue), _Handle(self._queue), _PlacementGuard()],
+                # The process group is formed before the worker function runs.
+                worker_runtime_env={"env_vars": transport} if transport else None,
+                logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+            ),
+        )
+
+    def _next(self, timeout: float) -> tuple[str, Any] | None:
+        try:
+            kind, value = self._queue.get(timeout=timeout) if timeout else self._queue.get(block=False)
+        except Empty:
+            return None
+        return str(kind), value
+
+    def row(self) -> Row | None:
+        """Wait for the next row; None at the end, when every rank has returned.
+
+        Raises:
+            UserError: as raised by a rank.
+            TrainingFailed: a rank failed, or more workers were lost than ``resources.max_failures`` allows.
+        """
+        while True:
+            # Read before looking into the queue: a row that came before the end must not be missed.
+            running = self._thread.is_alive()
+            item = self._next(0.2 if running else 0.0)
+            if item is None:
+                if running:
+                    continue
+                break
+            kind, value = item
+            if kind == "controller":
+                self._controller = value
+            elif kind == "lost":
+                self._on_lost(value)
+            else:
+                return dict(value)
+        self._close()
+        if self._error is not None:
+            raise _translate(self._error) from self._error
+        return None
+
+    def abort(self) -> None:
+        """Stop every rank, at once and whatever it is doing, and free its places. Nothing happens if it has ended."""
+        deadline = time.monotonic() + ABORT_SECONDS
+        while self._thread.is_alive() and self._controller is None and time.monotonic() < deadline:
+            item = self._next(0.2)
+            if item is not None and item[0] == "controller":
+                self._controller = item[1]
+        if self._thread.is_alive() and self._controller is not None:
+            reply = self._controller.abort.remote()
+            while not ray.wait([reply], timeout=0.1)[0] and time.monotonic() < deadline:
+                while self._next(0.0) is not None:  # the controller may be waiting for room in the queue
+                    pass
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+        self._close()
+
+    def _close(self) -> None:
+        self._queue.shutdown(force=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _translate(error: BaseException) -> Exception:
+    cause = getattr(error, "controller_failure", error)
+    if isinstance(cause, _Fatal):
+        kinds = {"user": UserError, "diverged": TrainingDiverged, "failed": TrainingFailed}
+        return kinds[cause.kind](cause.message)
+    failures = getattr(error, "worker_failures", None)
+    if failures:
+        first = "; ".join(f"rank {rank}: {_first_line(failure)}" for rank, failure in sorted(failures.items()))
+        return TrainingFailed(f"workers were lost more often than resources.max_failures allows; last: {first}")
+    return TrainingFailed(f"{type(cause).__name__}: {cause}")
+
+
+def follow_group(
+    job: Job, loop: TrainingLoop, scratch: Path, on_lost: Callable[[str], None] = lambda text: None
+) -> Iterator[Row]:
+    """Yield the rows of a worker group; closing the iterator early stops the group."""
+    group = GroupTraining(job, loop, scratch, on_lost)
+    try:
+        while (row := group.row()) is not None:
+            yield row
+    finally:
+        group.abort()
+
+
+def launch(
+    config: RunConfig,
+    run_dir: Path,
+    *,
+    sweep: str = "",
+    trial: str = "",
+    on_row: Callable[[Row], None] = lambda row: None,
+    on_event: Callable[[str], None] = lambda text: None,
+    loop: TrainingLoop | None = None,
+) -> Row:
+    """Train one configuration to its end, from wherever its run folder stands.
+
+    Args:
+        config: the training; ``resources.workers`` decides between this process and a worker group.
+        run_dir: its folder; with several nodes, one that all of them see.
+        sweep: name of the sweep it belongs to, empty if none.
+        trial: name of the trial, for tracking.
+        on_row: called with each epoch's numbers.
+        on_event: called with a text when something else is worth telling.
+        loop: what trains; the real loop if None.
+
+    Returns:
+        The last row.
+
+    Raises:
+        UserError: bad data or resources.
+        TrainingFailed: an error in training.
+    """
+    loop = loop or session_loop()
+    job = Job(config, run_dir.absolute(), sweep, trial, environment_to_hand_on())
+    last: Row = {}
+    if config.resources.workers == 1:
+        try:
+            for last in run_alone(job, loop):
+                on_row(last)
+        except CheckpointError as error:
+            raise TrainingFailed(str(error)) from error
+        return last
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    scratch = job.run_dir / "ray"
+    try:
+        with connected(config.resources):
+            for last in follow_group(job, loop, scratch, on_event):
+                on_row(last)
+        # With what a launch that was killed has left there.
+        shutil.rmtree(scratch, ignore_errors=True)
+    finally:
+        with suppress(OSError):
+            scratch.rmdir()
+    return last
+
+
+def describe(row: Mapping[str, Any], headline: bool = False) -> str:
+    """Return a row's main numbers for a line of progress, or a training's result (``headline``)."""
+    parts = []
+    if row.get("accuracy") is not None:
+        parts.append(f"accuracy {100 * float(row['accuracy']):.2f} %")
+    if headline and row.get("best_accuracy") is not None:
+        parts.append(f"best epoch {100 * float(row['best_accuracy']):.2f} %")
+    if not headline and row.get("loss") is not None:
+        parts.append(f"loss {float(row['loss']):.4f}")
+    if not headline and row.get("seconds") is not None:
+        parts.append(f"{float(row['seconds']):.1f} s")
+    return "".join(f"  {part}" for part in parts)

@@ -1,0 +1,1 @@
+"""What is trained with beside cross-entropy."""

@@ -1,0 +1,1 @@
+"""Verbs on one run folder: train, evaluate, import a published checkpoint."""

@@ -1,0 +1,202 @@
+"""Repeat a run's accuracy from its checkpoint, and write what each sequence scored."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from stdcl import atomic
+from stdcl.config import RunConfig
+from stdcl.config.load import validate_fragment
+from stdcl.errors import UserError
+from stdcl.parallel.comm import LocalComm
+from stdcl.results.scores import SCORES_FILE, Scores, per_class_accuracy, write_scores
+from stdcl.train import checkpoint
+from stdcl.train.assemble import Data, autocast_dtype, new_encoder, open_data
+from stdcl.train.evaluate import evaluate
+from stdcl.train.trainer import CHECKPOINTS
+
+EVALUATION = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found.
+
+    Attributes:
+        run: the run's folder.
+        checkpoint: name of the checkpoint that was read.
+        which: ``last`` or ``best`` (best on the evaluated sequences themselves).
+        split: the sequences that were scored.
+        stream: the checkpoint's stream.
+        accuracy: top-1, a fraction.
+        recorded: the accuracy that training recorded for this checkpoint; None if it recorded none.
+        num_sequences: each counted once.
+        classes: class names.
+        class_accuracy: (K,) fractions; NaN for a class without sequences.
+        class_counts: (K,) sequences.
+        scores: the file of per-sequence scores.
+    """
+
+    run: Path
+    checkpoint: str
+    which: str
+    split: str
+    stream: str
+    accuracy: float
+    recorded: float | None
+    num_sequences: int
+    classes: tuple[str, ...]
+    class_accuracy: NDArray[np.float64]
+    class_counts: NDArray[np.int64]
+    scores: Path
+
+    def render(self) -> str:
+        """Return the report as text for a terminal."""
+        right = round(self.accuracy * self.num_sequences)
+        lines = [
+            f"{self.run}",
+            f"  checkpoint {self.checkpoint} ({self.which}), stream {self.stream}, {self.split}",
+            f"  accuracy {100 * self.accuracy:.2f} %  ({right} of {self.num_sequences} sequences)",
+        ]
+        if self.recorded is not None:
+            same = abs(self.recorded - self.accuracy) * self.num_sequences < 0.5
+            lines.append(
+                f"  {'equal to' if same else 'DIFFERENT from'} the {100 * self.recorded:.2f} % recorded in training"
+            )
+        width = max(len(name) for name in self.classes)
+        lines.append("  per class:")
+        for name, value, count in zip(self.classes, self.class_accuracy, self.class_counts, strict=True):
+            shown = f"{100 * value:6.2f} %" if count else "       -"
+            lines.append(f"    {name:<{width}}  {shown}  of {count}")
+        lines.append(f"  scores: {self.scores}")
+        return "\n".join(lines)
+
+
+def read_config(folder: Path, state: dict[str, Any]) -> RunConfig:
+    """Return the configuration that a checkpoint was trained with."""
+    config: RunConfig = validate_fragment(RunConfig, yaml.safe_load(state["config"]), f"{folder}: configuration")
+    return config
+
+
+def find_checkpoint(run: Path, which: Literal["last", "best"]) -> tuple[Path, dict[str, Any]]:
+    """Return a run's last or best whole checkpoint and its state.
+
+    Raises:
+        UserError: the run has none.
+    """
+    if not run.is_dir():
+        raise UserError(f"{run}: no such run folder")
+    folder = checkpoint.newest(run / CHECKPOINTS)
+    if folder is None:
+        raise UserError(f"{run}: no whole checkpoint under '{CHECKPOINTS}'; train it first (stdcl train)")
+    state = checkpoint.load_state(folder, torch.device("cpu"))
+    if which == "best":
+        name = state["best"][2]
+        folder = run / CHECKPOINTS / name
+        if not name or not folder.is_dir():
+            raise UserError(f"{run}: the best epoch's checkpoint is not there; use --checkpoint last")
+        checkpoint.read_manifest(folder)
+        state = checkpoint.load_state(folder, torch.device("cpu"))
+    return folder, state
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    which: Literal["last", "best"] = "last",
+    data_path: Path | None = None,
+    device: torch.device | None = None,
+) -> Report:
+    """Score a run's test part by its checkpoint's encoder; writes ``scores.parquet`` and ``evaluation.json`` there.
+
+    The stream, the protocol and everything else come from the checkpoint itself and cannot be told otherwise.
+
+    Args:
+        run: the run's folder.
+        which: the last epoch's checkpoint, or the best one's.
+        data_path: where the prepared store lies now, if it moved; it must be the same data.
+        device: where to compute; None: a GPU if there is one.
+
+    Raises:
+        UserError: no whole checkpoint, no data, or other data than the checkpoint's.
+    """
+    folder, state = find_checkpoint(run, which)
+    config = read_config(folder, state)
+    if data_path is not None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"path": str(data_path.absolute())})})
+    data = open_data(config)
+    _check_data(folder, config, data)
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = new_encoder(config, data.layout)
+    weights = {k.removeprefix("encoder."): v for k, v in state["model"].items() if k.startswith("encoder.")}
+    encoder.load_state_dict(weights)
+    dtype = torch.float64 if config.training.precision == "float64" else torch.float32
+    encoder = encoder.to(device=device, dtype=dtype)
+    result = evaluate(encoder, data.test, LocalComm(), device, autocast=autocast_dtype(config))
+    scores = Scores(
+        ids=np.array(result.ids, dtype=object),
+        labels=result.labels,
+        logits=result.logits,
+        dataset=data.store.manifest.dataset,
+        protocol=config.data.protocol,
+        data_hash=data.store.manifest.content_hash,
+        stream=config.data.stream,
+        encoder=config.encoder.name,
+        evaluated_on=config.data.evaluate_on,
+        run=run.name,
+    )
+    last_row = json.loads(state["last_row"])
+    report = Report(
+        run=run,
+        checkpoint=folder.name,
+        which=which,
+        split=data.split,
+        stream=config.data.stream,
+        accuracy=scores.accuracy,
+        recorded=last_row.get("accuracy"),
+        num_sequences=len(scores.labels),
+        classes=data.store.manifest.classes,
+        class_accuracy=per_class_accuracy(scores),
+        class_counts=np.bincount(scores.labels, minlength=len(data.store.manifest.classes)),
+        scores=run / (SCORES_FILE if which == "last" else "scores-best.parquet"),
+    )
+    write_scores(report.scores, scores)
+    atomic.write_json(
+        run / (EVALUATION if which == "last" else "evaluation-best.json"),
+        {
+            "checkpoint": report.checkpoint,
+            "split": report.split,
+            "stream": report.stream,
+            "accuracy": report.accuracy,
+            "recorded_accuracy": report.recorded,
+            "num_sequences": report.num_sequences,
+            "per_class": {
+                name: {"accuracy": None if count == 0 else value, "sequences": count}
+                for name, value, count in zip(
+                    report.classes, report.class_accuracy.tolist(), report.class_counts.tolist(), strict=True
+                )
+            },
+        },
+    )
+    return report
+
+
+def _check_data(folder: Path, config: RunConfig, data: Data) -> None:
+    identity = checkpoint.read_manifest(folder)["identity"]
+    expected = identity["dataset_hash"]
+    # An imported checkpoint was not trained here and belongs to no store.
+    if expected and expected != data.store.manifest.content_hash:
+        raise UserError(
+            f"{folder}: trained on data with content hash {expected[:16]}..., but {data.store.path} has "
+            f"{data.store.manifest.content_hash[:16]}...; accuracy on other data would not be this run's"
+        )
+    if identity["stream"] != config.data.stream:
+        raise UserError(f"{folder}: its manifest says stream '{identity['stream']}', its state '{config.data.stream}'")

@@ -1,0 +1,99 @@
+"""Published weights as a run of ours, so that ``stdcl evaluate`` can score them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stdcl import atomic
+from stdcl.config import RunConfig, fingerprint, to_yaml
+from stdcl.config.load import resolve_with
+from stdcl.encoders.base import Layout
+from stdcl.encoders.published import import_published, read_published
+from stdcl.errors import UserError
+from stdcl.parallel.comm import LocalComm
+from stdcl.skeleton import NTU, NW_UCLA
+from stdcl.train import checkpoint
+from stdcl.train.assemble import new_encoder
+from stdcl.train.checkpoint import Identity, Position
+from stdcl.train.trainer import CHECKPOINTS, CONFIG
+from stdcl.version import code_version
+
+# V, M, K and the skeleton of the datasets that checkpoints were published for.
+_SHAPES = {"nw-ucla": (20, 1, 10, NW_UCLA), "ntu60": (25, 2, 60, NTU), "ntu120": (25, 2, 120, NTU)}
+
+
+def _layout(config: RunConfig) -> Layout:
+    joints, persons, classes, skeleton = _SHAPES[config.data.dataset]
+    if not isinstance(config.data.frames, int):
+        raise TypeError("data.frames is settled when a configuration is loaded")
+    return Layout(joints, persons, config.data.frames, classes, skeleton)
+
+
+def adopt(
+    encoder: str,
+    file: Path,
+    *,
+    dataset: str,
+    stream: str,
+    out: Path,
+    protocol: str = "default",
+    store: str | None = None,
+    overrides: Sequence[str] = (),
+) -> str:
+    """Write the run folder ``out`` with the weights of a public checkpoint; return what to tell the user.
+
+    Args:
+        encoder: which network.
+        file: the public checkpoint; it is read as data, code in it is refused.
+        dataset: what it was trained on.
+        stream: which stream it was trained on.
+        out: the run folder to make.
+        protocol: which split it was trained on; ``default``: the dataset's first.
+        store: folder of the prepared data; None: the dataset's name.
+        overrides: further keys, for example ``encoder.hook=mid``.
+
+    Raises:
+        UserError: no such file, another network's parameters (each named), or ``out`` is taken.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: something is there already; give a new folder")
+    raw: dict[str, Any] = {
+        "recipe": "full",
+        "data": {"dataset": dataset, "path": store or dataset, "protocol": protocol, "stream": stream},
+        "encoder": {"name": encoder},
+        "contrast": {"strategy": "none"},
+    }
+    config = resolve_with(raw, "stdcl checkpoint import", overrides)
+    network = new_encoder(config, _layout(config))
+    import_published(network, read_published(file), str(file))
+    _write(config, {f"encoder.{name}": value for name, value in network.state_dict().items()}, out, file)
+    count = sum(p.numel() for p in network.parameters())
+    return (
+        f"{out}: {encoder} on {dataset}/{config.data.protocol}, stream {stream}, {count:,} parameters from {file}\n"
+        f"next: stdcl evaluate {out}{'' if store else ' --data STORE'}"
+    )
+
+
+def _write(config: RunConfig, model: Mapping[str, torch.Tensor], out: Path, file: Path) -> None:
+    position = Position(config.training.epochs)
+    # No data hash: whoever trained these weights did not use a store of ours.
+    identity = Identity(
+        dataset_hash="", split="", stream=config.data.stream, fingerprint=fingerprint(config), num_slots=0
+    )
+    state = {
+        "model": dict(model),
+        "config": to_yaml(config),
+        "last_row": json.dumps({}),
+        "best": [-1.0, -1, ""],
+        "code_version": code_version(),
+        "published_file": file.name,
+    }
+    cpu = torch.device("cpu")
+    with atomic.staging_dir(out) as folder:
+        atomic.write_text(folder / CONFIG, to_yaml(config))
+        checkpoint.save(folder / CHECKPOINTS, position, identity, LocalComm(), cpu, lambda: state, lambda shards: None)

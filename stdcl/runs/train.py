@@ -1,0 +1,78 @@
+"""``stdcl train`` as a person sees it: where the run lies, a line an epoch, what came out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from stdcl.config import RunConfig, fingerprint
+from stdcl.config.paths import data_path, storage_path
+from stdcl.data.synthetic import ensure_data
+from stdcl.errors import UserError
+from stdcl.launch.worker import Row
+from stdcl.launch.worker_group import TrainingFailed, is_divergence, launch
+from stdcl.train.assemble import check
+
+GROUP = "train"
+"""Folder and W&B group of the runs that belong to no sweep."""
+
+
+def describe(row: Row) -> str:
+    """Return an epoch's row as one line, with every loss term."""
+    parts = [f"epoch {int(row['epoch']) + 1:>3}", f"loss {float(row['loss']):.4f}", f"ce {float(row['ce']):.4f}"]
+    parts += [f"{key.removeprefix('loss_')} {float(row[key]):.3f}" for key in sorted(row) if key.startswith("loss_")]
+    parts.append(f"train {100 * float(row['train_accuracy']):.1f} %")
+    if "accuracy" in row:
+        parts.append(f"accuracy {100 * float(row['accuracy']):.2f} %")
+    if "contrast/active_share" in row:
+        parts.append(f"active {100 * float(row['contrast/active_share']):.0f} %")
+    parts.append(f"{float(row['seconds']):.0f} s")
+    return "  ".join(parts)
+
+
+def train_file(config: RunConfig, file: Path, out: Path | None) -> int:
+    """Train a run file's configuration and show its progress; return the exit code.
+
+    Args:
+        config: the resolved configuration.
+        file: the run file, which names the run.
+        out: the run folder; None: under the storage folder, named after file and configuration.
+    """
+    # Settled here: a worker's current folder can be another.
+    data_section = config.data.model_copy(update={"path": str(data_path(config.data.path))})
+    config = config.model_copy(update={"data": data_section})
+    run_dir = (out or storage_path() / GROUP / f"{file.stem}-{fingerprint(config)[:8]}").absolute()
+    if ensure_data(config):
+        print("made the synthetic data", file=sys.stderr)
+    try:
+        data = check(config)
+    except UserError as error:
+        raise UserError("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None
+    print(f"run     {run_dir}")
+    print(f"data    {data.split}: {data.train.num_items:,} training items, {data.test.num_items:,} test sequences")
+    print(f"workers {config.resources.workers}, fingerprint {fingerprint(config)}", flush=True)
+    try:
+        last = launch(
+            config,
+            run_dir,
+            sweep=GROUP,
+            trial=run_dir.name,
+            on_row=lambda row: print(describe(row), flush=True),
+            on_event=lambda text: print(
+                f"workers lost, starting again from the last checkpoint ({text})", file=sys.stderr, flush=True
+            ),
+        )
+    except Exception as error:
+        if not isinstance(error, TrainingFailed) and not is_divergence(error):
+            raise
+        print(f"failed: {error}", file=sys.stderr)
+        if not is_divergence(error):
+            print("the same command goes on from the last checkpoint", file=sys.stderr)
+        return 1
+    print(
+        f"accuracy {100 * float(last['accuracy']):.2f} % after the last epoch on {int(last['num_test'])} sequences; "
+        f"best epoch {int(last['best_epoch']) + 1} (chosen on these sequences): "
+        f"{100 * float(last['best_accuracy']):.2f} %"
+    )
+    print(f"next: stdcl evaluate {run_dir}")
+    return 0
