@@ -55,11 +55,27 @@ class EncoderOutput(NamedTuple):
         logits: (N, K).
         feature_map: (N, M, C, T, V), the last feature map before pooling; any strides.
         pooled: (N, C'), the vector that the classifier sees.
+        taps: further tensors with first axis N by name: those that were asked for (`Encoder.request_taps`).
     """
 
     logits: Tensor
     feature_map: Tensor
     pooled: Tensor
+    taps: dict[str, Tensor] = {}  # noqa: RUF012 - never changed, only replaced
+
+
+class OutputShapes(NamedTuple):
+    """Shapes of an encoder's outputs for one sequence.
+
+    Attributes:
+        feature_map: (M, C, T, V).
+        pooled: C'.
+        taps: of each tap that was asked for, without the first axis.
+    """
+
+    feature_map: tuple[int, int, int, int]
+    pooled: int
+    taps: dict[str, tuple[int, ...]]
 
 
 class Encoder(nn.Module):
@@ -72,10 +88,27 @@ class Encoder(nn.Module):
     """
 
     axes: FeatureAxes = FeatureAxes()
+    offered_taps: tuple[str, ...] = ()
+    """Names of the intermediate results that this encoder can give beside its standard outputs."""
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
         self.layout = layout
+        self.wanted_taps: frozenset[str] = frozenset()
+
+    def request_taps(self, names: tuple[str, ...]) -> None:
+        """Let ``forward`` return the taps ``names`` from now on; an encoder does no work for a tap nobody asked for.
+
+        Raises:
+            UserError: this encoder does not offer one of them.
+        """
+        missing = [name for name in names if name not in self.offered_taps]
+        if missing:
+            raise UserError(
+                f"{type(self).__name__}: no tap {', '.join(map(repr, missing))}; "
+                f"it offers {', '.join(map(repr, self.offered_taps)) or 'none'}: this method needs another encoder"
+            )
+        self.wanted_taps = frozenset(names)
 
     def forward(self, x: Tensor, *, keys: Tensor | None = None, labels: Tensor | None = None) -> EncoderOutput:
         """Encode ``x``.
@@ -92,7 +125,11 @@ class Encoder(nn.Module):
         return {}
 
     def feature_shape(self) -> tuple[int, int, int, int]:
-        """Return (M, C, T, V) of the feature map, by a dry run that changes no state."""
+        """Return (M, C, T, V) of the feature map."""
+        return self.output_shapes().feature_map
+
+    def output_shapes(self) -> OutputShapes:
+        """Return the shapes of all outputs, by a dry run on one sequence that changes no state."""
         layout = self.layout
         like = next(self.parameters())
         x = like.new_zeros((1, 3, layout.num_frames, layout.num_joints, layout.num_persons))
@@ -100,11 +137,16 @@ class Encoder(nn.Module):
         self.eval()
         try:
             with torch.no_grad():
-                shape = self(x).feature_map.shape
+                output: EncoderOutput = self(x)
         finally:
             for module, training in modes:
                 module.training = training
-        return (shape[1], shape[2], shape[3], shape[4])
+        _, persons, channels, frames, joints = output.feature_map.shape
+        return OutputShapes(
+            feature_map=(persons, channels, frames, joints),
+            pooled=output.pooled.shape[1],
+            taps={name: tuple(tap.shape[1:]) for name, tap in output.taps.items()},
+        )
 
     def check_input(self, x: Tensor) -> None:
         """Raise ``UserError`` unless ``x`` is (N, 3, T, V, M) with the layout's V and M; T may differ."""

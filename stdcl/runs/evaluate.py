@@ -19,7 +19,7 @@ from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
 from stdcl.results.scores import SCORES_FILE, Scores, per_class_accuracy, write_scores
 from stdcl.train import checkpoint
-from stdcl.train.assemble import Data, autocast_dtype, new_encoder, open_data
+from stdcl.train.components import Data, autocast_dtype, new_encoder, open_data
 from stdcl.train.evaluate import evaluate
 from stdcl.train.trainer import CHECKPOINTS
 

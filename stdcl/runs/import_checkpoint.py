@@ -18,8 +18,8 @@ from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
 from stdcl.skeleton import NTU, NW_UCLA
 from stdcl.train import checkpoint
-from stdcl.train.assemble import new_encoder
 from stdcl.train.checkpoint import Identity, Position
+from stdcl.train.components import new_encoder
 from stdcl.train.trainer import CHECKPOINTS, CONFIG
 from stdcl.version import code_version
 

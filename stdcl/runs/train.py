@@ -11,7 +11,7 @@ from stdcl.data.synthetic import ensure_data
 from stdcl.errors import UserError
 from stdcl.launch.worker import Row
 from stdcl.launch.worker_group import TrainingFailed, is_divergence, launch
-from stdcl.train.assemble import check
+from stdcl.train.components import check
 
 GROUP = "train"
 """Folder and W&B group of the runs that belong to no sweep."""

@@ -59,7 +59,7 @@ def check_data(config: RunConfig) -> None:
         UserError: the data are missing, or the configuration does not fit them.
     """
     from stdcl.data.synthetic import ensure_data
-    from stdcl.train.assemble import check
+    from stdcl.train.components import check
 
     ensure_data(config)
     check(config)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import resource
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -107,3 +109,14 @@ class Stopwatch:
             self._events.clear()
         seconds, self._seconds = self._seconds, 0.0
         return seconds
+
+
+def peak_memory(comm: Comm, device: torch.device) -> float:
+    """Return the largest peak memory of a rank so far, in MiB: GPU memory on CUDA, resident memory elsewhere."""
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device) / 2**20
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    own = torch.tensor([peak], dtype=torch.float64, device=device)
+    return float(comm.all_reduce(own, "max").item())

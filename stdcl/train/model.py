@@ -1,4 +1,4 @@
-"""Encoder and decoupling head as one module, so that both are trained, averaged over ranks and saved together."""
+"""Encoder and a method's head as one module: trained, averaged over ranks and saved together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stdcl.encoders.base import Encoder
-from stdcl.methods.stdcl.head import DecouplingHead
+from stdcl.methods.base import Features, Method
 
 
 class ModelOutput(NamedTuple):
@@ -16,7 +16,7 @@ class ModelOutput(NamedTuple):
 
     Attributes:
         logits: (N, K).
-        embeddings: branch -> (N, D); empty without contrast.
+        embeddings: what the method's ``embed`` gives, each with first axis N; empty for cross-entropy alone.
         own_losses: the encoder's own weighted terms, scalars over these N sequences.
     """
 
@@ -26,18 +26,19 @@ class ModelOutput(NamedTuple):
 
 
 class Model(nn.Module):
-    """An encoder and, in training, the head that is thrown away afterwards (paper, figure 3).
+    """An encoder and, in training, a method's head that is dropped afterwards (paper, figure 3).
 
     Args:
         encoder: any encoder.
-        head: the decoupling head; None without contrast.
+        method: whose head it is; its ``embed`` runs in this module.
         autocast: precision of the encoder's products; None: that of its parameters.
     """
 
-    def __init__(self, encoder: Encoder, head: DecouplingHead | None, autocast: torch.dtype | None = None) -> None:
+    def __init__(self, encoder: Encoder, method: Method, autocast: torch.dtype | None = None) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = head
+        self.head = method.head
+        self._embed = method.embed
         self._autocast = autocast
 
     def forward(self, x: Tensor, labels: Tensor, keys: Tensor, present: Tensor) -> ModelOutput:
@@ -54,8 +55,11 @@ class Model(nn.Module):
         # Losses and contrast are kept in full precision: sums of many exponentials, and 1/norm.
         full = next(self.encoder.parameters()).dtype
         output = output._replace(
-            logits=output.logits.to(full), feature_map=output.feature_map.to(full), pooled=output.pooled.to(full)
+            logits=output.logits.to(full),
+            feature_map=output.feature_map.to(full),
+            pooled=output.pooled.to(full),
+            taps={name: tap.to(full) for name, tap in output.taps.items()},
         )
         own = self.encoder.own_losses(output, labels)
-        embeddings = {} if self.head is None else self.head(output.feature_map, output.pooled, present)
+        embeddings = self._embed(Features(output.logits, output.feature_map, output.pooled, present, output.taps))
         return ModelOutput(output.logits, embeddings, own)

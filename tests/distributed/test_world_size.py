@@ -12,8 +12,9 @@ import torch
 from stdcl.config.load import merge, resolve
 from stdcl.data.loader import prefetch
 from stdcl.data.sampler import epoch_order, global_batches, local_part
+from stdcl.methods.stdcl.method import STDCL
 from stdcl.parallel.comm import Comm, LocalComm
-from stdcl.train.trainer import _Session
+from stdcl.train.trainer import Trainer
 from tests.distributed.ranks import run_on_ranks
 
 STEPS = 2
@@ -38,36 +39,38 @@ RAW: dict[str, Any] = {
 def few_steps(comm: Comm, raw: dict[str, Any], folder: str) -> dict[str, Any]:
     """Take a few steps on this rank's parts; return gradients, weights, metrics, and save the banks."""
     config = resolve(raw, "test")
-    session = _Session(config, Path(folder) / "run", comm, torch.device("cpu"), "", "")
-    data, settings = session.parts.data, config.training
+    trainer = Trainer(config, Path(folder) / "run", comm, torch.device("cpu"))
+    data, settings = trainer.parts.data, config.training
     order = epoch_order(settings.seed, 0, data.train.num_items)
     batches = global_batches(order, settings.batch_size, settings.drop_last)[:STEPS]
     parts = [local_part(batch, comm.rank, comm.size) for batch in batches]
-    session.model.train()
+    trainer.model.train()
     gradients = []
     for step, batch in enumerate(prefetch(data.train, 0, parts, threads=0)):
-        session._step(batch, 0, step, len(batches[step]), len(batches))
-        gradients.append({n: p.grad.clone().numpy() for n, p in session.parts.model.named_parameters()})
+        trainer.step(batch, 0, step, len(batches[step]), len(batches))
+        gradients.append({n: p.grad.clone().numpy() for n, p in trainer.parts.model.named_parameters()})
     banks = Path(folder) / f"banks-{comm.size}"
     banks.mkdir(exist_ok=True)
-    assert session.parts.contrast is not None
-    session.parts.contrast.save_shard(banks)
+    trainer.parts.method.save_shard(banks)
     comm.barrier()
-    evaluated = session._evaluate(0)
+    evaluated = trainer.evaluate(0)
+    sums = trainer.state.sums.reduce(comm)
     return {
         "gradients": gradients,
-        "state": {name: value.numpy() for name, value in session.parts.model.state_dict().items()},
-        "metrics": session._epoch_losses(0) | {"accuracy": evaluated["accuracy"]},
-        "active": session.parts.contrast.epoch_stats()["active_share"],
+        "state": {name: value.numpy() for name, value in trainer.parts.model.state_dict().items()},
+        "metrics": trainer.objective.epoch_losses(sums, 0) | {"accuracy": evaluated["accuracy"]},
+        "active": trainer.objective.epoch_report(STEPS, 1.0)["contrast/active_share"],
     }
 
 
 def logical_bank(raw: dict[str, Any], folder: Path) -> dict[str, np.ndarray[Any, Any]]:
     """Load banks saved by any number of ranks on one rank."""
-    session = _Session(resolve(raw, "test"), folder.parent / "read", LocalComm(), torch.device("cpu"), "", "")
-    contrast = session.parts.contrast
-    assert contrast is not None
-    contrast.load(folder)
+    trainer = Trainer(resolve(raw, "test"), folder.parent / "read", LocalComm(), torch.device("cpu"))
+    method = trainer.parts.method
+    assert isinstance(method, STDCL)
+    assert method.contrast is not None
+    method.contrast.load(folder)
+    contrast = method.contrast
     pairs = zip(contrast.branches, contrast.shards, strict=True)
     return {branch: shard.features.numpy().copy() for branch, shard in pairs}
 

@@ -13,7 +13,7 @@ from stdcl.encoders.published import published_names
 from stdcl.errors import UserError
 from stdcl.runs.evaluate import evaluate_run
 from stdcl.runs.import_checkpoint import _layout, adopt
-from stdcl.train.assemble import new_encoder
+from stdcl.train.components import new_encoder
 
 
 def public_state(encoder: str) -> dict[str, torch.Tensor]:

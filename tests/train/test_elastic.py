@@ -18,7 +18,7 @@ from stdcl.parallel.placement import Placement
 from stdcl.tracking.sink import read_history
 from stdcl.train import checkpoint
 from stdcl.train.checkpoint import Position
-from stdcl.train.trainer import _Session, training
+from stdcl.train.trainer import Trainer, training
 from tests.distributed.ranks import run_on_ranks
 from tests.train.conftest import small_raw
 
@@ -61,12 +61,11 @@ def train(comm: Comm, raw: dict[str, Any], run_dir: str, stop: bool) -> None:
 
 def take_up(comm: Comm, raw: dict[str, Any], run_dir: str, out: str) -> dict[str, Any]:
     """Take up a run as it stands, write its banks again to ``out``; return what it goes on from."""
-    session = _Session(resolve(raw, "test"), Path(run_dir), comm, CPU, "", "")
-    session._resume()
-    assert session.parts.contrast is not None
-    session.parts.contrast.save_shard(Path(out))
-    sums = session.sums.reduce(comm)
-    return {"position": session.position, "step": session.global_step, "sums": sums}
+    trainer = Trainer(resolve(raw, "test"), Path(run_dir), comm, CPU)
+    trainer.resume()
+    trainer.parts.method.save_shard(Path(out))
+    state = trainer.state
+    return {"position": state.position, "step": state.global_step, "sums": state.sums.reduce(comm)}
 
 
 def logical_bank(folder: Path) -> dict[str, Tensor]:
@@ -139,10 +138,10 @@ def test_stopped_on_two_ranks_and_continued_on_another_number(
 
 def evaluate_local(comm: Comm, raw: dict[str, Any], run_dir: str) -> dict[str, Any]:
     """Train with local batch norm; return the buffers that the last evaluation was made with."""
-    session = _Session(resolve(raw, "test"), Path(run_dir), comm, CPU, "", "")
-    for _ in session.run():
+    trainer = Trainer(resolve(raw, "test"), Path(run_dir), comm, CPU)
+    for _ in trainer.run():
         pass
-    return {name: buffer.numpy() for name, buffer in session.parts.model.named_buffers()}
+    return {name: buffer.numpy() for name, buffer in trainer.parts.model.named_buffers()}
 
 
 @pytest.mark.slow

@@ -246,7 +246,7 @@ def test_evaluation_of_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_validation_never_touches_the_test_rows(make_config: MakeConfig) -> None:
-    from stdcl.train.assemble import open_data
+    from stdcl.train.components import open_data
 
     test = open_data(make_config())
     validation = open_data(make_config(data={"evaluate_on": "validation"}))

@@ -1,8 +1,8 @@
 """Stops the real training loop at a chosen place, so that a test can kill processes there.
 
 Python imports this module at its start in every process that has this folder on its path; the product knows nothing of
-it. In a process whose environment names a folder in ``HOLD_FOLDER`` it wraps a few functions of ``stdcl.train.trainer``
-when that module is imported:
+it. In a process whose environment names a folder in ``HOLD_FOLDER`` it adds a callback to those of
+``stdcl.train.trainer`` when that module is imported:
 
 - every rank says who it is (``rank-<rank>-<pid>``) and which steps it takes (``steps-<rank>``: a line a step);
 - the rank that ``plan.json`` names (``{"point": "step" | "write" | "evaluate", "rank", "epoch", "step"}``) writes
@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,54 +36,56 @@ def _hold(folder: Path) -> None:
         time.sleep(0.02)
 
 
-def _wrap(session: ModuleType, folder: Path) -> None:
+def _wrap(module: ModuleType, folder: Path) -> None:
+    """Give every run one more callback."""
+    from stdcl.train.callbacks import Callback
+
     plan = json.loads((folder / "plan.json").read_text()) if (folder / "plan.json").exists() else {}
 
-    def here(point: str, rank: int, epoch: int, step: int) -> bool:
-        return plan == {"point": point, "rank": rank, "epoch": epoch, "step": step}
+    class Hold(Callback):
+        def __init__(self, rank: int) -> None:
+            self._rank = rank
+            self._undo: Callable[[], None] = lambda: None
+            (folder / f"rank-{rank}-{os.getpid()}").touch()
 
-    kind: Any = session._Session  # type: ignore[attr-defined]
-    start, step_of, save, evaluate = kind.__init__, kind._step, kind._save, kind._evaluate
+        def _here(self, point: str, epoch: int, step: int) -> bool:
+            return plan == {"point": point, "rank": self._rank, "epoch": epoch, "step": step}
 
-    def init(self: Any, *args: Any) -> None:
-        start(self, *args)
-        (folder / f"rank-{self.comm.rank}-{os.getpid()}").touch()
+        def on_step_start(self, trainer: Any, epoch: int, step: int) -> None:
+            if self._here("step", epoch, step):
+                # The other ranks are in this step's first collective meanwhile.
+                _hold(folder)
 
-    def step(self: Any, batch: Any, epoch: int, number: int, *args: Any) -> None:
-        if here("step", self.comm.rank, epoch, number):
-            # The other ranks are in this step's first collective meanwhile.
-            _hold(folder)
-        step_of(self, batch, epoch, number, *args)
-        with (folder / f"steps-{self.comm.rank}").open("a") as stream:
-            stream.write(f"{epoch} {number}\n")
+        def on_step_end(self, trainer: Any, epoch: int, step: int, steps: int) -> None:
+            with (folder / f"steps-{self._rank}").open("a") as stream:
+                stream.write(f"{epoch} {step}\n")
 
-    def saving(self: Any, position: Any) -> None:
-        if not here("write", self.comm.rank, position.epoch, position.step):
-            save(self, position)
-            return
-        import torch
+        def on_evaluate(self, trainer: Any, epoch: int) -> None:
+            if self._here("evaluate", epoch, 0):
+                _hold(folder)
 
-        real = torch.save
+        def on_save(self, trainer: Any, position: Any) -> None:
+            if not self._here("write", position.epoch, position.step):
+                return
+            import torch
 
-        def half(content: Any, path: Any, *args: Any, **kwargs: Any) -> None:
-            """Write the file, cut it in half, stay; write it again when released."""
-            real(content, path, *args, **kwargs)
-            os.truncate(path, Path(path).stat().st_size // 2)
-            _hold(folder)
-            real(content, path, *args, **kwargs)
+            real = torch.save
 
-        torch.save = half
-        try:
-            save(self, position)
-        finally:
-            torch.save = real
+            def half(content: Any, path: Any, *args: Any, **kwargs: Any) -> None:
+                """Write the file, cut it in half, stay; write it again when released."""
+                real(content, path, *args, **kwargs)
+                os.truncate(path, Path(path).stat().st_size // 2)
+                _hold(folder)
+                real(content, path, *args, **kwargs)
 
-    def evaluating(self: Any, epoch: int) -> Any:
-        if here("evaluate", self.comm.rank, epoch, 0):
-            _hold(folder)
-        return evaluate(self, epoch)
+            torch.save = half
+            self._undo = lambda: setattr(torch, "save", real)
 
-    kind.__init__, kind._step, kind._save, kind._evaluate = init, step, saving, evaluating
+        def on_saved(self, trainer: Any, position: Any) -> None:
+            self._undo()
+
+    usual = module.default_callbacks
+    module.default_callbacks = lambda trainer: [Hold(trainer.comm.rank), *usual(trainer)]  # type: ignore[attr-defined]
 
 
 class _Finder(importlib.abc.MetaPathFinder):

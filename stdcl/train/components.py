@@ -1,11 +1,10 @@
-"""From a configuration to the parts of a training; and the checks that need the data but no model."""
+"""From a configuration to data, model and method; and the checks before a launch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from stdcl.config import RunConfig, fingerprint
 from stdcl.config.paths import data_path
@@ -15,9 +14,8 @@ from stdcl.data.store import SequenceStore
 from stdcl.encoders.base import Encoder, Layout
 from stdcl.encoders.build import build_encoder
 from stdcl.errors import UserError
-from stdcl.methods.stdcl.feasibility import check_feasible
-from stdcl.methods.stdcl.head import DecouplingHead
-from stdcl.methods.stdcl.sharded import Contrast
+from stdcl.methods.base import FeatureShapes, Method, Task
+from stdcl.methods.build import build_method, method_taps
 from stdcl.parallel.batch_norm import use_synchronised
 from stdcl.parallel.comm import Comm
 from stdcl.seeding import torch_seed
@@ -50,13 +48,14 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Assembly:
-    """Everything a training is made of."""
+class Components:
+    """What a training is made of."""
 
     data: Data
     model: Model
-    contrast: Contrast | None
+    method: Method
     identity: Identity
+    """What its checkpoints belong to."""
 
 
 def autocast_dtype(config: RunConfig) -> torch.dtype | None:
@@ -103,33 +102,22 @@ def open_data(config: RunConfig) -> Data:
     return Data(store, train, test, name)
 
 
-def slot_labels(config: RunConfig, data: Data) -> Tensor:
-    """Return (L,) class indices of the bank's slots: one a training item, or one a clip."""
-    labels = torch.from_numpy(data.train.labels)
-    return labels[: len(data.train.rows)] if config.contrast.slots == "clip" else labels
-
-
-def slots_of(config: RunConfig, data: Data, items: Tensor) -> Tensor:
-    """Return the bank slot of each item."""
-    return items % len(data.train.rows) if config.contrast.slots == "clip" else items
-
-
 def check(config: RunConfig) -> Data:
-    """Check a configuration against its data, before anything is launched: the model included.
+    """Check a configuration against its data, model and method, before anything is launched.
 
     Raises:
-        UserError: with a line for each fault.
+        UserError: with one line per fault.
     """
     data = check_data(config)
-    new_head(config, new_encoder(config, data.layout))
+    build_model(config, data)
     return data
 
 
 def check_data(config: RunConfig) -> Data:
-    """Check all of a configuration but its model against its data.
+    """Check all of a configuration but its model and method against its data.
 
     Raises:
-        UserError: with a line for each fault.
+        UserError: with one line per fault.
     """
     data = open_data(config)
     steps = data.train.num_items // config.training.batch_size
@@ -138,23 +126,7 @@ def check_data(config: RunConfig) -> Data:
             f"training.batch_size is {config.training.batch_size}, but there are {data.train.num_items} training "
             "items: not one complete batch"
         )
-    if config.contrast.strategy != "none":
-        problems = check_feasible(config.contrast, slot_labels(config, data))
-        if problems:
-            raise UserError("\n".join(problems))
     return data
-
-
-def identity_of(config: RunConfig, data: Data) -> Identity:
-    """Return what a checkpoint of this configuration on these data belongs to."""
-    slots = 0 if config.contrast.strategy == "none" else len(slot_labels(config, data))
-    return Identity(
-        dataset_hash=data.store.manifest.content_hash,
-        split=data.split,
-        stream=config.data.stream,
-        fingerprint=fingerprint(config),
-        num_slots=slots,
-    )
 
 
 def new_encoder(config: RunConfig, layout: Layout) -> Encoder:
@@ -164,53 +136,46 @@ def new_encoder(config: RunConfig, layout: Layout) -> Encoder:
         return build_encoder(config.encoder, layout)
 
 
-def new_head(config: RunConfig, encoder: Encoder) -> DecouplingHead | None:
-    """Build the decoupling head, or None without contrast."""
-    if config.contrast.strategy == "none":
-        return None
-    shape = encoder.feature_shape()
-    pooled = _pooled_width(encoder)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(config.training.seed, "head"))
-        head = DecouplingHead(config.contrast, shape, pooled)
-    if config.contrast.freeze_head:
-        head.requires_grad_(False)
-    return head
+def build_model(config: RunConfig, data: Data) -> tuple[Model, Method]:
+    """Build encoder, method and the module that trains both, on the CPU in float32.
+
+    Raises:
+        UserError: the encoder or the method does not fit the data, or they do not fit each other.
+    """
+    encoder = new_encoder(config, data.layout)
+    encoder.request_taps(method_taps(config))
+    shapes = encoder.output_shapes()
+    task = Task(
+        labels=torch.from_numpy(data.train.labels),
+        num_clips=len(data.train.rows),
+        num_classes=data.layout.num_classes,
+        skeleton=data.layout.skeleton,
+        seed=config.training.seed,
+        batch_size=config.training.batch_size,
+        identity=f"{data.store.manifest.content_hash} {data.split}",
+    )
+    method = build_method(config, task, FeatureShapes(shapes.feature_map, shapes.pooled, shapes.taps))
+    return Model(encoder, method, autocast_dtype(config)), method
 
 
-def _pooled_width(encoder: Encoder) -> int:
-    layout = encoder.layout
-    was_training = encoder.training
-    encoder.eval()
-    x = next(encoder.parameters()).new_zeros((1, 3, layout.num_frames, layout.num_joints, layout.num_persons))
-    with torch.no_grad():
-        width = encoder(x).pooled.shape[1]
-    encoder.train(was_training)
-    return int(width)
-
-
-def assemble(config: RunConfig, comm: Comm, device: torch.device) -> Assembly:
-    """Build data, model and banks for one rank.
+def build_components(config: RunConfig, comm: Comm, device: torch.device) -> Components:
+    """Build data, model and method for one rank.
 
     Raises:
         UserError: see :func:`check`.
     """
     data = check_data(config)
-    encoder = new_encoder(config, data.layout)
-    model = Model(encoder, new_head(config, encoder), autocast_dtype(config))
+    model, method = build_model(config, data)
     dtype = torch.float64 if config.training.precision == "float64" else torch.float32
     model = model.to(device=device, dtype=dtype)
     if config.training.batch_norm == "sync":
         use_synchronised(model, comm)
-    contrast = None
-    if config.contrast.strategy != "none":
-        contrast = Contrast(
-            config.contrast,
-            slot_labels(config, data),
-            comm=comm,
-            device=device,
-            dtype=dtype,
-            seed=config.training.seed,
-            dataset=f"{data.store.manifest.content_hash} {data.split}",
-        )
-    return Assembly(data, model, contrast, identity_of(config, data))
+    method.start(comm, device, dtype)
+    identity = Identity(
+        dataset_hash=data.store.manifest.content_hash,
+        split=data.split,
+        stream=config.data.stream,
+        fingerprint=fingerprint(config),
+        num_slots=method.num_slots,
+    )
+    return Components(data, model, method, identity)

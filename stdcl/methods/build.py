@@ -1,0 +1,24 @@
+"""From a configuration to the method that it names."""
+
+from __future__ import annotations
+
+from stdcl.config import RunConfig
+from stdcl.methods.base import FeatureShapes, Method, Task
+
+
+def method_taps(config: RunConfig) -> tuple[str, ...]:
+    """Return the encoder outputs that the configuration's method reads beside the standard ones."""
+    return ()
+
+
+def build_method(config: RunConfig, task: Task, shapes: FeatureShapes) -> Method:
+    """Return the configuration's method, not yet started.
+
+    Raises:
+        UserError: the method's options do not fit the data or the encoder.
+    """
+    if config.contrast.strategy == "none":
+        return Method()
+    from stdcl.methods.stdcl.method import STDCL
+
+    return STDCL(config.contrast, task, shapes)

@@ -1,0 +1,85 @@
+"""What happens around a training loop: the history, tracking. The loop calls every callback on every rank, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from stdcl.tracking.sink import JsonLines, Sinks
+from stdcl.train.checkpoint import Position
+
+if TYPE_CHECKING:
+    from stdcl.train.trainer import Trainer
+
+Row = dict[str, Any]
+
+
+class Callback:
+    """Base class: every hook does nothing.
+
+    An exception from a hook ends the training on this rank. A hook that communicates must do so on every rank.
+    """
+
+    def on_start(self, trainer: Trainer, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Training is about to begin or to resume."""
+
+    def on_step_start(self, trainer: Trainer, epoch: int, step: int) -> None:
+        """A step's batch is ready."""
+
+    def on_step_end(self, trainer: Trainer, epoch: int, step: int, steps: int) -> None:
+        """A step of an epoch of ``steps`` steps is done."""
+
+    def on_evaluate(self, trainer: Trainer, epoch: int) -> None:
+        """An evaluation is about to begin."""
+
+    def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
+        """An epoch has its row; its checkpoint is not written yet."""
+
+    def on_save(self, trainer: Trainer, position: Position) -> None:
+        """A checkpoint is about to be written."""
+
+    def on_saved(self, trainer: Trainer, position: Position) -> None:
+        """A checkpoint is complete."""
+
+    def on_end(self, trainer: Trainer, summary: Row, status: str) -> None:
+        """Training ended as ``status`` says, or this attempt of it did."""
+
+
+class History(Callback):
+    """The run's own record: unlike what is shown elsewhere, it must be complete, so its errors end the training.
+
+    Args:
+        file: the history file.
+        on_rank_zero: runs a write on rank 0 and lets every rank learn whether it succeeded.
+    """
+
+    def __init__(self, file: JsonLines, on_rank_zero: Callable[[Callable[[], None]], None]) -> None:
+        self._file = file
+        self._on_rank_zero = on_rank_zero
+
+    def on_start(self, trainer: Trainer, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Keep the rows before the epoch that comes next."""
+        self._on_rank_zero(lambda: self._file.start(settings, facts))
+
+    def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
+        """Append a row: a checkpoint promises that the rows before it exist."""
+        self._on_rank_zero(lambda: self._file.log_epoch(row, row["epoch"]))
+
+
+class Tracking(Callback):
+    """Shows numbers elsewhere (W&B), on rank 0; a tracker that fails never ends a training."""
+
+    def __init__(self, sinks: Sinks) -> None:
+        self._sinks = sinks
+
+    def on_start(self, trainer: Trainer, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Begin an attempt."""
+        self._sinks.start(settings, facts)
+
+    def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
+        """Show a row."""
+        self._sinks.log_epoch(row, row["epoch"])
+
+    def on_end(self, trainer: Trainer, summary: Row, status: str) -> None:
+        """End the attempt."""
+        self._sinks.finish(summary, status)
