@@ -132,7 +132,7 @@ def _cluster() -> Iterator[Finding]:
 
 
 def _wandb() -> Iterator[Finding]:
-    from stdcl.tracking.wandb_sink import has_account
+    from stdcl.tracking.wandb_settings import has_account
 
     if has_account():
         yield Finding("wandb account", "ok", "found; runs are sent online (tracking.wandb: auto)")

@@ -36,7 +36,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "torch.distributed": ("parallel/",),
     "ray": ("launch/", "sweep/"),
     "optuna": ("sweep/",),
-    "wandb": ("tracking/wandb_sink.py",),
+    "wandb": ("tracking/",),
     "matplotlib": ("report/figures.py",),
 }
 WITHOUT_TORCH = (

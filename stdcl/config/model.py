@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from stdcl.config import wandb_names
 
 Dataset = Literal["nw-ucla", "ntu60", "ntu120", "custom"]
 Stream = Literal[
@@ -273,8 +275,18 @@ class TrackingConfig(Section):
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     """auto: online where an account is set up, else offline."""
-    project: str = "stdcl"
+    project: str | None = None
+    """W&B project; null: $WANDB_PROJECT, else stdcl."""
     entity: str | None = None
+    """W&B user or team; null: $WANDB_ENTITY, else the account's default."""
+
+    @field_validator("project", "entity")
+    @classmethod
+    def _acceptable(cls, value: str | None, info: ValidationInfo) -> str | None:
+        fault = wandb_names.fault(value, str(info.field_name)) if value is not None else ""
+        if fault:
+            raise ValueError(fault)
+        return value
 
 
 def _settle_contrast(given: dict[str, Any]) -> dict[str, Any]:

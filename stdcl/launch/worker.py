@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -18,7 +18,7 @@ from stdcl.locks import exclusive
 from stdcl.parallel.comm import Comm, LocalComm, ProcessGroupComm
 from stdcl.parallel.mailbox import mailbox_comm
 
-Row = dict[str, float | int | str]
+Row = dict[str, Any]
 """The numbers of one epoch, equal on every rank."""
 
 TAKEOVER_SECONDS = 120.0

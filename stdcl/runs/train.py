@@ -11,6 +11,8 @@ from stdcl.data.synthetic import ensure_data
 from stdcl.errors import UserError
 from stdcl.launch.worker import Row
 from stdcl.launch.worker_group import TrainingFailed, is_divergence, launch
+from stdcl.tracking import wandb_settings
+from stdcl.tracking.sink import NOTICES
 from stdcl.train.components import check
 
 GROUP = "train"
@@ -28,6 +30,12 @@ def describe(row: Row) -> str:
         parts.append(f"active {100 * float(row['contrast/active_share']):.0f} %")
     parts.append(f"{float(row['seconds']):.0f} s")
     return "  ".join(parts)
+
+
+def _show(row: Row) -> None:
+    for notice in row.get(NOTICES, ()):
+        print(f"note: {notice}", file=sys.stderr, flush=True)
+    print(describe(row), flush=True)
 
 
 def train_file(config: RunConfig, file: Path, out: Path | None) -> int:
@@ -48,6 +56,7 @@ def train_file(config: RunConfig, file: Path, out: Path | None) -> int:
         data = check(config)
     except UserError as error:
         raise UserError("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None
+    wandb_settings.check(wandb_settings.settings_of(config.tracking))
     print(f"run     {run_dir}")
     print(f"data    {data.split}: {data.train.num_items:,} training items, {data.test.num_items:,} test sequences")
     print(f"workers {config.resources.workers}, fingerprint {fingerprint(config)}", flush=True)
@@ -57,7 +66,7 @@ def train_file(config: RunConfig, file: Path, out: Path | None) -> int:
             run_dir,
             sweep=GROUP,
             trial=run_dir.name,
-            on_row=lambda row: print(describe(row), flush=True),
+            on_row=_show,
             on_event=lambda text: print(
                 f"workers lost, starting again from the last checkpoint ({text})", file=sys.stderr, flush=True
             ),

@@ -33,8 +33,9 @@ from stdcl.report.tables import sweep_table
 from stdcl.sweep.folder import SweepFolder
 from stdcl.sweep.plan import check_same_question, corner_trials, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
+from stdcl.tracking import wandb_settings
 from stdcl.tracking.sink import read_history
-from stdcl.tracking.wandb_sink import WandbSettings, log_sweep_summary
+from stdcl.tracking.wandb_sink import log_sweep_summary
 
 if TYPE_CHECKING:
     import optuna
@@ -98,6 +99,7 @@ def run_sweep(
     check_same_question(folder, sweep)
     trials = sweep.trials()
     _check_against_data(sweep, trials, check)
+    wandb_settings.check(_tracking(sweep))
     if dry_run:
         _list_trials(sweep, trials, Recorder(folder, sweep.config.name, command), say)
         return 0
@@ -111,13 +113,16 @@ def run_sweep(
     return _conclude(outcome, folder, command, say)
 
 
+def _tracking(sweep: Sweep) -> wandb_settings.WandbSettings:
+    return wandb_settings.settings_of((sweep.trials() or corner_trials(sweep))[0].config.tracking)
+
+
 def show_on_wandb(sweep: Sweep, folder: SweepFolder) -> None:
     """Log the sweep's table and figure as a W&B run of their own, where the trials' runs go."""
-    settings = (sweep.trials() or corner_trials(sweep))[0].config.tracking
     shown = display(sweep_table(folder.root))
     figure = folder.report / "accuracy.png"
     log_sweep_summary(
-        WandbSettings(project=settings.project, entity=settings.entity, mode=settings.wandb),
+        _tracking(sweep),
         sweep=sweep.config.name,
         directory=folder.root,
         config=sweep.config.model_dump(mode="json"),

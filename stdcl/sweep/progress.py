@@ -14,6 +14,7 @@ from stdcl.launch.worker_group import describe
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.stopping import Stop
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENTS, STATUS, trial_key
+from stdcl.tracking.sink import NOTICES
 
 Say = Callable[[str], None]
 
@@ -53,6 +54,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
         self._first: dict[str, int] = {}
         self._epochs: dict[str, int] = {}
         self._clock: float | None = None
+        self._noticed: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray stores experiments with all they hold; this one is never restored.
@@ -72,6 +74,10 @@ class Progress(tune.Callback):  # type: ignore[misc]
         key = trial_key(trial)
         for event in result.get(EVENTS, ()):
             self._line(key, f"workers lost, starting again from the last checkpoint ({event})")
+        for notice in result.get(NOTICES, ()):
+            if notice not in self._noticed:
+                self._noticed.add(notice)
+                self._line(key, notice)
         if result[STATUS] in ("failed", "diverged") or EPOCHS_DONE not in result:
             return
         done = int(result[EPOCHS_DONE])

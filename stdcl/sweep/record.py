@@ -13,7 +13,7 @@ from stdcl.config.sweep import Trial
 from stdcl.errors import UserError
 from stdcl.results.store import TrialRow, append, next_attempt, read
 from stdcl.sweep.folder import SweepFolder
-from stdcl.tracking.wandb_sink import run_id
+from stdcl.tracking.wandb_identity import read_identity
 from stdcl.version import code_version
 
 Ending = Literal["finished", "failed", "pruned"]
@@ -144,7 +144,7 @@ class Recorder:
             workers=config.resources.workers,
             started=started,
             finished=finished,
-            wandb_id=run_id(self._sweep, trial.key) if config.tracking.wandb != "disabled" else None,
+            wandb_id=read_identity(self._folder.run(trial.key)).get("id"),
             command=self._command,
             more=dict(more or {}),
         )

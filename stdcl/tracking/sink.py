@@ -6,7 +6,6 @@ Only rank 0 holds sinks. The order of calls is ``start``, any number of ``log_ep
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,8 @@ from typing import Any, Protocol
 from stdcl.atomic import sync_directory, write_bytes
 from stdcl.errors import UserError
 
-_log = logging.getLogger(__name__)
+NOTICES = "notices"
+"""Key of a row on its way to the driver, not of the history: sentences for the user."""
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -47,6 +47,10 @@ class Sink(Protocol):
         """End the attempt; ``status`` is ``finished``, ``failed`` or ``pruned``."""
         ...
 
+    def take_notices(self) -> list[str]:
+        """Return what the user should be told since the last call: a sentence each, in any process's log unseen."""
+        ...
+
 
 class Sinks:
     """Several sinks as one: a sink that fails is reported once and never stops the training or the other sinks."""
@@ -54,6 +58,7 @@ class Sinks:
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = tuple(sinks)
         self._failures: dict[int, int] = {}
+        self._notices: list[str] = []
 
     @property
     def failures(self) -> dict[str, int]:
@@ -72,18 +77,20 @@ class Sinks:
         """See ``Sink.finish``."""
         self._each("finish", lambda sink: sink.finish(summary, status))
 
+    def take_notices(self) -> list[str]:
+        """Return every sink's notices and this object's own."""
+        own, self._notices = self._notices, []
+        return [*own, *(text for sink in self._sinks for text in sink.take_notices())]
+
     def _each(self, moment: str, call: Callable[[Sink], None]) -> None:
         for index, sink in enumerate(self._sinks):
             try:
                 call(sink)
             except Exception as error:
                 if index not in self._failures:
-                    _log.warning(
-                        "%s failed at %s (%s: %s); training goes on, and further failures of it are not reported",
-                        type(sink).__name__,
-                        moment,
-                        type(error).__name__,
-                        error,
+                    self._notices.append(
+                        f"{type(sink).__name__} failed at {moment} ({type(error).__name__}: {error}); training "
+                        "continues, and further failures of it are not reported"
                     )
                 self._failures[index] = self._failures.get(index, 0) + 1
 
@@ -128,6 +135,10 @@ class JsonLines:
 
     def finish(self, summary: Mapping[str, Any], status: str) -> None:
         """Nothing: every row is on the disk already, and the result has its own file."""
+
+    def take_notices(self) -> list[str]:
+        """Nothing: an error here ends the training instead."""
+        return []
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

@@ -9,28 +9,24 @@ not be sent stays on the disk, for ``wandb sync``.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
-import netrc
 import os
 import queue
-import ssl
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit
+
+from stdcl.tracking import wandb_identity
+from stdcl.tracking.sink import read_history
+from stdcl.tracking.wandb_settings import WandbSettings, own_environment, resolve_mode, unreachable
 
 _log = logging.getLogger(__name__)
 
-Mode = Literal["auto", "online", "offline", "disabled"]
 _T = TypeVar("_T")
 
-# The public service answers under both names, and an account is stored under either.
-_PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 _PROBE_SECONDS = 5.0
 # wandb.init keeps to its own time limit, more or less; this much longer is taken for a hang.
 _INIT_GRACE_SECONDS = 5.0
@@ -38,39 +34,18 @@ _INIT_GRACE_SECONDS = 5.0
 _LOCAL_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class WandbSettings:
-    """How runs reach W&B. The account's key never passes through here: ``wandb`` reads it from its own places.
-
-    Attributes:
-        project: the project that the runs belong to.
-        entity: user or team; None = the account's default.
-        mode: ``auto`` = what ``WANDB_MODE`` says, else online with an account and offline without; ``disabled``
-            does not even import ``wandb``.
-        init_seconds: longest wait for a run to be opened, in the background; then it is opened offline.
-        finish_seconds: longest wait for the last numbers to arrive at the server when a run ends.
-    """
-
-    project: str
-    entity: str | None = None
-    mode: Mode = "auto"
-    init_seconds: float = 15.0
-    finish_seconds: float = 20.0
-
-
-def run_id(sweep: str, key: str) -> str:
-    """The W&B id of a trial: a function of sweep and trial key alone, so that a resumed trial continues its run."""
-    return hashlib.sha256(f"{sweep}\0{key}".encode()).hexdigest()[:16]
-
-
 class WandbSink:
     """One trial as one W&B run (job type ``train``), grouped by sweep; the epoch is the axis of every metric.
+
+    A resumed run is complete wherever it is: what the server or the offline file lacks of earlier epochs is logged
+    again from the history, and offline files of earlier attempts are moved aside, so that one folder is left to sync.
 
     Args:
         settings: where runs go.
         sweep: the sweep's name (the group); for a training outside a sweep, its own name.
-        key: the trial's key within the sweep; together they make the run's id.
+        key: the trial's key within the sweep.
         directory: the trial's folder; the run's files go to ``directory/wandb``.
+        history: the trial's history file.
         name: the name shown; the trial's key by default.
         tags: labels of the run.
     """
@@ -82,32 +57,47 @@ class WandbSink:
         sweep: str,
         key: str,
         directory: Path,
+        history: Path | None = None,
         name: str | None = None,
         tags: Sequence[str] = (),
     ) -> None:
         self._settings = settings
-        self._identity = {
-            "id": run_id(sweep, key),
-            "name": name or key,
-            "group": sweep,
-            "job_type": "train",
-            "tags": list(tags) or None,
-        }
+        self._sweep, self._key = sweep, key
+        self._shown = {"name": name or key, "group": sweep, "job_type": "train", "tags": list(tags) or None}
         self._directory = directory
+        self._history = history
         self._session: _Session | None = None
+        self._notices: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def start(self, config: Mapping[str, Any], info: Mapping[str, Any]) -> None:
         """See ``Sink.start``: opens or continues the run, in the background."""
         if self._settings.mode == "disabled":
             return
+        identity = wandb_identity.run_id(
+            self._directory,
+            (str(info.get("fingerprint")), str(info.get("seed"))),
+            first_release=(self._sweep, self._key),
+        )
         facts = {name: value for name, value in info.items() if name != "resume_epoch"}
-        self._session = _Session(self._settings, self._identity, self._directory, {**config, "trial": facts})
+        first = int(info.get("resume_epoch", 0))
+        self._session = _Session(
+            self._settings,
+            {"id": identity, **self._shown},
+            self._directory,
+            {**config, "trial": facts},
+            self._notices.put,
+            earlier=lambda: self._rows_before(first),
+        )
+
+    def _rows_before(self, epoch: int) -> list[dict[str, Any]]:
+        if self._history is None or epoch == 0 or not self._history.exists():
+            return []
+        return [row for row in read_history(self._history) if row["epoch"] < epoch]
 
     def log_epoch(self, row: Mapping[str, float | int], epoch: int) -> None:
-        """See ``Sink.log_epoch``. The step is the epoch too, so a resumed run goes on where it left off."""
+        """See ``Sink.log_epoch``. The step is the epoch too, so that a resumed run continues its axis."""
         if self._session is not None:
-            values = {name: value for name, value in row.items() if value is not None} | {"epoch": epoch}
-            self._session.do(lambda run: run.log(values, step=epoch))
+            self._session.do(lambda run: _log_row(run, row, epoch))
 
     def finish(self, summary: Mapping[str, Any], status: str) -> None:
         """See ``Sink.finish``: waits for the last numbers, at most ``finish_seconds``."""
@@ -116,6 +106,17 @@ class WandbSink:
             self._session.do(lambda run: run.summary.update(values))
             self._session.close(exit_code=1 if status == "failed" else 0)
             self._session = None
+
+    def take_notices(self) -> list[str]:
+        """See ``Sink.take_notices``."""
+        found = []
+        while not self._notices.empty():
+            found.append(self._notices.get())
+        return found
+
+
+def _log_row(run: Any, row: Mapping[str, Any], epoch: int) -> None:
+    run.log({name: value for name, value in row.items() if value is not None} | {"epoch": epoch}, step=epoch)
 
 
 def log_sweep_summary(
@@ -131,7 +132,8 @@ def log_sweep_summary(
 ) -> None:
     """Log a sweep's final table and figure as a run of its own (job type ``sweep``) in the sweep's group.
 
-    Never raises for a W&B that does not work: that is said as a warning.
+    Never raises for a W&B that does not work: that is said as a warning. The same table is logged once: running a
+    finished sweep again adds nothing.
 
     Args:
         settings: where the run goes.
@@ -145,13 +147,23 @@ def log_sweep_summary(
     """
     if settings.mode == "disabled":
         return
-    identity = {"id": run_id(sweep, ""), "name": sweep, "group": sweep, "job_type": "sweep", "tags": None}
-    session = _Session(settings, identity, directory, config)
+    cells = [[_cell(value) for value in row] for row in rows]
+    content = json.dumps([list(columns), cells, dict(summary or {})], sort_keys=True, default=str)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    if wandb_identity.read_identity(directory).get("logged") == digest:
+        return
+    identity = {
+        "id": wandb_identity.run_id(directory, (sweep,), first_release=(sweep, "")),
+        "name": sweep,
+        "group": sweep,
+        "job_type": "sweep",
+        "tags": None,
+    }
+    session = _Session(settings, identity, directory, config, lambda text: _log.warning("%s", text))
 
     def log(run: Any) -> None:
         import wandb
 
-        cells = [[_cell(value) for value in row] for row in rows]
         media: dict[str, Any] = {"table": wandb.Table(columns=list(columns), data=cells, allow_mixed_types=True)}
         if figure is not None:
             media["figure"] = wandb.Image(str(figure))
@@ -159,70 +171,8 @@ def log_sweep_summary(
         run.summary.update(dict(summary or {}))
 
     session.do(log)
+    session.do(lambda run: wandb_identity.write_identity(directory, {"logged": digest}))
     session.close(exit_code=0)
-
-
-def has_account(base_url: str | None = None, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this machine has a W&B account for a server: a key, an identity token, or an entry in the netrc file.
-
-    The key itself is neither returned nor kept.
-
-    Args:
-        base_url: the server; by default the one of ``WANDB_BASE_URL``, else the public service.
-        environment: the environment's variables.
-    """
-    base_url = base_url or environment.get("WANDB_BASE_URL") or f"https://{_PUBLIC_HOSTS[0]}"
-    if environment.get("WANDB_API_KEY") or environment.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    home = Path(environment.get("HOME") or Path.home())
-    candidates = [Path(environment["NETRC"])] if environment.get("NETRC") else [home / ".netrc", home / "_netrc"]
-    host = urlsplit(base_url).netloc
-    hosts = _PUBLIC_HOSTS if host in _PUBLIC_HOSTS else (host,)
-    for path in candidates:
-        if not path.exists():
-            continue
-        try:
-            entries = netrc.netrc(str(path)).hosts
-        except (netrc.NetrcParseError, OSError) as error:
-            _log.warning("W&B: the account file %s cannot be read (%s)", path, type(error).__name__)
-            continue
-        if any(name in entries and entries[name][2] for name in hosts):
-            return True
-    return False
-
-
-def resolve_mode(
-    wanted: Mode, environment: Mapping[str, str], base_url: str
-) -> tuple[Literal["online", "offline", "disabled"], str]:
-    """Decide how a run is opened, and why (a clause for the log). Without an account, never online: no prompt."""
-    reason = ""
-    if wanted == "auto":
-        asked = environment.get("WANDB_MODE", "").strip().lower()
-        if asked in ("disabled", "offline", "dryrun"):
-            return ("disabled" if asked == "disabled" else "offline"), f"WANDB_MODE is {asked}"
-    elif wanted != "online":
-        return wanted, f"the configuration says {wanted}"
-    if not has_account(base_url, environment):
-        return "offline", "no account was found (WANDB_API_KEY or `wandb login`)"
-    return "online", reason
-
-
-def unreachable(base_url: str, seconds: float) -> str | None:
-    """Why a server cannot be used now, or None when it answers within a time, with anything but a fault of its own.
-
-    Proxies are honoured.
-    """
-    try:
-        with urllib.request.urlopen(base_url, timeout=seconds):
-            return None
-    except urllib.error.HTTPError as error:
-        error.close()
-        return None if error.code < 500 else f"{urlsplit(base_url).netloc}: HTTP status {error.code}"
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLError):  # another trust store than wandb's own: leave the judgement to it
-            return None
-        return f"{urlsplit(base_url).netloc}: {reason}"
 
 
 class _Session:
@@ -234,8 +184,12 @@ class _Session:
         identity: Mapping[str, Any],
         directory: Path,
         config: Mapping[str, Any],
+        say: Callable[[str], None],
+        earlier: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         self._settings = settings
+        self._say = say
+        self._earlier = earlier
         self._identity = dict(identity)
         self._directory = directory
         self._config = dict(config)
@@ -255,20 +209,18 @@ class _Session:
         if not self._online:
             self._thread.join(_LOCAL_SECONDS)
         if self._thread.is_alive():
-            _log.warning(
-                "W&B: run %s did not end in time and is left behind; its files are in %s, `wandb sync` sends them",
-                self._identity["name"],
-                self._directory / "wandb",
+            self._say(
+                f"W&B: run {self._identity['name']} did not end in time and is left behind; its files are in "
+                f"{self._directory / 'wandb'}, `wandb sync` sends them"
             )
 
     def _work(self) -> None:
         try:
             run = self._open()
         except Exception as error:
-            _log.warning(
-                "W&B: run %s could not be opened (%s); training goes on without it",
-                self._identity["name"],
-                _describe(error),
+            self._say(
+                f"W&B: run {self._identity['name']} could not be opened ({_describe(error)}); training continues "
+                "without it"
             )
             return
         if run is None:
@@ -284,13 +236,17 @@ class _Session:
                 call(run)
             except Exception as error:
                 if not reported:
-                    _log.warning("W&B: run %s: %s; training goes on", self._identity["name"], _describe(error))
+                    self._say(f"W&B: run {self._identity['name']}: {_describe(error)}; training continues")
                 reported = True
                 if isinstance(call, int):
                     return
 
     def _open(self) -> Any:
         """Open the run online where that works, else offline; None when W&B is disabled."""
+        with own_environment():
+            return self._open_here()
+
+    def _open_here(self) -> Any:
         import wandb
 
         seconds = self._settings.init_seconds
@@ -303,7 +259,11 @@ class _Session:
             trouble = unreachable(base_url, _PROBE_SECONDS)
             if trouble is None:
                 try:
-                    return self._init(wandb, "online")
+                    run = self._init(wandb, "online")
+                    # What the server has ends before the step that it expects next.
+                    self._complete(run, first=int(run.step))
+                    wandb_identity.supersede(self._directory, self._identity["id"], None)
+                    return run
                 except Exception as error:
                     trouble = _describe(error)
                     # The failed run still holds its id in wandb's service process: end that process.
@@ -311,12 +271,21 @@ class _Session:
                     _within(seconds, lambda: _quiet_setup(wandb))
             self._online = False
             reason = f"W&B cannot be reached ({trouble})"
-            _log.warning("%s: run %s is kept offline", reason, self._identity["name"])
+            self._say(f"{reason}: run {self._identity['name']} is kept offline")
         else:
             _log.info("W&B: run %s is kept offline: %s", self._identity["name"], reason)
         run = self._init(wandb, "offline")
-        _log.info("W&B: `wandb sync %s` sends it later", Path(str(run.dir)).parent)
+        folder = Path(str(run.dir)).parent
+        self._complete(run, first=0)
+        wandb_identity.supersede(self._directory, self._identity["id"], folder)
+        _log.info("W&B: `wandb sync %s` sends it later", folder)
         return run
+
+    def _complete(self, run: Any, first: int) -> None:
+        """Log the epochs of earlier attempts, from epoch ``first``: those that the run does not have."""
+        for row in self._earlier():
+            if row["epoch"] >= first:
+                _log_row(run, row, row["epoch"])
 
     def _init(self, wandb: Any, mode: Literal["online", "offline"]) -> Any:
         seconds = self._settings.init_seconds
@@ -324,6 +293,8 @@ class _Session:
         known = wandb.Settings.model_fields
         options = {
             # Nothing about the machine, the command line or the source leaves with the numbers.
+            # (An empty host would be filled in again.)
+            "host": "-",
             "x_disable_meta": True,
             "x_disable_machine_info": True,
             "x_disable_stats": True,

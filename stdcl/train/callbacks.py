@@ -44,6 +44,10 @@ class Callback:
     def on_end(self, trainer: Trainer, summary: Row, status: str) -> None:
         """Training ended as ``status`` says, or this attempt of it did."""
 
+    def take_notices(self) -> list[str]:
+        """Return what the user should be told since the last call; it reaches the driver's console with a row."""
+        return []
+
 
 class History(Callback):
     """The run's own record: unlike what is shown elsewhere, it must be complete, so its errors end the training.
@@ -83,3 +87,7 @@ class Tracking(Callback):
     def on_end(self, trainer: Trainer, summary: Row, status: str) -> None:
         """End the attempt."""
         self._sinks.finish(summary, status)
+
+    def take_notices(self) -> list[str]:
+        """Return what the sinks say."""
+        return self._sinks.take_notices()

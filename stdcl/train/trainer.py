@@ -23,8 +23,9 @@ from stdcl.data.sampler import epoch_order, global_batches, local_part
 from stdcl.parallel.comm import Comm
 from stdcl.parallel.replicate import replicate
 from stdcl.seeding import item_keys
-from stdcl.tracking.sink import JsonLines, Sinks
-from stdcl.tracking.wandb_sink import WandbSettings, WandbSink
+from stdcl.tracking.sink import NOTICES, JsonLines, Sinks
+from stdcl.tracking.wandb_settings import settings_of
+from stdcl.tracking.wandb_sink import WandbSink
 from stdcl.train import checkpoint
 from stdcl.train.callbacks import Callback, History, Tracking
 from stdcl.train.checkpoint import Position
@@ -83,10 +84,10 @@ def training(
 def default_callbacks(trainer: Trainer) -> list[Callback]:
     """Return the callbacks of every run: its history, and tracking on rank 0."""
     config, name = trainer.config, trainer.trial
-    settings = WandbSettings(project=config.tracking.project, entity=config.tracking.entity, mode=config.tracking.wandb)
-    shown = [WandbSink(settings, sweep=trainer.sweep or name, key=name, directory=trainer.run_dir)]
+    settings, history = settings_of(config.tracking), trainer.run_dir / HISTORY
+    shown = [WandbSink(settings, sweep=trainer.sweep or name, key=name, directory=trainer.run_dir, history=history)]
     return [
-        History(JsonLines(trainer.run_dir / HISTORY), trainer.on_rank_zero),
+        History(JsonLines(history), trainer.on_rank_zero),
         Tracking(Sinks(shown if trainer.comm.rank == 0 else [])),
     ]
 
@@ -160,7 +161,7 @@ class Trainer:
                     # Before the last row is handed on: its receiver may end this process at once.
                     status = "finished"
                     self._notify(lambda c: c.on_end(self, _summary(row), status))  # noqa: B023 - called at once
-                yield {**row, "done": done}
+                yield self._with_notices({**row, "done": done})
         except GeneratorExit:
             raise
         except BaseException:
@@ -169,6 +170,12 @@ class Trainer:
         finally:
             if status != "finished":
                 self._notify(lambda c: c.on_end(self, _summary(state.last_row), status))
+                for text in self._with_notices({}).get(NOTICES, ()):  # no row will carry them
+                    _log.warning("%s", text)
+
+    def _with_notices(self, row: Row) -> Row:
+        found = [text for callback in self.callbacks for text in callback.take_notices()]
+        return {**row, NOTICES: found} if found else row
 
     def _notify(self, call: Callable[[Callback], None]) -> None:
         for callback in self.callbacks:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import logging
+import os
 import socket
 import subprocess
 import sys
@@ -11,15 +11,13 @@ from typing import Any
 
 import pytest
 
-from stdcl.tracking.wandb_sink import (
-    WandbSettings,
-    WandbSink,
-    has_account,
-    log_sweep_summary,
-    resolve_mode,
-    run_id,
-    unreachable,
-)
+from stdcl.config.model import TrackingConfig
+from stdcl.errors import UserError
+from stdcl.tracking import wandb_settings
+from stdcl.tracking.sink import JsonLines
+from stdcl.tracking.wandb_identity import read_identity, run_id
+from stdcl.tracking.wandb_settings import WandbSettings, has_account, resolve_mode, settings_of, unreachable
+from stdcl.tracking.wandb_sink import WandbSink, log_sweep_summary
 
 PUBLIC = "https://api.wandb.ai"
 SECRET = "0123456789abcdef" * 2 + "deadbeef"
@@ -42,14 +40,21 @@ def _sink(directory: Path, **settings: Any) -> WandbSink:
         sweep="ablation",
         key="tau=0.8-s1",
         directory=directory,
+        history=directory / "history.jsonl",
     )
 
 
-def _train(sink: WandbSink, first: int, last: int, status: str = "finished") -> None:
-    sink.start(CONFIG, {"seed": 1, "resume_epoch": first})
+def _train(sink: WandbSink, first: int, last: int, status: str = "finished") -> list[str]:
+    """Log epochs to the history and the sink, as training does; return what the user is told."""
+    assert sink._history is not None
+    history, info = JsonLines(sink._history), {"seed": 1, "resume_epoch": first}
+    history.start(CONFIG, info)
+    sink.start(CONFIG, info)
     for epoch in range(first, last):
+        history.log_epoch({**ROW, "accuracy": epoch / 10}, epoch)
         sink.log_epoch({**ROW, "accuracy": epoch / 10}, epoch)
     sink.finish({"last_accuracy": (last - 1) / 10}, status)
+    return sink.take_notices()
 
 
 @pytest.fixture
@@ -91,7 +96,7 @@ def test_the_offline_run_holds_what_was_logged(tmp_path: Path, offline_runs: Any
     _train(_sink(tmp_path), 0, 3)
     (run,) = offline_runs(tmp_path)
     assert run.identity == {
-        "id": run_id("ablation", "tau=0.8-s1"),
+        "id": read_identity(tmp_path)["id"],
         "name": "tau=0.8-s1",
         "group": "ablation",
         "project": "stdcl-tests",
@@ -111,26 +116,138 @@ def test_the_offline_run_holds_what_was_logged(tmp_path: Path, offline_runs: Any
     assert run.exit_code == 0
 
 
-def test_a_resumed_trial_continues_its_run(tmp_path: Path, offline_runs: Any) -> None:
+def test_a_resumed_run_is_complete_in_one_folder(tmp_path: Path, offline_runs: Any) -> None:
     _train(_sink(tmp_path), 0, 2, status="failed")
+    (before,) = offline_runs(tmp_path)
     _train(_sink(tmp_path), 2, 4)
-    before, after = offline_runs(tmp_path)
+    (after,) = offline_runs(tmp_path)
     assert before.identity == after.identity
-    assert (before.exit_code, after.exit_code) == (1, 0)
-    assert [row["epoch"] for row in before.history + after.history] == [0, 1, 2, 3]
-    assert [row["_step"] for row in before.history + after.history] == [0, 1, 2, 3]
+    assert after.exit_code == 0
+    assert [row["epoch"] for row in after.history] == [0, 1, 2, 3]
+    assert [row["_step"] for row in after.history] == [0, 1, 2, 3]
+    assert [row["accuracy"] for row in after.history] == [0.0, 0.1, 0.2, 0.3]
+    (aside,) = (tmp_path / "wandb" / "superseded").iterdir()
+    assert aside.name.startswith("offline-run-")
 
 
-def test_ids_are_stable_and_tell_trials_apart() -> None:
-    assert run_id("sweep", "trial") == "87d37894cfbeb5ad"
-    assert len({run_id("a", "b"), run_id("a", "c"), run_id("ab", ""), run_id("", "ab")}) == 4
+def test_a_run_killed_before_anything_was_written_is_complete_after_it_is_resumed(
+    tmp_path: Path, offline_runs: Any
+) -> None:
+    code = f"""
+import os, signal, sys, time
+from pathlib import Path
+from stdcl.tracking.sink import JsonLines
+from stdcl.tracking.wandb_settings import WandbSettings
+from stdcl.tracking.wandb_sink import WandbSink
+folder = Path({str(tmp_path)!r})
+history = JsonLines(folder / "history.jsonl")
+sink = WandbSink(WandbSettings("p"), sweep="ablation", key="k", directory=folder, history=history.path)
+history.start({{}}, {{}}); sink.start({{}}, {{"seed": 1}})
+for epoch in range(2):
+    history.log_epoch({{"accuracy": epoch / 10}}, epoch); sink.log_epoch({{"accuracy": epoch / 10}}, epoch)
+while not list(folder.glob("wandb/offline-run-*/*.wandb")):
+    time.sleep(0.05)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    _train(_sink(tmp_path), 2, 3)
+    (run,) = offline_runs(tmp_path)
+    assert [row["epoch"] for row in run.history] == [0, 1, 2]
+
+
+def test_the_machine_is_not_named(tmp_path: Path) -> None:
+    _train(_sink(tmp_path), 0, 1)
+    (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    content = file.read_bytes()
+    assert socket.gethostname().encode() not in content
+    assert sys.executable.encode() not in content
+
+
+def test_ids_belong_to_a_folder_and_are_kept(tmp_path: Path) -> None:
+    facts = ("0123456789abcdef", "1")
+    first = run_id(tmp_path / "exp1" / "model", facts)
+    assert first != run_id(tmp_path / "exp2" / "model", facts)
+    assert first == run_id(tmp_path / "exp1" / "model", facts)
+    assert first == run_id(tmp_path / "exp1" / "model", ("changed",))
+
+
+def test_a_run_of_the_first_release_keeps_its_id(tmp_path: Path) -> None:
+    (tmp_path / "wandb").mkdir()
+    assert run_id(tmp_path, ("f", "1"), first_release=("sweep", "trial")) == "87d37894cfbeb5ad"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"WANDB_SWEEP_ID": "abcd1234"},
+        {"WANDB_RUN_ID": "theirs"},
+        {"WANDB_RUN_GROUP": "g", "WANDB_NAME": "n", "WANDB_JOB_TYPE": "j", "WANDB_RESUME": "must"},
+        {"WANDB_LAUNCH": "true"},
+        {"WANDB_CONFIG": '{"overrides": {}}'},
+    ],
+    ids=lambda value: "+".join(value),
+)
+def test_variables_of_another_run_do_not_reach_ours(
+    variables: dict[str, str], tmp_path: Path, offline_runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    assert _train(_sink(tmp_path), 0, 1) == []
+    (run,) = offline_runs(tmp_path)
+    assert run.identity["id"] == read_identity(tmp_path)["id"]
+    assert run.identity["group"] == "ablation"
+    assert all(os.environ[key] == value for key, value in variables.items())
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "expected"),
+    [
+        ({}, {}, ("stdcl", None, "auto")),
+        ({}, {"WANDB_PROJECT": "theirs", "WANDB_ENTITY": "lab"}, ("theirs", "lab", "auto")),
+        ({}, {"WANDB_PROJECT": "", "WANDB_ENTITY": ""}, ("stdcl", None, "auto")),
+        (
+            {"project": "ours", "entity": "me"},
+            {"WANDB_PROJECT": "theirs", "WANDB_ENTITY": "lab"},
+            ("ours", "me", "auto"),
+        ),
+        ({}, {"WANDB_DISABLED": "true"}, ("stdcl", None, "disabled")),
+        ({}, {"WANDB_DISABLED": "false"}, ("stdcl", None, "auto")),
+        ({"wandb": "offline"}, {"WANDB_DISABLED": "true"}, ("stdcl", None, "offline")),
+    ],
+)
+def test_what_the_configuration_leaves_open_the_environment_decides(
+    given: dict[str, Any], environment: dict[str, str], expected: tuple[Any, ...]
+) -> None:
+    settings = settings_of(TrackingConfig(**given), environment)
+    assert (settings.project, settings.entity, settings.mode) == expected
+
+
+def test_bad_names_are_refused_before_a_launch() -> None:
+    with pytest.raises(ValueError, match=r"tracking\.entity"):
+        TrackingConfig(project="lab/skeleton")
+    with pytest.raises(ValueError, match="128"):
+        TrackingConfig(project="p" * 129)
+    with pytest.raises(UserError, match="WANDB_PROJECT=lab/skeleton"):
+        settings_of(TrackingConfig(), {"WANDB_PROJECT": "lab/skeleton"})
+
+
+def test_online_without_an_account_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="wandb login"):
+        wandb_settings.check(WandbSettings("p", mode="online"), {"HOME": str(tmp_path)})
+
+
+def test_a_variable_that_wandb_cannot_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="WANDB_INIT_TIMEOUT=soon"):
+        wandb_settings.check(WandbSettings("p", mode="offline"), {"HOME": str(tmp_path), "WANDB_INIT_TIMEOUT": "soon"})
+    wandb_settings.check(WandbSettings("p", mode="offline"), {"HOME": str(tmp_path), "WANDB_INIT_TIMEOUT": "30"})
 
 
 def test_nothing_is_imported_or_written_when_disabled(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from stdcl.tracking.wandb_sink import WandbSettings, WandbSink, log_sweep_summary
+from stdcl.tracking.wandb_settings import WandbSettings
+from stdcl.tracking.wandb_sink import WandbSink, log_sweep_summary
 settings = WandbSettings(project="p", mode="disabled")
 sink = WandbSink(settings, sweep="s", key="k", directory=Path({str(tmp_path / "run")!r}))
 sink.start({{}}, {{}}); sink.log_epoch({{"loss": 1.0}}, 0); sink.finish({{}}, "finished")
@@ -145,19 +262,20 @@ def test_the_console_stays_silent(tmp_path: Path, closed_port: int) -> None:
     code = f"""
 import os
 from pathlib import Path
-from stdcl.tracking.wandb_sink import WandbSettings, WandbSink
+from stdcl.tracking.wandb_settings import WandbSettings
+from stdcl.tracking.wandb_sink import WandbSink
 for key in (None, {SECRET!r}):
     if key:
         os.environ["WANDB_API_KEY"] = key
         os.environ["WANDB_BASE_URL"] = "http://127.0.0.1:{closed_port}"
     sink = WandbSink(WandbSettings("p", finish_seconds=180.0), sweep="s", key="k", directory=Path({str(tmp_path)!r}))
     sink.start({{}}, {{}}); sink.log_epoch({{"loss": 1.0}}, 0); sink.finish({{}}, "finished")
+    told = sink.take_notices()
+    assert len(told) == (1 if key else 0) and all("cannot be reached" in text for text in told), told
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == ""
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1
-    assert "cannot be reached" in lines[0]
+    assert done.stderr == ""
 
 
 def test_an_unreachable_server_costs_the_training_nothing(
@@ -165,11 +283,11 @@ def test_an_unreachable_server_costs_the_training_nothing(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port}")
-    _train(_sink(tmp_path), 0, 3)
+    told = _train(_sink(tmp_path), 0, 3)
     (run,) = offline_runs(tmp_path)
     assert [row["epoch"] for row in run.history] == [0, 1, 2]
-    assert any("cannot be reached" in record.getMessage() for record in caplog.records)
-    assert SECRET not in caplog.text
+    assert "cannot be reached" in "".join(told)
+    assert SECRET not in caplog.text + "".join(told)
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert SECRET.encode() not in path.read_bytes(), path
@@ -194,10 +312,10 @@ def test_a_server_that_does_not_serve_is_given_up(
     monkeypatch.setattr("stdcl.tracking.wandb_sink._PROBE_SECONDS", 1.0)
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.setenv("WANDB_BASE_URL", server(answer))
-    _train(_sink(tmp_path, init_seconds=2.0), 0, 3)
+    told = _train(_sink(tmp_path, init_seconds=2.0), 0, 3)
     (run,) = offline_runs(tmp_path)
     assert [row["epoch"] for row in run.history] == [0, 1, 2]
-    assert any("cannot be reached" in record.getMessage() for record in caplog.records)
+    assert "cannot be reached" in "".join(told)
 
 
 @pytest.mark.parametrize(
@@ -218,9 +336,9 @@ def test_an_init_that_hangs_is_left_behind(
     monkeypatch.setattr("stdcl.tracking.wandb_sink._LOCAL_SECONDS", 0.0 if finish_seconds < 1 else 60.0)
     monkeypatch.setattr(wandb, "init", lambda **_: release.wait())
     sink = _sink(tmp_path, mode="offline", init_seconds=init_seconds, finish_seconds=finish_seconds)
-    _train(sink, 0, 3)  # returns, although nothing ever releases the call
+    told = _train(sink, 0, 3)  # returns, although nothing ever releases the call
     release.set()
-    assert said in caplog.text
+    assert said in "".join(told)
 
 
 def test_an_online_init_that_hangs_falls_back_to_offline(
@@ -240,11 +358,11 @@ def test_an_online_init_that_hangs_falls_back_to_offline(
     )
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.setenv("WANDB_BASE_URL", server(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
-    _train(_sink(tmp_path, init_seconds=2.0), 0, 2)
+    told = _train(_sink(tmp_path, init_seconds=8.0), 0, 2)
     release.set()
     (run,) = offline_runs(tmp_path)
     assert [row["epoch"] for row in run.history] == [0, 1]
-    assert "no answer within" in caplog.text
+    assert "no answer within" in "".join(told)
 
 
 def test_an_error_in_wandb_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
@@ -265,38 +383,47 @@ def test_an_error_in_wandb_is_said_once(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.setattr(wandb, "init", lambda **_: Broken())
-    with caplog.at_level(logging.WARNING):
-        _train(_sink(tmp_path, mode="offline"), 0, 3)
+    told = _train(_sink(tmp_path, mode="offline"), 0, 3)
     assert Broken.ended == [0]
-    assert len([record for record in caplog.records if "disk full" in record.getMessage()]) == 1
-    assert SECRET not in caplog.text
+    assert len([text for text in told if "disk full" in text]) == 1
+    assert SECRET not in "".join(told)
 
 
-def test_the_sweep_has_a_run_of_its_own(tmp_path: Path, offline_runs: Any) -> None:
+def test_the_sweep_has_one_run_of_its_own(tmp_path: Path, offline_runs: Any) -> None:
     from PIL import Image
 
     figure = tmp_path / "accuracy.png"
     Image.new("RGB", (4, 3)).save(figure)
-    log_sweep_summary(
-        WandbSettings(project="stdcl-tests", **PATIENT),
-        sweep="ablation",
-        directory=tmp_path,
-        config={"name": "ablation"},
-        columns=["temperature", "accuracy"],
-        rows=[["baseline", 0.9], [0.8, float("nan")], [1, None]],
-        figure=figure,
-        summary={"trials": 3},
-    )
+
+    def show(accuracy: float) -> None:
+        log_sweep_summary(
+            WandbSettings(project="stdcl-tests", **PATIENT),
+            sweep="ablation",
+            directory=tmp_path,
+            config={"name": "ablation"},
+            columns=["temperature", "accuracy"],
+            rows=[["baseline", accuracy], [0.8, float("nan")], [1, None]],
+            figure=figure,
+            summary={"trials": 3},
+        )
+
+    show(0.9)
     (run,) = offline_runs(tmp_path)
     assert run.identity["job_type"] == "sweep"
     assert run.identity["group"] == "ablation"
-    assert run.identity["id"] != run_id("ablation", "tau=0.8-s1")
+    assert run.identity["id"] == read_identity(tmp_path)["id"]
     (row,) = run.history
     assert row["table._type"] == "table-file"
     assert row["figure._type"] == "image-file"
     (stored,) = tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")
     assert '"baseline"' in stored.read_text()
     assert run.summary["trials"] == 3
+    folders = sorted((tmp_path / "wandb").iterdir())
+    show(0.9)  # a finished sweep that is run again
+    assert sorted((tmp_path / "wandb").iterdir()) == folders
+    show(0.8)
+    (changed,) = offline_runs(tmp_path)
+    assert changed.identity["id"] == run.identity["id"]
 
 
 @pytest.mark.parametrize(
