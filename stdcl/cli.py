@@ -248,7 +248,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _table(options: argparse.Namespace) -> int:
     from stdcl.config.paths import storage_path
-    from stdcl.report import write_report
+    from stdcl.report.files import write_report
 
     given = Path(options.sweep)
     folder = given if given.is_dir() else storage_path() / options.sweep
@@ -257,14 +257,17 @@ def _table(options: argparse.Namespace) -> int:
 
 
 def _levels(options: argparse.Namespace) -> int:
-    from stdcl.report.levels import difficulty, write
-    from stdcl.report.render import text_of
+    from stdcl.report.class_difficulty import difficulty
+    from stdcl.report.files import write_display
+    from stdcl.report.formats import text
     from stdcl.results.scores import read_run
 
     shown = difficulty([read_run(run) for run in options.baseline], [read_run(run) for run in options.contrast])
-    print(text_of(shown))
+    print(text.render(shown))
     if options.out is not None:
-        print(f"written to {options.out}: {', '.join(file.name for file in write(shown, options.out))}")
+        print(
+            f"written to {options.out}: {', '.join(file.name for file in write_display(shown, options.out, 'levels'))}"
+        )
     return 0
 
 

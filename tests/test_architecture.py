@@ -1,9 +1,9 @@
-"""Imports go downwards only, and each heavy package has one door."""
+"""Imports go downwards only, without circles between files, and each heavy package has one door."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,8 @@ ALLOWED: dict[str, set[str]] = {
 DOORS: dict[str, tuple[str, ...]] = {
     "torch.distributed": ("parallel/",),
     "ray": ("launch/", "sweep/"),
+    "ray.train": ("launch/",),
+    "ray.tune": ("sweep/",),
     "optuna": ("sweep/",),
     "wandb": ("tracking/",),
     "matplotlib": ("report/figures.py",),
@@ -65,6 +67,54 @@ def imports(path: Path) -> Iterator[str]:
             assert node.level == 0, f"{path}: relative import"
             module = node.module or ""
             yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def module_name(path: Path) -> str:
+    """``stdcl/report/table.py`` -> ``stdcl.report.table``; a package has the name of its folder."""
+    parts = ("stdcl", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def file_imports(files: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
+    """Which of our files each file imports, given the dotted names that it imports: ``from a.b import c`` may name
+    the module ``a.b.c`` or a name in ``a.b``."""
+    graph: dict[str, set[str]] = {}
+    for name, imported in files.items():
+        found = set()
+        for dotted in imported:
+            parts = dotted.split(".")
+            longest = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+            own = next((each for each in longest if each in files), None)
+            if own is not None and own != name:
+                found.add(own)
+        graph[name] = found
+    return graph
+
+
+def circles(graph: Mapping[str, Iterable[str]]) -> list[str]:
+    """What cannot be put in an order: remove every file that imports nothing left, until none is."""
+    left = {name: set(imported) for name, imported in graph.items()}
+    while free := [name for name, imported in left.items() if not imported & left.keys()]:
+        for name in free:
+            del left[name]
+    while free := [name for name in left if not any(name in imported for imported in left.values())]:
+        for name in free:  # on no circle, though it imports one
+            del left[name]
+    return sorted(left)
+
+
+def test_no_file_imports_itself_in_a_circle() -> None:
+    """Also not through an import in a function or under TYPE_CHECKING: the order of files is the order of reading."""
+    graph = file_imports({module_name(path): list(imports(path)) for path in modules()})
+    assert sum(map(len, graph.values())) > 300, "the graph is empty: this test would hold nothing"
+    assert circles(graph) == []
+
+
+def test_circles_are_found_and_nothing_else() -> None:
+    names = {"a": ["b.x"], "b": ["c", "os.path"], "c": ["a", "d"], "d": [], "e": ["a"]}
+    assert file_imports(names) == {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"a"}}
+    assert circles(file_imports(names)) == ["a", "b", "c"]
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))

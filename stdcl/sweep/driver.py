@@ -27,9 +27,9 @@ from stdcl.errors import UserError
 from stdcl.launch.cluster import Cluster, capacity, connected, environment_to_hand_on, prepare_environment
 from stdcl.launch.worker import TrainingLoop, session_loop
 from stdcl.locks import exclusive
-from stdcl.report import write_report
-from stdcl.report.render import display
-from stdcl.report.tables import sweep_table
+from stdcl.report.files import write_report
+from stdcl.report.table import sweep_table
+from stdcl.report.wording import display
 from stdcl.sweep.folder import SweepFolder
 from stdcl.sweep.plan import check_same_question, corner_trials, write_plan, write_sweep
 from stdcl.sweep.record import Recorder

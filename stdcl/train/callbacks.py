@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Protocol
 
+import torch
+
+from stdcl.config import RunConfig
+from stdcl.parallel.comm import Comm
 from stdcl.tracking.sink import JsonLines, Sinks
 from stdcl.train.checkpoint import Position
+from stdcl.train.components import Components
+from stdcl.train.state import Row, TrainState
 
-if TYPE_CHECKING:
-    from stdcl.train.trainer import Trainer
 
-Row = dict[str, Any]
+class Training(Protocol):
+    """What a callback may read of the training around which it is called."""
+
+    config: RunConfig
+    run_dir: Path
+    comm: Comm
+    device: torch.device
+    parts: Components
+    state: TrainState
 
 
 class Callback:
@@ -20,28 +33,28 @@ class Callback:
     An exception from a hook ends the training on this rank. A hook that communicates must do so on every rank.
     """
 
-    def on_start(self, trainer: Trainer, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    def on_start(self, trainer: Training, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Training is about to begin or to resume."""
 
-    def on_step_start(self, trainer: Trainer, epoch: int, step: int) -> None:
+    def on_step_start(self, trainer: Training, epoch: int, step: int) -> None:
         """A step's batch is ready."""
 
-    def on_step_end(self, trainer: Trainer, epoch: int, step: int, steps: int) -> None:
+    def on_step_end(self, trainer: Training, epoch: int, step: int, steps: int) -> None:
         """A step of an epoch of ``steps`` steps is done."""
 
-    def on_evaluate(self, trainer: Trainer, epoch: int) -> None:
+    def on_evaluate(self, trainer: Training, epoch: int) -> None:
         """An evaluation is about to begin."""
 
-    def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
+    def on_epoch_end(self, trainer: Training, row: Row) -> None:
         """An epoch has its row; its checkpoint is not written yet."""
 
-    def on_save(self, trainer: Trainer, position: Position) -> None:
+    def on_save(self, trainer: Training, position: Position) -> None:
         """A checkpoint is about to be written."""
 
-    def on_saved(self, trainer: Trainer, position: Position) -> None:
+    def on_saved(self, trainer: Training, position: Position) -> None:
         """A checkpoint is complete."""
 
-    def on_end(self, trainer: Trainer, summary: Row, status: str) -> None:
+    def on_end(self, trainer: Training, summary: Row, status: str) -> None:
         """Training ended as ``status`` says, or this attempt of it did."""
 
     def take_notices(self) -> list[str]:
@@ -61,11 +74,11 @@ class History(Callback):
         self._file = file
         self._on_rank_zero = on_rank_zero
 
-    def on_start(self, trainer: Trainer, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    def on_start(self, trainer: Training, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Keep the rows before the epoch that comes next."""
         self._on_rank_zero(lambda: self._file.start(settings, facts))
 
-    def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
+    def on_epoch_end(self, trainer: Training, row: Row) -> None:
         """Append a row: a checkpoint promises that the rows before it exist."""
         self._on_rank_zero(lambda: self._file.log_epoch(row, row["epoch"]))
 
@@ -76,15 +89,15 @@ class Tracking(Callback):
     def __init__(self, sinks: Sinks) -> None:
         self._sinks = sinks
 
-    def on_start(self, trainer: Trainer, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    def on_start(self, trainer: Training, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Begin an attempt."""
         self._sinks.start(settings, facts)
 
-    def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
+    def on_epoch_end(self, trainer: Training, row: Row) -> None:
         """Show a row."""
         self._sinks.log_epoch(row, row["epoch"])
 
-    def on_end(self, trainer: Trainer, summary: Row, status: str) -> None:
+    def on_end(self, trainer: Training, summary: Row, status: str) -> None:
         """End the attempt."""
         self._sinks.finish(summary, status)
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from stdcl.report.figures import accuracy_series, draw, search_series
-from stdcl.report.paper import BENCHMARK_TEST_SEQUENCES, paper_value, reported_results
-from stdcl.report.tables import sweep_table
+from stdcl.report.published import BENCHMARK_TEST_SEQUENCES, paper_value, reported_results
+from stdcl.report.table import sweep_table
 from tests.report.sweeps import Sweep, temperature_sweep
 
 TAU, R, D = "contrast.temperature", "contrast.channel_reduction", "contrast.embedding_dim"

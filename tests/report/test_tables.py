@@ -12,9 +12,12 @@ import pytest
 import yaml
 
 from stdcl.errors import UserError
-from stdcl.report import write_report
-from stdcl.report.render import display, to_csv, to_latex, to_markdown
-from stdcl.report.tables import Cell, SweepTable, sweep_table
+from stdcl.report.files import write_report, write_table
+from stdcl.report.formats import csv as numbers
+from stdcl.report.formats import latex, markdown, text
+from stdcl.report.notes import remarks
+from stdcl.report.table import Cell, SweepTable, sweep_table
+from stdcl.report.wording import display
 from stdcl.tracking.sink import JsonLines
 from tests.report.sweeps import Sweep, temperature_sweep
 
@@ -27,8 +30,12 @@ def cell(table: SweepTable, arm: str = "grid", **parameters: Any) -> Cell:
     return found
 
 
+def shown_text(table: SweepTable) -> str:
+    return text.render(display(table))
+
+
 def csv_rows(table: SweepTable) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(to_csv(table))))
+    return list(csv.DictReader(io.StringIO(numbers.render(table))))
 
 
 def test_a_grid_over_the_temperature(tmp_path: Path) -> None:
@@ -48,12 +55,12 @@ def test_a_grid_over_the_temperature(tmp_path: Path) -> None:
     assert half.difference is not None
     assert half.difference.mean == pytest.approx((4 + 2 + 3) / 3 / 464)
     assert (half.difference.better, half.difference.equal, half.difference.worse) == (3, 0, 0)
-    text = table.text()
-    assert "94.61 ± 0.57 [93.20, 96.03]" in text
-    assert "+0.65 [+0.11, +1.18]" in text
-    assert "one sequence of 464 = 0.216 points" in text
-    assert "best-on-test" in text
-    assert "Does the temperature matter?" in text
+    said = shown_text(table)
+    assert "94.61 ± 0.57 [93.20, 96.03]" in said
+    assert "+0.65 [+0.11, +1.18]" in said
+    assert "one sequence of 464 = 0.216 points" in said
+    assert "best-on-test" in said
+    assert "Does the temperature matter?" in said
 
 
 def test_cells_say_why_they_are_empty(tmp_path: Path) -> None:
@@ -65,12 +72,12 @@ def test_cells_say_why_they_are_empty(tmp_path: Path) -> None:
     sweep.add({TAU: 1.0}, 1, correct=430)
     sweep.add({TAU: 1.0}, 2, status="failed", error="lost")
     table = sweep_table(sweep.save())
-    text = table.text()
-    assert "no finished trial (1 failed, 1 unfinished)" in text
-    assert "no finished trial (1 unfinished, 1 not started)" in text
-    assert "1/2" in text
-    assert "ValueError: loss is NaN at step 7" in text
-    assert "(epochs done: 4)" in " ".join(text.split())
+    said = shown_text(table)
+    assert "no finished trial (1 failed, 1 unfinished)" in said
+    assert "no finished trial (1 unfinished, 1 not started)" in said
+    assert "1/2" in said
+    assert "ValueError: loss is NaN at step 7" in said
+    assert "(epochs done: 4)" in " ".join(said.split())
     rows = csv_rows(table)
     assert rows[1]["accuracy_mean"] == ""
     assert rows[1]["note"] == "no finished trial (1 failed, 1 unfinished)"
@@ -83,22 +90,22 @@ def test_nothing_is_finished_yet(tmp_path: Path) -> None:
     sweep.add({}, arm="baseline")
     sweep.add({TAU: 0.5})
     table = sweep_table(sweep.save())
-    assert table.text().count("no finished trial (1 not started)") == 2
-    written = table.write(tmp_path / "report")
-    assert [path.name for path in written] == ["table.txt", "table.md", "table.csv", "table.tex", "trials.csv"]
+    assert shown_text(table).count("no finished trial (1 not started)") == 2
+    written = write_table(table, display(table), tmp_path / "report")
+    assert [path.name for path in written] == ["table.txt", "table.md", "table.tex", "table.csv", "trials.csv"]
 
 
 def test_the_report_of_a_folder(tmp_path: Path) -> None:
     directory = temperature_sweep(tmp_path / "tau", {None: [436], 0.5: [440]}).save()
     shown = write_report(directory)
-    assert shown.startswith(sweep_table(directory).text())
-    assert shown.endswith("table.txt, table.md, table.csv, table.tex, trials.csv, accuracy.png")
-    assert (directory / "report" / "table.txt").read_text() == sweep_table(directory).text()
+    assert shown.startswith(shown_text(sweep_table(directory)))
+    assert shown.endswith("table.txt, table.md, table.tex, table.csv, trials.csv, accuracy.png")
+    assert (directory / "report" / "table.txt").read_text() == shown_text(sweep_table(directory))
 
 
 def test_every_format_is_written(tmp_path: Path) -> None:
     table = sweep_table(temperature_sweep(tmp_path / "tau", {None: [436], 0.5: [440]}).save())
-    written = table.write(tmp_path / "tau" / "report")
+    written = write_table(table, display(table), tmp_path / "tau" / "report")
     assert [path.name for path in written][-1] == "accuracy.png"
     assert written[-1].read_bytes().startswith(b"\x89PNG")
     assert all(path.stat().st_size > 50 for path in written)
@@ -141,7 +148,7 @@ def test_a_grid_over_streams_and_strategies(tmp_path: Path) -> None:
     assert [each.arm for each in table.cells] == ["baseline", "grid", "grid"] * 2
     assert [row[1] for row in shown.rows] == ["none (baseline)", "spatial", "spatial+temporal"] * 2
     assert all(each.difference for each in table.cells if each.arm == "grid")
-    assert table.write(tmp_path / "report")[-1].name == "accuracy.png"
+    assert write_table(table, display(table), tmp_path / "report")[-1].name == "accuracy.png"
     papers = [each.paper and each.paper.accuracy for each in table.cells]
     assert papers == [94.6, None, 94.8, 91.8, None, 94.6]
 
@@ -163,7 +170,7 @@ def test_the_whole_configuration_decides_on_the_published_number(tmp_path: Path)
         table = sweep_table(sweep.save())
         paper = table.cells[0].paper
         assert (paper and paper.accuracy) == expected
-        assert ("recipe lite" in table.text()) == (expected is not None)
+        assert ("recipe lite" in shown_text(table)) == (expected is not None)
 
 
 def test_a_trial_without_a_row_speaks_through_its_own_file(tmp_path: Path) -> None:
@@ -175,7 +182,7 @@ def test_a_trial_without_a_row_speaks_through_its_own_file(tmp_path: Path) -> No
     found = cell(table, contrast__temperature=0.8).last
     assert found is not None
     assert found.mean == 440 / 464
-    assert any("not a result" in remark for remark in table.remarks)
+    assert any("not a result" in remark for remark in remarks(table))
 
 
 def test_results_that_do_not_belong_are_left_out_and_named(tmp_path: Path) -> None:
@@ -186,18 +193,18 @@ def test_results_that_do_not_belong_are_left_out_and_named(tmp_path: Path) -> No
     table = sweep_table(sweep.save())
     assert [each.parameters[TAU] for each in table.cells] == [0.8, 1.0]
     assert table.cells[0].last is None
-    remarks = "\n".join(table.remarks)
-    assert "no longer in the plan: grid,temperature=0.5,seed=1" in remarks
-    assert f"another configuration than the plan's: {stale}" in remarks
+    warned = "\n".join(remarks(table))
+    assert "no longer in the plan: grid,temperature=0.5,seed=1" in warned
+    assert f"another configuration than the plan's: {stale}" in warned
 
 
 def test_inconsistent_trials_are_pointed_out(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path / "mixed", (TAU,))
     sweep.add({TAU: 0.5}, 1, correct=400)
     sweep.add({TAU: 0.5}, 2, correct=400, code_version="7654321", data_hash="beef")
-    remarks = "\n".join(sweep_table(sweep.save()).remarks)
-    assert "different code versions: 1234567, 7654321" in remarks
-    assert "different data: beef, feed" in remarks
+    warned = "\n".join(remarks(sweep_table(sweep.save())))
+    assert "different code versions: 1234567, 7654321" in warned
+    assert "different data: beef, feed" in warned
 
 
 def test_damaged_files_do_not_hide_the_rest(tmp_path: Path) -> None:
@@ -210,8 +217,8 @@ def test_damaged_files_do_not_hide_the_rest(tmp_path: Path) -> None:
     table = sweep_table(sweep.save())
     assert cell(table, contrast__temperature=0.5).last is None
     assert cell(table, contrast__temperature=0.8).last is not None
-    assert first.name in table.text().replace("\n    ", "")
-    assert any("history.jsonl, line 1" in remark for remark in table.remarks)
+    assert first.name in shown_text(table).replace("\n    ", "")
+    assert any("history.jsonl, line 1" in remark for remark in remarks(table))
 
 
 def test_a_search(tmp_path: Path) -> None:
@@ -228,27 +235,27 @@ def test_a_search(tmp_path: Path) -> None:
     assert [row[0] for row in shown.rows] == [str(rank) for rank in range(1, 10)]
     assert shown.rows[0][1] == "1.4"
     assert shown.rows[0][3] == "56.50"
-    assert "trials: 9 finished, 5 pruned, 1 failed" in table.text()
-    assert "best-on-test" not in table.text()
+    assert "trials: 9 finished, 5 pruned, 1 failed" in shown_text(table)
+    assert "best-on-test" not in shown_text(table)
     assert len(csv_rows(table)) == 9
-    assert table.write(tmp_path / "report")[-1].name == "accuracy.png"
+    assert write_table(table, display(table), tmp_path / "report")[-1].name == "accuracy.png"
 
 
 def test_a_search_that_has_just_begun(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path / "search", (TAU,), search="optuna")
     table = sweep_table(sweep.save())
-    assert "no finished trial" in table.text()
-    assert len(table.write(tmp_path / "report")) == 5
+    assert "no finished trial" in shown_text(table)
+    assert len(write_table(table, display(table), tmp_path / "report")) == 5
 
 
 def test_markdown_and_latex_escape_what_is_special(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path / "a_b", (TAU,), question="Is 100 % & more | $x_1$ good?")
     sweep.add({TAU: 0.5}, correct=440)
     table = sweep_table(sweep.save())
-    assert r"\caption{a\_b: Is 100 \% \& more | \$x\_1\$ good?" in to_latex(table)
-    lines = [line for line in to_markdown(table).splitlines() if line.startswith("|")]
+    assert r"\caption{a\_b: Is 100 \% \& more | \$x\_1\$ good?" in latex.render(display(table))
+    lines = [line for line in markdown.render(display(table)).splitlines() if line.startswith("|")]
     assert len({line.count(" | ") for line in lines}) == 1
-    assert "94.8*" in to_markdown(table)
+    assert "94.8*" in markdown.render(display(table))
 
 
 def test_folders_that_are_no_sweep_are_refused(tmp_path: Path) -> None:
@@ -266,14 +273,14 @@ def test_configurations_with_lists_and_no_parameters(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path / "only", ())
     sweep.add({}, 1, arm="baseline", correct=430, config={"training": {"milestones": [1, 2]}})
     table = sweep_table(sweep.save())
-    assert "none (baseline)" in table.text()
-    assert table.write(tmp_path / "report")[-1].name == "accuracy.png"
+    assert "none (baseline)" in shown_text(table)
+    assert write_table(table, display(table), tmp_path / "report")[-1].name == "accuracy.png"
     sweep = Sweep(tmp_path / "lists", ("training.milestones",))
     for milestones in ([3, 5], [4]):
         sweep.add({"training.milestones": milestones}, correct=430)
     table = sweep_table(sweep.save())
-    assert "[3, 5]" in table.text()
-    assert table.write(tmp_path / "report2")[-1].name == "accuracy.png"
+    assert "[3, 5]" in shown_text(table)
+    assert write_table(table, display(table), tmp_path / "report2")[-1].name == "accuracy.png"
 
 
 def test_reports_need_no_torch_and_no_ray(tmp_path: Path) -> None:
@@ -281,11 +288,14 @@ def test_reports_need_no_torch_and_no_ray(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from stdcl.report.tables import sweep_table
+from stdcl.report.files import write_table
+from stdcl.report.formats import text
+from stdcl.report.table import sweep_table
+from stdcl.report.wording import display
 table = sweep_table(Path({str(directory)!r}))
-table.text()
+text.render(display(table))
 assert "matplotlib" not in sys.modules
-table.write(Path({str(tmp_path / "report")!r}))
+write_table(table, display(table), Path({str(tmp_path / "report")!r}))
 assert not {{"torch", "ray", "wandb", "optuna"}} & set(sys.modules), "a heavy import"
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,7 +9,7 @@ import pytest
 
 from stdcl.cli import main
 from stdcl.errors import UserError
-from stdcl.report.levels import difficulty, level_of
+from stdcl.report.class_difficulty import difficulty, level_of
 from stdcl.results.scores import Scores, write_scores
 
 

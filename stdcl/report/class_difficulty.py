@@ -8,14 +8,12 @@ classes here, and both arms are scored on these groups; the grouping by each arm
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from stdcl import atomic
 from stdcl.errors import UserError
-from stdcl.report.paper import BENCHMARK_TEST_SEQUENCES, reported_results
-from stdcl.report.render import Display, latex_of, markdown_of, text_of
+from stdcl.report.display import Display
+from stdcl.report.published import BENCHMARK_TEST_SEQUENCES, reported_results
 from stdcl.results.fusion import check_same_sequences
 from stdcl.results.scores import Scores, per_class_accuracy
 
@@ -83,14 +81,6 @@ def difficulty(baseline: Sequence[Scores], contrast: Sequence[Scores]) -> Displa
         rows=tuple(rows),
         notes=tuple(_notes(baseline, contrast, means[0])),
     )  # fmt: skip
-
-
-def write(shown: Display, directory: Path) -> list[Path]:
-    """Write the table as text, Markdown and LaTeX; returns the files."""
-    texts = {"levels.txt": text_of(shown), "levels.md": markdown_of(shown), "levels.tex": latex_of(shown)}
-    for name, text in texts.items():
-        atomic.write_text(directory / name, text)
-    return [directory / name for name in texts]
 
 
 def _paper(scores: Scores, level: str, arm: str) -> str:

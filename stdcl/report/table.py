@@ -1,4 +1,4 @@
-"""The table of a sweep: for each cell, what its seeds came to, beside the baseline and the paper."""
+"""The table of a sweep as data: for each cell, its seeds' results beside the baseline and the paper."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stdcl.report.load import SweepState, TrialState, load_sweep_state
-from stdcl.report.paper import STATED, PaperValue, paper_value
+from stdcl.report.published import STATED, PaperValue, paper_value
 from stdcl.report.summary import PairedDifference, Summary, paired_difference, summarise
 
 BASELINE = "baseline"
-_TOP = 10  # trials of a search that its table shows; failed trials that are listed
+STATES = ("finished", "pruned", "failed", "unfinished", "not started")
+"""A trial's states, in the order in which they are counted."""
+SHARED = ("encoder", "stream", "dataset", "protocol", "evaluated_on")
+"""Facts of a cell's identity that are told once where all trials agree."""
+
+_TOP = 10  # trials of a search that its table shows
 _IDENTITY = {
     "dataset": "data.dataset",
     "protocol": "data.protocol",
@@ -54,23 +59,17 @@ class Cell:
         """The trials with a result."""
         return tuple(trial for trial in self.trials if trial.state == "finished")
 
-    @property
-    def emptiness(self) -> str:
-        """What a cell without a number says instead, for example ``no finished trial (1 failed, 1 unfinished)``."""
-        return f"no finished trial ({_counts(self.trials)})" if self.trials else "no trial"
-
 
 @dataclass(frozen=True)
 class SweepTable:
-    """A sweep's table, numbers only; ``render`` makes text of it and ``figures`` a picture.
+    """A sweep's table, numbers only; ``wording`` turns it into strings and ``figures`` into a picture.
 
     Attributes:
         name, question, search, parameters: of the sweep.
         cells: the rows of a grid, baselines first; empty for a search.
         trials: all trials.
         top: of a search, its finished trials with the highest accuracy first.
-        notes: what a reader must know to read the numbers.
-        remarks: what went wrong with reading them, or is inconsistent among them.
+        remarks: what went wrong with reading the sweep.
     """
 
     name: str
@@ -80,20 +79,12 @@ class SweepTable:
     cells: tuple[Cell, ...]
     trials: tuple[TrialState, ...]
     top: tuple[TrialState, ...]
-    notes: tuple[str, ...]
     remarks: tuple[str, ...]
 
-    def text(self) -> str:
-        """The table for a terminal."""
-        from stdcl.report.render import to_text
-
-        return to_text(self)
-
-    def write(self, directory: Path) -> list[Path]:
-        """Write ``table.txt``, ``.md``, ``.csv``, ``.tex``, ``trials.csv`` and, with a result, ``accuracy.png``."""
-        from stdcl.report.render import write
-
-        return write(self, directory)
+    @property
+    def finished(self) -> tuple[TrialState, ...]:
+        """The trials with a result."""
+        return tuple(trial for trial in self.trials if trial.state == "finished")
 
 
 def sweep_table(directory: Path) -> SweepTable:
@@ -121,8 +112,7 @@ def build_table(sweep: SweepState) -> SweepTable:
         cells=cells,
         trials=sweep.trials,
         top=tuple(top),
-        notes=tuple(_notes(sweep, cells, finished)),
-        remarks=(*sweep.remarks, *_inconsistencies(finished), *_failures(sweep.trials)),
+        remarks=sweep.remarks,
     )
 
 
@@ -192,7 +182,10 @@ def _apart_from_contrast(parameters: Mapping[str, Any]) -> str:
 def _paper(
     trial: TrialState, identity: Mapping[str, Any], num_test: int | None, trials: Sequence[TrialState]
 ) -> PaperValue | None:
-    if any(_synthetic(each) for each in trials) or not {"dataset", "protocol", "stream", "encoder"} <= identity.keys():
+    if (
+        any(is_synthetic(each) for each in trials)
+        or not {"dataset", "protocol", "stream", "encoder"} <= identity.keys()
+    ):
         return None
     known = (*STATED, "contrast.temperature")
     settings = {key: trial.settings[key] for key in known if key in trial.settings}
@@ -228,98 +221,11 @@ def _shared_identity(trials: Sequence[TrialState]) -> dict[str, Any]:
     return out
 
 
-def _synthetic(trial: TrialState) -> bool:
+def is_synthetic(trial: TrialState) -> bool:
+    """Whether a trial's data are made up; where its result does not say, by its configuration."""
     said = trial.row.get("synthetic")
     return any(key.startswith("data.synthetic.") for key in trial.settings) if said is None else bool(said)
 
 
 def _accuracy(trial: TrialState) -> float:
     return float(trial.row["last_accuracy"])
-
-
-def _counts(trials: Sequence[TrialState]) -> str:
-    states = ("finished", "pruned", "failed", "unfinished", "not started")
-    numbers = {state: sum(trial.state == state for trial in trials) for state in states}
-    return ", ".join(f"{number} {state}" for state, number in numbers.items() if number)
-
-
-def _notes(sweep: SweepState, cells: Sequence[Cell], finished: Sequence[TrialState]) -> list[str]:
-    out = [f"trials: {_counts(sweep.trials) or 'none'}"]
-    unfinished = [trial for trial in sweep.trials if trial.state == "unfinished"]
-    if unfinished:
-        out.append(
-            "unfinished (running, or interrupted: the same `stdcl sweep` command continues them): "
-            + ", ".join(f"{trial.key} (epochs done: {trial.epochs_done})" for trial in unfinished[:5])
-            + (f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else "")
-        )
-    if not finished:
-        return out
-    on = sorted({str(trial.row.get("evaluated_on", "test")) for trial in finished})
-    what = f"accuracy: percent of the {' or '.join(on)} sequences, after the last epoch"
-    if sweep.search == "optuna":
-        out.append(what)
-        out.append("the best of a search is picked by its result: repeat it with several seeds, on the test sequences")
-    else:
-        out.append(
-            f"{what}; mean ± sample standard deviation over seeds; in brackets the 95 % t-interval of the mean over "
-            "seeds (none where all seeds agree)"
-        )
-    if "test" in on and sweep.search == "grid":
-        out.append(
-            "best-on-test: the best epoch, chosen on the test sequences themselves, as published numbers are; "
-            "too high by construction"
-        )
-    if any(_synthetic(trial) for trial in finished):
-        out.append("synthetic data: these numbers show that the path works, and nothing about a published benchmark")
-    sizes = sorted({int(trial.row["num_test"]) for trial in finished})
-    out += [f"one sequence of {size} = {100 / size:.3g} points" for size in sizes]
-    errors = [(cell.last, cell.num_test) for cell in cells if cell.last and cell.last.binomial_error is not None]
-    if errors:
-        last, num_test = max(errors, key=lambda each: each[0].binomial_error or 0.0)
-        out.append(
-            f"binomial standard error of {100 * last.mean:.1f} % on {num_test} sequences: "
-            f"{100 * (last.binomial_error or 0.0):.2f} points; more seeds do not make it smaller"
-        )
-    if any(cell.last and cell.last.n == 1 for cell in cells):
-        out.append("a single seed has no spread: its differences may be chance")
-    if any(cell.difference for cell in cells):
-        out.append(
-            "vs baseline: mean difference in points over the seeds that both have, with its 95 % t-interval; "
-            "+/=/-: seeds above, equal to and below the baseline's same seed"
-        )
-    papers = [cell.paper for cell in cells if cell.paper]
-    if papers:
-        out.append(f"paper: as printed, {', '.join(sorted({paper.source for paper in papers}))}")
-        if any(paper.temperature_unstated for paper in papers):
-            out.append(
-                "* the paper picks tau among 0.5, 0.8 and 1.0 by result, and does not say which one stands behind "
-                "its number: the same number stands in each row that it may belong to"
-            )
-        out += sorted({f"paper, note: {paper.note}" for paper in papers if paper.note})
-        recipes = {str(cell.finished[0].settings.get("recipe", "full")) for cell in cells if cell.finished} - {"full"}
-        if recipes:
-            out.append(f"trained with recipe {', '.join(sorted(recipes))}; the paper's numbers are of full schedules")
-    return out
-
-
-def _inconsistencies(finished: Sequence[TrialState]) -> list[str]:
-    """What makes the trials of one table less comparable than it looks."""
-    out = []
-    for name, what in (("code_version", "code versions"), ("data_hash", "data")):
-        # Different data sets have different hashes; only within one must they agree.
-        values: dict[str, set[str]] = {}
-        for trial in finished:
-            if name in trial.row:
-                group = str(trial.row.get("dataset")) if name == "data_hash" else ""
-                values.setdefault(group, set()).add(str(trial.row[name]))
-        out += [f"trials of different {what}: {', '.join(sorted(each))}" for each in values.values() if len(each) > 1]
-    return out
-
-
-def _failures(trials: Sequence[TrialState]) -> list[str]:
-    failed = [trial for trial in trials if trial.state == "failed"]
-    lines = []
-    for trial in failed[:_TOP]:
-        error = str(trial.row.get("error") or "").strip() or "no error text"
-        lines.append(f"failed: {trial.key}: {error.splitlines()[-1][:200]}")
-    return [*lines, f"and {len(failed) - _TOP} more failed trials"] if len(failed) > _TOP else lines

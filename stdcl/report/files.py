@@ -1,0 +1,47 @@
+"""A sweep's report as files: the table in every format, the trials behind it, and its figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stdcl.atomic import write_text
+from stdcl.report.display import Display
+from stdcl.report.formats import SUFFIXES, csv, text
+from stdcl.report.table import SweepTable, sweep_table
+from stdcl.report.wording import display
+
+
+def write_report(directory: Path) -> str:
+    """Write a sweep's table in every format, and its figure, to ``<sweep>/report``; returns what a terminal shows.
+
+    Raises:
+        UserError: as ``table.sweep_table``.
+    """
+    table = sweep_table(directory)
+    shown = display(table)
+    files = write_table(table, shown, directory / "report")
+    return f"{text.render(shown)}\nwritten to {directory / 'report'}: {', '.join(file.name for file in files)}"
+
+
+def write_table(table: SweepTable, shown: Display, directory: Path) -> list[Path]:
+    """Write ``table.txt``, ``.md``, ``.tex``, ``.csv``, ``trials.csv`` and, with a result, ``accuracy.png``.
+
+    Each file is written atomically; returns the files. ``accuracy.png`` is only written when a trial has a result; one
+    from before is left as it is.
+    """
+    written = write_display(shown, directory, "table")
+    for name, content in (("table.csv", csv.render(table)), ("trials.csv", csv.render_trials(table))):
+        write_text(directory / name, content)
+        written.append(directory / name)
+    if table.finished:
+        from stdcl.report.figures import draw  # Matplotlib is slow to import
+
+        written.append(draw(table, directory / "accuracy.png"))
+    return written
+
+
+def write_display(shown: Display, directory: Path, stem: str) -> list[Path]:
+    """Write a table's strings in every format that has no numbers of its own; returns the files."""
+    for suffix, render in SUFFIXES.items():
+        write_text(directory / f"{stem}{suffix}", render(shown))
+    return [directory / f"{stem}{suffix}" for suffix in SUFFIXES]

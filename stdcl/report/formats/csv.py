@@ -1,0 +1,81 @@
+"""The numbers of a table, unrounded, and one line per trial."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stdcl.report.load import TrialState
+from stdcl.report.summary import PairedDifference, Summary
+from stdcl.report.table import SHARED, Cell, SweepTable
+from stdcl.report.wording import emptiness
+
+_TRIAL_FACTS = (
+    "attempt", "dataset", "protocol", "evaluated_on", "stream", "encoder", "strategy", "synthetic", "num_test",
+    "last_accuracy", "best_accuracy", "best_epoch", "epochs", "total_seconds", "seconds_per_epoch", "throughput",
+    "peak_memory_mb", "workers", "fingerprint", "code_version", "data_hash", "started", "finished", "wandb_id",
+    "command", "error",
+)  # fmt: skip
+
+
+def render(table: SweepTable) -> str:
+    """The table's numbers, unrounded: accuracies in percent, differences in points, empty where there is none."""
+    if table.search == "optuna":
+        return render_trials(table, table.top)
+    rows = [_csv_row(cell, table.parameters) for cell in table.cells]
+    return _to_csv(rows, list(rows[0]) if rows else ["arm", *table.parameters])
+
+
+def render_trials(table: SweepTable, trials: Sequence[TrialState] | None = None) -> str:
+    """One line a trial with all that its numbers can be traced by; accuracies as fractions."""
+    rows = []
+    for trial in table.trials if trials is None else trials:
+        parameters = {name: _plain(trial.parameters.get(name)) for name in table.parameters}
+        facts = {name: _plain(trial.row.get(name)) for name in _TRIAL_FACTS}
+        own = {"key": trial.key, "arm": trial.arm, "seed": trial.seed, "state": trial.state}
+        rows.append({**own, **parameters, **facts, "epochs": trial.epochs_done})
+    header = ["key", "arm", "seed", "state", *table.parameters, *_TRIAL_FACTS]
+    return _to_csv(rows, header)
+
+
+def _csv_row(cell: Cell, parameters: Sequence[str]) -> dict[str, Any]:
+    row: dict[str, Any] = {"arm": cell.arm}
+    row |= {name: _plain(cell.parameters.get(name)) for name in parameters}
+    row |= {name: cell.identity.get(name) for name in (*SHARED, "strategy")}
+    row["seeds_planned"] = len(cell.trials)
+    for state in ("finished", "failed", "pruned", "unfinished", "not started"):
+        row[f"seeds_{state.replace(' ', '_')}"] = sum(trial.state == state for trial in cell.trials)
+    for name, summary in (("accuracy", cell.last), ("best_epoch_accuracy", cell.best)):
+        for part in ("mean", "std", "low", "high"):
+            row[f"{name}_{part}"] = _percent(summary, part)
+    row["accuracy_binomial_error"] = _percent(cell.last, "binomial_error")
+    row["num_test"] = cell.num_test
+    for part in ("mean", "std", "low", "high"):
+        row[f"difference_{part}"] = _percent(cell.difference, part)
+    for part in ("n", "better", "equal", "worse"):
+        row[f"difference_{part}"] = getattr(cell.difference, part, None)
+    row["paper"] = cell.paper.accuracy if cell.paper else None
+    row["paper_source"] = cell.paper.source if cell.paper else None
+    row["paper_temperature_unstated"] = cell.paper.temperature_unstated if cell.paper else None
+    row["note"] = None if cell.last else emptiness(cell)
+    return row
+
+
+def _percent(of: Summary | PairedDifference | None, part: str) -> float | None:
+    value = getattr(of, part, None)
+    return None if value is None else 100 * float(value)
+
+
+def _plain(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | tuple | dict) else value
+
+
+def _to_csv(rows: Sequence[Mapping[str, Any]], header: Sequence[str]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, header, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
