@@ -1,6 +1,6 @@
 """The shape of a run and of a sweep; strict loading. Imports neither torch nor ray."""
 
-from stdcl.config.fingerprint import changed_keys, fingerprint, to_yaml
+from stdcl.config.fingerprint import changed_keys, differing_keys, fingerprint, to_yaml
 from stdcl.config.load import load_run
 from stdcl.config.model import (
     ContrastConfig,
@@ -19,6 +19,7 @@ __all__ = [
     "RunConfig",
     "TrainingConfig",
     "changed_keys",
+    "differing_keys",
     "fingerprint",
     "load_run",
     "to_yaml",

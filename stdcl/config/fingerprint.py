@@ -51,6 +51,13 @@ def changed_keys(old: str, new: RunConfig) -> list[str]:
     ]
 
 
+def differing_keys(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Return each key that can change a result and differs: key -> (value in one, value in other; None: not given)."""
+    first, second = _flat(scientific(one)), _flat(scientific(other))
+    pairs = {key: (first.get(key), second.get(key)) for key in dict.fromkeys((*first, *second))}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
 def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in section.items():

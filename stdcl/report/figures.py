@@ -16,8 +16,8 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from stdcl.atomic import staging_file
+from stdcl.report.labels import short_names, value_text
 from stdcl.report.table import BASELINE, Cell, SweepTable
-from stdcl.report.wording import short_names, value_text
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import pandas as pd
 import yaml
 
+from stdcl.config import RunConfig
+from stdcl.config.sweep import Sweep, load_sweep
 from stdcl.errors import UserError
 from stdcl.results.store import latest, scan
 from stdcl.tracking.sink import read_history
@@ -48,6 +50,17 @@ class TrialState:
         """Dotted key -> value of its whole configuration; empty where the trial's folder has none yet."""
         return _settings(self.folder / "config.yaml")
 
+    @cached_property
+    def config(self) -> RunConfig | None:
+        """Its whole configuration; None where the folder has none yet, or one of another version of stdcl."""
+        path = self.folder / "config.yaml"
+        if not path.exists():
+            return None
+        try:
+            return RunConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (ValueError, yaml.YAMLError):
+            return None
+
     def fact(self, name: str, key: str) -> Any:
         """A fact of the result, else of what the sweep varies, else of the configuration; None when unknown."""
         value = self.row.get(name, self.parameters.get(key))
@@ -58,12 +71,31 @@ class TrialState:
 class SweepState:
     """A sweep and all its trials, with what a reader should be told about the reading itself."""
 
+    directory: Path
+
     name: str
     question: str
     search: Literal["grid", "optuna"]
     parameters: tuple[str, ...]
     trials: tuple[TrialState, ...]
     remarks: tuple[str, ...]
+
+    @cached_property
+    def sweep(self) -> Sweep | None:
+        """The sweep as it was last run; None where its file cannot be read any more."""
+        try:
+            return load_sweep(self.directory / "sweep.yaml")
+        except UserError:
+            return None
+
+    def config_of(self, trial: TrialState) -> RunConfig | None:
+        """A trial's configuration: its folder's, else what the sweep's file resolves to, else None."""
+        if trial.config is not None or self.sweep is None:
+            return trial.config
+        try:
+            return self.sweep.make_trial(trial.arm, dict(trial.parameters), trial.seed).config
+        except UserError:
+            return None
 
 
 def load_sweep_state(directory: Path) -> SweepState:
@@ -95,6 +127,7 @@ def load_sweep_state(directory: Path) -> SweepState:
     trials = tuple(_trial(directory, trial, rows.get(key, {}), remarks) for key, trial in planned.items())
     parameters = list(plan.get("parameters") or dict.fromkeys(name for each in trials for name in each.parameters))
     return SweepState(
+        directory=directory,
         name=str(plan.get("sweep") or directory.name),
         question=str(plan.get("question") or ""),
         search=search,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from stdcl.report.labels import differences_text, letter
 from stdcl.report.load import TrialState
 from stdcl.report.table import STATES, SweepTable, is_synthetic
 
@@ -65,9 +67,10 @@ def notes(table: SweepTable) -> list[str]:
                 "its number: the same number stands in each row that it may belong to"
             )
         out += sorted({f"paper, note: {paper.note}" for paper in papers if paper.note})
-        recipes = {str(cell.finished[0].settings.get("recipe", "full")) for cell in cells if cell.finished} - {"full"}
-        if recipes:
-            out.append(f"trained with recipe {', '.join(sorted(recipes))}; the paper's numbers are of full schedules")
+        out += [
+            f"[{mark}] not the paper's setting; in brackets the published recipe's: {differences_text(differing)}"
+            for differing, mark in _marked_settings(table)
+        ]
     return out
 
 
@@ -80,6 +83,17 @@ def counted(trials: Sequence[TrialState]) -> str:
     """How many trials are in each state, for example ``2 finished, 1 failed``."""
     numbers = {state: sum(trial.state == state for trial in trials) for state in STATES}
     return ", ".join(f"{number} {state}" for state, number in numbers.items() if number)
+
+
+def setting_marks(table: SweepTable) -> dict[str, str]:
+    """Which letter marks the paper's number where a trial differs from the published recipe, by ``repr`` of how."""
+    return {repr(differing): mark for differing, mark in _marked_settings(table)}
+
+
+def _marked_settings(table: SweepTable) -> list[tuple[Mapping[str, tuple[Any, Any]], str]]:
+    differing = [cell.paper.differences for cell in table.cells if cell.paper and cell.paper.differences]
+    distinct = list({repr(each): each for each in differing}.values())
+    return [(each, letter(index)) for index, each in enumerate(distinct)]
 
 
 def _inconsistencies(finished: Sequence[TrialState]) -> list[str]:

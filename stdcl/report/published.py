@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
+
+from stdcl.config import RunConfig, differing_keys
+from stdcl.config.load import resolve
+from stdcl.errors import UserError
 
 # Test sequences of the official splits. A table row over another number of sequences (a synthetic corpus, a
 # validation split, an incomplete data set) is no repetition of the published experiment.
@@ -19,19 +23,10 @@ BENCHMARK_TEST_SEQUENCES = {
     ("ntu120", "x-set"): 59_477,
 }
 
-# What the paper states of the setting of its Tables 1 and 2 (section 4.1 and Table 4).
-STATED: dict[str, Any] = {
-    "contrast.strategy": "spatial+temporal",
-    "contrast.channel_reduction": 8,
-    "contrast.embedding_dim": 256,
-    "contrast.hard_positives": 128,
-    "contrast.hard_negatives": 512,
-    "contrast.random_negatives": 512,
-}
+STRATEGY = "spatial+temporal"
+"""The paper's own, in all tables but 4c."""
 TEMPERATURES = (0.5, 0.8, 1.0)
-"""The paper chooses tau among these by result, and does not say which value stands behind which number."""
-
-_IDENTITY = ("encoder.name", "data.dataset", "data.protocol", "data.stream")
+"""The paper chooses tau among these by result, and does not say which value each number has."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +58,8 @@ class PaperValue:
     temperature_unstated: bool
     """Whether the paper does not say the temperature behind it."""
     note: str
+    differences: Mapping[str, tuple[Any, Any]]
+    """Key -> (the trial's value, the published recipe's) of each key that can change a result and differs."""
 
 
 @cache
@@ -78,38 +75,61 @@ def reported_results() -> tuple[Reported, ...]:
     )
 
 
-def paper_value(
-    *, dataset: str, protocol: str, stream: str, encoder: str, num_test: int | None, settings: Mapping[str, Any]
-) -> PaperValue | None:
+@cache
+def published_setting(dataset: str, protocol: str, stream: str, encoder: str, strategy: str) -> RunConfig | None:
+    """The setting of the paper's Tables 1 and 2: the encoder's published recipe, with STD-CL as section 4.1 has it.
+
+    None where no recipe is published.
+    """
+    raw = {
+        "recipe": "full",
+        "data": {"dataset": dataset, "path": dataset, "protocol": protocol, "stream": stream},
+        "encoder": {"name": encoder},
+        "contrast": {"strategy": strategy},
+    }
+    try:
+        return resolve(raw, "the published recipe")
+    except UserError:
+        return None
+
+
+def paper_value(config: RunConfig, num_test: int | None, varied: Collection[str] = ()) -> PaperValue | None:
     """The paper's number for a setting, or None where it has none.
 
+    It has none for another method or for another value of a key that a sweep asks about, unless its Table 4 reports
+    that value. Where other keys differ from the published recipe (fewer epochs, say) the number comes with all of them.
+
     Args:
-        dataset, protocol, stream, encoder: as in a configuration.
+        config: the whole configuration of a trial.
         num_test: test sequences; must be the benchmark's own.
-        settings: dotted key -> value, of everything that is known of the trial and says how it differs from the
-            paper's setting: what the sweep varies, and ``contrast.strategy``.
+        varied: dotted keys that the sweep varies.
     """
-    if num_test is None or BENCHMARK_TEST_SEQUENCES.get((dataset, protocol)) != num_test:
+    data, strategy = config.data, config.contrast.strategy
+    if num_test is None or BENCHMARK_TEST_SEQUENCES.get((data.dataset, data.protocol)) != num_test:
         return None
-    strategy = settings.get("contrast.strategy", STATED["contrast.strategy"])
     arm = "baseline" if strategy == "none" else "std-cl"
-    varied = {key: value for key, value in settings.items() if key not in _IDENTITY and key != "training.seed"}
-    if arm == "baseline":
-        varied = {key: value for key, value in varied.items() if not key.startswith("contrast.")}
-    temperature = varied.pop("contrast.temperature", None)
+    setting = published_setting(
+        data.dataset, data.protocol, data.stream, config.encoder.name, "none" if arm == "baseline" else STRATEGY
+    )
+    if setting is None:
+        return None
+    differences = differing_keys(config, setting)
+    differences.pop("training.seed", None)
+    temperature, _ = differences.pop("contrast.temperature", (None, None))
     if temperature is not None and temperature not in TEMPERATURES:
         return None
-    differing = {key: value for key, value in varied.items() if STATED.get(key) != value}
-    if len(differing) > 1:
+    asked = {key for key in differences if key.startswith("contrast.") or key in varied}
+    if len(asked) > 1:
         return None
-    parameter, value = next(iter(differing.items()), ("", ""))
+    parameter = next(iter(asked), "")
+    value = str(differences.pop(parameter)[0]) if parameter else ""
     for row in reported_results():
         if (
             row.source.startswith("STD-CL paper")
             and (row.encoder, row.arm, row.dataset, row.protocol, row.run_stream)
-            == (encoder, arm, dataset, protocol, stream)
-            and (row.parameter, row.value) == (parameter, str(value))
+            == (config.encoder.name, arm, data.dataset, data.protocol, data.stream)
+            and (row.parameter, row.value) == (parameter, value)
             and row.accuracy is not None
         ):
-            return PaperValue(row.accuracy, row.source, arm == "std-cl", row.note)
+            return PaperValue(row.accuracy, row.source, arm == "std-cl", row.note, differences)
     return None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stdcl.report.load import SweepState, TrialState, load_sweep_state
-from stdcl.report.published import STATED, PaperValue, paper_value
+from stdcl.report.published import PaperValue, paper_value
 from stdcl.report.summary import PairedDifference, Summary, paired_difference, summarise
 
 BASELINE = "baseline"
@@ -123,7 +123,7 @@ def _cells(sweep: SweepState) -> tuple[Cell, ...]:
     # What all known trials share also holds for those that are not known yet.
     shared = _shared_identity(sweep.trials)
     made = [
-        _cell(sorted(trials, key=lambda trial: trial.seed), shared, _baseline_of(trials[0], groups))
+        _cell(sweep, sorted(trials, key=lambda trial: trial.seed), shared, _baseline_of(trials[0], groups))
         for trials in groups.values()
     ]
     # Each baseline stands above the cells that are compared with it; else the plan's order holds.
@@ -134,7 +134,9 @@ def _cells(sweep: SweepState) -> tuple[Cell, ...]:
     return tuple(made)
 
 
-def _cell(trials: Sequence[TrialState], shared: Mapping[str, Any], baseline: Sequence[TrialState] | None) -> Cell:
+def _cell(
+    sweep: SweepState, trials: Sequence[TrialState], shared: Mapping[str, Any], baseline: Sequence[TrialState] | None
+) -> Cell:
     first = trials[0]
     finished = [trial for trial in trials if trial.state == "finished"]
     counts = {int(trial.row["num_test"]) for trial in finished}
@@ -158,7 +160,7 @@ def _cell(trials: Sequence[TrialState], shared: Mapping[str, Any], baseline: Seq
         best=summarise([trial.row["best_accuracy"] for trial in finished if "best_accuracy" in trial.row], num_test),
         num_test=num_test,
         difference=difference,
-        paper=_paper(first, identity, num_test if finished else shared.get("num_test"), finished or trials),
+        paper=_paper(sweep, finished or trials, num_test if finished else shared.get("num_test")),
     )
 
 
@@ -179,27 +181,12 @@ def _apart_from_contrast(parameters: Mapping[str, Any]) -> str:
     return repr(sorted((key, value) for key, value in parameters.items() if not key.startswith("contrast.")))
 
 
-def _paper(
-    trial: TrialState, identity: Mapping[str, Any], num_test: int | None, trials: Sequence[TrialState]
-) -> PaperValue | None:
-    if (
-        any(is_synthetic(each) for each in trials)
-        or not {"dataset", "protocol", "stream", "encoder"} <= identity.keys()
-    ):
+def _paper(sweep: SweepState, trials: Sequence[TrialState], num_test: int | None) -> PaperValue | None:
+    """The paper's number for a cell; None also where its trials' configuration is not known."""
+    if any(is_synthetic(each) for each in trials):
         return None
-    known = (*STATED, "contrast.temperature")
-    settings = {key: trial.settings[key] for key in known if key in trial.settings}
-    settings.update(trial.parameters)
-    if "strategy" in identity:
-        settings["contrast.strategy"] = identity["strategy"]
-    return paper_value(
-        dataset=str(identity["dataset"]),
-        protocol=str(identity["protocol"]),
-        stream=str(identity["stream"]),
-        encoder=str(identity["encoder"]),
-        num_test=num_test,
-        settings=settings,
-    )
+    config = next((found for each in trials if (found := sweep.config_of(each))), None)
+    return None if config is None else paper_value(config, num_test, sweep.parameters)
 
 
 def _identity(trial: TrialState) -> dict[str, Any]:

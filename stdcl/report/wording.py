@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from stdcl.report.display import Display
-from stdcl.report.notes import counted, notes, remarks
+from stdcl.report.labels import NOTHING, short_names, value_text
+from stdcl.report.notes import counted, notes, remarks, setting_marks
 from stdcl.report.summary import PairedDifference, Summary
 from stdcl.report.table import BASELINE, SHARED, Cell, SweepTable
-
-_NOTHING = "–"
 
 
 def display(table: SweepTable) -> Display:
@@ -36,23 +33,6 @@ def emptiness(cell: Cell) -> str:
     return f"no finished trial ({counted(cell.trials)})" if cell.trials else "no trial"
 
 
-def short_names(parameters: Sequence[str]) -> dict[str, str]:
-    """Dotted key -> what a header calls it: its last part (for ``encoder.name`` the first), if that is clear."""
-    short = {key: key.split(".")[0] if key.endswith(".name") else key.split(".")[-1] for key in parameters}
-    taken = list(short.values())
-    return {key: name if taken.count(name) == 1 else key for key, name in short.items()}
-
-
-def value_text(value: Any) -> str:
-    """A parameter's value, as short as it is exact."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: _NOTHING}[value]
-    if isinstance(value, float):
-        text = f"{value:.6g}"
-        return text if any(each in text for each in ".en") else f"{text}.0"
-    return json.dumps(value) if isinstance(value, list | dict) else str(value)
-
-
 def _grid(table: SweepTable) -> tuple[list[str], list[bool], list[list[str]]]:
     names = short_names(table.parameters)
     with_difference = any(cell.arm == BASELINE for cell in table.cells) and any(
@@ -66,10 +46,11 @@ def _grid(table: SweepTable) -> tuple[list[str], list[bool], list[list[str]]]:
     numbers = ["seeds", "accuracy", "best-on-test" if on_test else "best epoch", "sequences"]
     numbers += ["vs baseline", "+/=/-"] if with_difference else []
     numbers += ["paper"] if with_paper else []
+    marks = setting_marks(table)
     rows = []
     for cell in table.cells:
         baseline = cell.arm == BASELINE
-        row = ["none (baseline)" if baseline else str(cell.identity.get("strategy", _NOTHING))] if with_strategy else []
+        row = ["none (baseline)" if baseline else str(cell.identity.get("strategy", NOTHING))] if with_strategy else []
         for key in table.parameters:
             if baseline and key == "contrast.strategy":
                 row.append("none (baseline)")
@@ -78,11 +59,11 @@ def _grid(table: SweepTable) -> tuple[list[str], list[bool], list[list[str]]]:
         row.append(f"{len(cell.finished)}/{len(cell.trials)}")
         row.append(_accuracy(cell.last, emptiness(cell)))
         row.append(_mean(cell.best))
-        row.append(str(cell.num_test or _NOTHING))
+        row.append(str(cell.num_test or NOTHING))
         if with_difference:
             row += [_difference(cell.difference), _signs(cell.difference)]
         if with_paper:
-            row.append(_paper(cell))
+            row.append(_paper(cell, marks))
         rows.append(row)
     return [*columns, *numbers], [*left, *[False] * len(numbers)], rows
 
@@ -94,7 +75,7 @@ def _search(table: SweepTable) -> tuple[list[str], list[bool], list[list[str]]]:
     rows = []
     for rank, trial in enumerate(table.top, 1):
         values = [value_text(trial.parameters.get(key)) for key in table.parameters]
-        facts = [str(trial.row.get(name, _NOTHING)) for name in ("epochs", "num_test")]
+        facts = [str(trial.row.get(name, NOTHING)) for name in ("epochs", "num_test")]
         rows.append(
             [
                 str(rank),
@@ -119,14 +100,14 @@ def _accuracy(summary: Summary | None, otherwise: str) -> str:
 
 def _mean(summary: Summary | None) -> str:
     if summary is None:
-        return _NOTHING
+        return NOTHING
     spread = "" if summary.std is None else f" ± {100 * summary.std:.2f}"
     return f"{100 * summary.mean:.2f}{spread}"
 
 
 def _difference(difference: PairedDifference | None) -> str:
     if difference is None:
-        return _NOTHING
+        return NOTHING
     text = _signed(difference.mean)
     if difference.low is not None and difference.high is not None:
         text += f" [{_signed(difference.low)}, {_signed(difference.high)}]"
@@ -139,13 +120,15 @@ def _signed(fraction: float) -> str:
 
 
 def _signs(difference: PairedDifference | None) -> str:
-    return f"{difference.better}/{difference.equal}/{difference.worse}" if difference else _NOTHING
+    return f"{difference.better}/{difference.equal}/{difference.worse}" if difference else NOTHING
 
 
-def _paper(cell: Cell) -> str:
+def _paper(cell: Cell, marks: Mapping[str, str]) -> str:
     if cell.paper is None:
-        return _NOTHING
-    return f"{cell.paper.accuracy:g}" + ("*" if cell.paper.temperature_unstated else "")
+        return NOTHING
+    mark = marks.get(repr(cell.paper.differences))
+    asterisk = "*" if cell.paper.temperature_unstated else ""
+    return f"{cell.paper.accuracy:g}{asterisk}" + (f" [{mark}]" if mark else "")
 
 
 def _shared_facts(table: SweepTable) -> dict[str, str]:

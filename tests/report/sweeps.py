@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
+from stdcl.config import RunConfig, to_yaml
+from stdcl.config.load import put, resolve
 from stdcl.results.store import TrialRow, append
 
 FACTS: dict[str, Any] = {
@@ -44,7 +47,7 @@ class Sweep:
         num_test: int = 464,
         status: str | None = None,
         plan: bool = True,
-        config: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = MappingProxyType({}),
         epochs_done: int | None = None,
         store: bool = True,
         **facts: Any,
@@ -54,9 +57,6 @@ class Sweep:
         if plan:
             self.planned.append(trial)
         folder = self.directory / "trials" / key
-        if config is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "config.yaml").write_text(yaml.safe_dump(dict(config)))
         if epochs_done is not None:
             folder.mkdir(parents=True, exist_ok=True)
             lines = [json.dumps({"epoch": epoch, "loss": 1.0}) for epoch in range(epochs_done)]
@@ -75,6 +75,14 @@ class Sweep:
             for name in ("encoder", "stream", "dataset", "protocol"):
                 section = "encoder.name" if name == "encoder" else f"data.{name}"
                 values[name] = parameters.get(section, values[name])
+            if config is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                place = (values["dataset"], values["protocol"], values["stream"], values["encoder"])
+                own = {"contrast.strategy": values["strategy"], "training.seed": seed}
+                if values.get("synthetic"):
+                    own["data.synthetic"] = {"sequences": 10}
+                whole = published(*place, {**own, **parameters, **config})
+                (folder / "config.yaml").write_text(to_yaml(whole))
             row = TrialRow(
                 sweep=self.directory.name,
                 key=key,
@@ -109,6 +117,15 @@ class Sweep:
         (self.directory / "plan.json").write_text(json.dumps(plan))
         (self.directory / "sweep.yaml").write_text(yaml.safe_dump({"name": "x", "search": self.search}))
         return self.directory
+
+
+def published(dataset: str, protocol: str, stream: str, encoder: str, overrides: Mapping[str, Any]) -> RunConfig:
+    """A configuration of the published recipe, with dotted overrides."""
+    data = {"dataset": dataset, "path": "x", "protocol": protocol, "stream": stream}
+    raw: dict[str, Any] = {"data": data, "encoder": {"name": encoder}}
+    for key, value in overrides.items():
+        put(raw, key, value)
+    return resolve(raw, "a test")
 
 
 def temperature_sweep(directory: Path, results: Mapping[float | None, Iterable[int]]) -> Sweep:

@@ -153,7 +153,9 @@ def test_a_grid_over_streams_and_strategies(tmp_path: Path) -> None:
     assert papers == [94.6, None, 94.8, 91.8, None, 94.6]
 
 
-@pytest.mark.parametrize("facts", [{"num_test": 200}, {"synthetic": True}, {"protocol": "cross-subject"}])
+@pytest.mark.parametrize(
+    "facts", [{"num_test": 200}, {"synthetic": True}, {"dataset": "custom", "protocol": "cross-view"}]
+)
 def test_no_published_number_stands_beside_other_data(tmp_path: Path, facts: dict[str, Any]) -> None:
     sweep = Sweep(tmp_path / "other", (TAU,))
     sweep.add({TAU: 0.8}, correct=180, **facts)
@@ -165,12 +167,45 @@ def test_no_published_number_stands_beside_other_data(tmp_path: Path, facts: dic
 def test_the_whole_configuration_decides_on_the_published_number(tmp_path: Path) -> None:
     for reduction, strategy, expected in ((8, "spatial+temporal", 94.8), (16, "spatial+temporal", None)):
         sweep = Sweep(tmp_path / f"r{reduction}", (TAU,))
-        config = {"recipe": "lite", "contrast": {"strategy": strategy, "channel_reduction": reduction}}
+        config = {"recipe": "lite", "contrast.strategy": strategy, "contrast.channel_reduction": reduction}
         sweep.add({TAU: 0.8}, correct=440, config=config)
         table = sweep_table(sweep.save())
         paper = table.cells[0].paper
         assert (paper and paper.accuracy) == expected
-        assert ("recipe lite" in shown_text(table)) == (expected is not None)
+        assert ("94.8* [a]" in shown_text(table)) == (expected is not None)
+        assert ("training.epochs 10 (65)" in " ".join(shown_text(table).split())) == (expected is not None)
+        assert (csv_rows(table)[0]["paper_differences"].count("training.epochs 10 (65)")) == (expected is not None)
+
+
+def test_each_way_to_differ_from_the_paper_has_its_own_mark(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "encoders", ("encoder.name",))
+    for encoder in ("ctrgcn", "agcn", "hyperformer"):
+        config = {"recipe": "lite"} if encoder != "agcn" else {}
+        sweep.add({"encoder.name": encoder}, arm="baseline", correct=430, config=config)
+        sweep.add({"encoder.name": encoder}, correct=430, config=config)
+    shown = display(sweep_table(sweep.save()))
+    assert [row[-1].split(" ")[1:] for row in shown.rows] == [["[a]"], ["[a]"], [], [], ["[b]"], ["[b]"]]
+    assert sum(note.startswith(("[a] not the paper's", "[b] not the paper's")) for note in shown.notes) == 2
+
+
+def test_no_configuration_no_published_number(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "lost", (TAU,))
+    sweep.add({TAU: 0.8}, correct=440, config=None)
+    assert sweep_table(sweep.save()).cells[0].paper is None
+
+
+def test_the_sweep_file_speaks_for_trials_that_have_not_started(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "planned", (TAU,))
+    sweep.add({TAU: 0.8}, 1, correct=440)
+    sweep.add({TAU: 0.5}, 1)
+    directory = sweep.save()
+    assert sweep_table(directory).cells[1].paper is None
+    base = {"recipe": "full", "data": {"dataset": "nw-ucla", "path": "x"}, "encoder": {"name": "ctrgcn"}}
+    content = {"name": "planned", "question": "?", "base": base, "grid": {TAU: [0.8, 0.5]}}
+    (directory / "sweep.yaml").write_text(yaml.safe_dump(content))
+    paper = sweep_table(directory).cells[1].paper
+    assert paper is not None
+    assert (paper.accuracy, paper.differences) == (94.8, {})
 
 
 def test_a_trial_without_a_row_speaks_through_its_own_file(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stdcl.report.labels import differences_text
 from stdcl.report.load import TrialState
 from stdcl.report.summary import PairedDifference, Summary
 from stdcl.report.table import SHARED, Cell, SweepTable
@@ -60,6 +61,7 @@ def _csv_row(cell: Cell, parameters: Sequence[str]) -> dict[str, Any]:
     row["paper"] = cell.paper.accuracy if cell.paper else None
     row["paper_source"] = cell.paper.source if cell.paper else None
     row["paper_temperature_unstated"] = cell.paper.temperature_unstated if cell.paper else None
+    row["paper_differences"] = differences_text(cell.paper.differences) if cell.paper else None
     row["note"] = None if cell.last else emptiness(cell)
     return row
 
