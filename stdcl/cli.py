@@ -117,6 +117,7 @@ def _add_runs(verbs: Verbs[argparse.ArgumentParser]) -> None:
     fuse = verbs.add_parser("fuse", help="add the scores of several streams, sequence by sequence")
     fuse.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, or a scores file")
     fuse.add_argument("--weights", default="default", help="a preset's name, or numbers: 0.6,0.6,0.4,0.4")
+    fuse.add_argument("--mixed", action="store_true", help="allow runs of different arms (with and without contrast)")
     fuse.set_defaults(run=_fuse)
 
 
@@ -234,9 +235,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _fuse(options: argparse.Namespace) -> int:
     from stdcl.results.fusion import fuse_all, parse_weights, render_fused
-    from stdcl.results.scores import read_run
+    from stdcl.results.scores import read_runs
 
-    print(render_fused(fuse_all([read_run(run) for run in options.runs], parse_weights(options.weights))))
+    fused = fuse_all(read_runs(options.runs), parse_weights(options.weights), mixed=options.mixed)
+    print(render_fused(fused))
     return 0
 
 
@@ -260,9 +262,9 @@ def _levels(options: argparse.Namespace) -> int:
     from stdcl.report.class_difficulty import difficulty
     from stdcl.report.files import write_display
     from stdcl.report.formats import text
-    from stdcl.results.scores import read_run
+    from stdcl.results.scores import read_runs
 
-    shown = difficulty([read_run(run) for run in options.baseline], [read_run(run) for run in options.contrast])
+    shown = difficulty(read_runs(options.baseline), read_runs(options.contrast))
     print(text.render(shown))
     if options.out is not None:
         print(

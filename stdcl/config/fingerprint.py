@@ -31,6 +31,11 @@ def scientific(config: RunConfig) -> dict[str, Any]:
     return out
 
 
+def flat_scientific(config: RunConfig) -> dict[str, Any]:
+    """Return dotted key -> JSON value of :func:`scientific`."""
+    return _flat(scientific(config))
+
+
 def fingerprint(config: RunConfig) -> str:
     """Return 16 hexadecimal digits, equal for configurations that must give equal results on equal data."""
     text = json.dumps(scientific(config), sort_keys=True, separators=(",", ":"))
@@ -40,10 +45,10 @@ def fingerprint(config: RunConfig) -> str:
 def changed_keys(old: str, new: RunConfig) -> list[str]:
     """Return a line for each key that can change a result and differs; ``old`` is YAML of :func:`to_yaml`."""
     try:
-        was = _flat(scientific(RunConfig.model_validate(yaml.safe_load(old))))
+        was = flat_scientific(RunConfig.model_validate(yaml.safe_load(old)))
     except ValueError:  # of another version of the configuration
         return []
-    now = _flat(scientific(new))
+    now = flat_scientific(new)
     return [
         f"{key}: {was.get(key)!r} in the checkpoint, {now.get(key)!r} in this run"
         for key in dict.fromkeys((*was, *now))
@@ -53,7 +58,7 @@ def changed_keys(old: str, new: RunConfig) -> list[str]:
 
 def differing_keys(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Return each key that can change a result and differs: key -> (value in one, value in other; None: not given)."""
-    first, second = _flat(scientific(one)), _flat(scientific(other))
+    first, second = flat_scientific(one), flat_scientific(other)
     pairs = {key: (first.get(key), second.get(key)) for key in dict.fromkeys((*first, *second))}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 

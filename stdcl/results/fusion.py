@@ -6,8 +6,9 @@ scores give 96.77 % from logits and 95.69 % from probabilities, with the same we
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,7 @@ class Fused:
         weights: one a part.
         scores: the weighted sum; its ids are in the order of the first part.
         per_class: (K,) accuracy of each class, NaN for a class without sequences.
+        remarks: in what the runs differ apart from their streams.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Fused:
     weights: tuple[float, ...]
     scores: Scores
     per_class: np.ndarray
+    remarks: tuple[str, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -105,22 +108,26 @@ PRESETS: dict[str, Callable[[Sequence[Scores]], tuple[float, ...]]] = {
 """Weights by the public project that uses them; ``default`` is the same for every encoder and data set."""
 
 
-def fuse(runs: Sequence[Scores], weights: str | Sequence[float] = "default") -> Fused:
+def fuse(runs: Sequence[Scores], weights: str | Sequence[float] = "default", *, mixed: bool = False) -> Fused:
     """Fuse runs by sequence id.
 
     Args:
         runs: two runs or more, of the same sequences, in any order.
         weights: numbers, one a run in the order of ``runs``; or a preset's name (see ``PRESETS``), whose weights go
             by stream, whatever the order of ``runs``.
+        mixed: whether the runs may be of different arms (other keys of the contrast).
 
     Raises:
-        UserError: the runs are of different data sets, protocols, data hashes, classes or labels, lack one another's
-            sequences (with their ids), a preset does not cover the streams or has two runs of one stream, or the
-            weights are unknown, not finite, all zero, or of another number.
+        UserError: the runs are of one training, of different arms, data sets, protocols, data hashes, classes or
+            labels, lack one another's sequences (with their ids), a preset does not cover the streams or has two runs
+            of one stream, or the weights are unknown, not finite, all zero, or of another number.
     """
     if len(runs) < 2:
         raise UserError(f"fusion needs at least two runs; got {len(runs)}")
     check_same_sequences(runs)
+    _check_no_run_twice(runs)
+    if not mixed:
+        _check_one_arm(runs)
     order = sorted(range(len(runs)), key=lambda index: _stream_order(runs[index].stream))
     parts = tuple(runs[index] for index in order)
     if isinstance(weights, str):
@@ -140,23 +147,92 @@ def fuse(runs: Sequence[Scores], weights: str | Sequence[float] = "default") -> 
     streams = tuple(part.stream for part in parts)
     name = {STREAMS[:2]: "2S", STREAMS: "4S"}.get(streams, "+".join(map(_symbol, streams)))
     encoders = dict.fromkeys(part.encoder for part in parts)
-    fused = replace(first, logits=total, stream=name, encoder="+".join(encoders), run=name)
-    return Fused(name, parts, chosen, fused, per_class_accuracy(fused))
+    seeds, arms = {part.seed for part in parts}, {part.arm for part in parts}
+    fused = replace(
+        first, logits=total, stream=name, encoder="+".join(encoders), run=name, fingerprint="", checkpoint="",
+        seed=first.seed if len(seeds) == 1 else None, arm=first.arm if len(arms) == 1 else "", settings={},
+    )  # fmt: skip
+    return Fused(name, parts, chosen, fused, per_class_accuracy(fused), tuple(_remarks(parts)))
 
 
-def fuse_all(runs: Sequence[Scores], weights: str | Sequence[float] = "default") -> tuple[Fused, ...]:
+def fuse_all(
+    runs: Sequence[Scores], weights: str | Sequence[float] = "default", *, mixed: bool = False
+) -> tuple[Fused, ...]:
     """What the runs allow: 2S where there are joint and bone, then all of them together (4S for the four streams).
 
     With numbers as weights, only all of them together. Raises as ``fuse``.
     """
-    whole = fuse(runs, weights)
+    whole = fuse(runs, weights, mixed=mixed)
     pair = [run for stream in STREAMS[:2] for run in runs if run.stream == stream]
     if not isinstance(weights, str) or len(runs) == 2 or tuple(run.stream for run in pair) != STREAMS[:2]:
         return (whole,)
     try:
-        return (fuse(pair, weights), whole)
+        return (fuse(pair, weights, mixed=mixed), whole)
     except UserError:  # a preset without weights for two streams
         return (whole,)
+
+
+def arm_keys(run: Scores) -> dict[str, Any]:
+    """Keys of the contrast, which decide a run's arm; empty where its file does not say them."""
+    return {key: value for key, value in run.settings.items() if key.startswith("contrast.")} or (
+        {"contrast.strategy": run.arm} if run.arm else {}
+    )
+
+
+def _check_no_run_twice(runs: Sequence[Scores]) -> None:
+    seen: dict[str, str] = {}
+    for run in runs:
+        if run.fingerprint in seen:
+            raise UserError(
+                f"{seen[run.fingerprint]} and {run.run} are the same configuration and seed (fingerprint "
+                f"{run.fingerprint}); give each training once"
+            )
+        if run.fingerprint:
+            seen[run.fingerprint] = run.run
+
+
+def _check_one_arm(runs: Sequence[Scores]) -> None:
+    differing = _differing(runs, arm_keys)
+    if differing:
+        lines = "\n".join(f"  {line}" for line in differing)
+        raise UserError(
+            f"the runs are of different arms:\n{lines}\nfuse the streams of one arm, or say that the arms may be mixed "
+            "(--mixed)"
+        )
+
+
+# What belongs to a stream, or has a remark of its own.
+_OF_THE_STREAM = ("data.stream", "data.convention", "data.orientation", "encoder.", "training.seed")
+
+
+def _remarks(parts: Sequence[Scores]) -> list[str]:
+    out = [f"different {line}" for line in _differing(parts, lambda part: {"seeds": part.seed} if part.seed else {})]
+    out += [f"different arms: {line}" for line in _differing(parts, arm_keys)]
+    if len({part.encoder for part in parts}) == 1:
+        # Encoders have recipes of their own.
+        out += [f"different settings: {line}" for line in _differing(parts, _other_keys)]
+    unknown = [part.run for part in parts if not part.settings]
+    if unknown and len(unknown) < len(parts):
+        out.append(f"which arm is not known (scores of an earlier version; evaluate again): {', '.join(unknown)}")
+    return out
+
+
+def _other_keys(part: Scores) -> dict[str, Any]:
+    return {key: v for key, v in part.settings.items() if not key.startswith(("contrast.", *_OF_THE_STREAM))}
+
+
+def _differing(runs: Sequence[Scores], keys_of: Callable[[Scores], Mapping[str, Any]]) -> list[str]:
+    """``key: value (runs), value (runs)`` for each key that is not the same in all runs that say it."""
+    known = {run.run or f"run {number}": keys_of(run) for number, run in enumerate(runs, 1)}
+    known = {name: keys for name, keys in known.items() if keys}
+    lines = []
+    for key in dict.fromkeys(key for keys in known.values() for key in keys):
+        by_value: dict[str, list[str]] = {}
+        for name, keys in known.items():
+            by_value.setdefault(str(keys.get(key, "none")), []).append(name)
+        if len(by_value) > 1:
+            lines.append(f"{key}: " + ", ".join(f"{value} ({', '.join(names)})" for value, names in by_value.items()))
+    return lines
 
 
 def render_fused(fused: Sequence[Fused]) -> str:
@@ -168,20 +244,35 @@ def render_fused(fused: Sequence[Fused]) -> str:
     names = [_symbol(part.stream) for part in parts] + [each.name for each in fused]
     width = max(map(len, names))
     for part in parts:
-        lines.append(f"{_symbol(part.stream):{width}}  {100 * part.accuracy:6.2f} %  {part.encoder}  {part.run}")
+        known = [part.encoder, part.arm and f"contrast {part.arm}", "" if part.seed is None else f"seed {part.seed}"]
+        what = ", ".join(filter(None, known))
+        lines.append(f"{_symbol(part.stream):{width}}  {100 * part.accuracy:6.2f} %  {what}  {part.run}")
     for each in fused:
         weights = " + ".join(
             f"{weight:g} {_symbol(part.stream)}" for part, weight in zip(each.parts, each.weights, strict=True)
         )
         lines.append(f"{each.name:{width}}  {100 * each.accuracy:6.2f} %  {weights}")
     last = fused[-1]
+    lines += _without_copies([*parts, *(each.scores for each in fused)], names)
+    lines += [f"! {remark}" for remark in last.remarks]
     lines += ["", f"accuracy of each class, {last.name} ({', '.join(_symbol(part.stream) for part in parts)} alone):"]
     single = [per_class_accuracy(part) for part in parts]
     counts = np.bincount(last.scores.labels, minlength=len(last.per_class))
-    for label, accuracy in enumerate(last.per_class):
-        alone = ", ".join(_percent(each[label]) for each in single)
-        lines.append(f"  {label:3d}  {_percent(accuracy)}  ({alone})  of {counts[label]}")
+    classes = last.scores.classes or tuple(f"{label:3d}" for label in range(len(last.per_class)))
+    width = max(map(len, classes))
+    for name, accuracy, alone, count in zip(classes, last.per_class, zip(*single, strict=True), counts, strict=True):
+        lines.append(f"  {name:<{width}}  {_percent(accuracy)}  ({', '.join(map(_percent, alone))})  of {count}")
     return "\n".join(lines)
+
+
+def _without_copies(scores: Sequence[Scores], names: Sequence[str]) -> list[str]:
+    """The same accuracies over the sequences that are no copies of training sequences, where there are copies."""
+    found = [each.accuracy_without_copies for each in scores]
+    numbers = [f"{name} {100 * each[0]:.2f} %" for name, each in zip(names, found, strict=True) if each]
+    if len(numbers) < len(scores):
+        return []
+    total, kept = len(scores[0].ids), found[0][1] if found[0] else 0
+    return ["", f"without the {total - kept} copies of training sequences ({kept} left): {', '.join(numbers)}"]
 
 
 def _percent(accuracy: float) -> str:

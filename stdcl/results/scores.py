@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +15,16 @@ import pyarrow.parquet as pq
 from stdcl.atomic import staging_file
 from stdcl.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+SCORES_FILE = "scores.parquet"
+"""Of the last epoch, in a run's folder."""
 
 _COLUMNS = pa.schema([("id", pa.string()), ("label", pa.int64()), ("logits", pa.list_(pa.float32()))])
+_OPTIONAL = {"subject": pa.int64(), "copy": pa.bool_()}
 _PREFIX = "stdcl.scores."
 _FACTS = ("dataset", "protocol", "evaluated_on", "data_hash", "stream", "encoder", "run")
+# Since version 2; a file of version 1 has the defaults.
+_LATER = ("seed", "arm", "fingerprint", "code_version", "checkpoint", "classes", "settings")
 
 
 @dataclass(frozen=True)
@@ -26,11 +34,19 @@ class Scores:
     Attributes:
         ids: the sequences' ids, (N,) strings, unique.
         labels: true class indices, (N,) int64.
-        logits: raw scores before any softmax, (N, K) float32.
+        logits: raw scores before any softmax, (N, K) float32 or, as a training writes them, float16.
         dataset, protocol, evaluated_on: which sequences: data set, split, and ``test`` or ``validation``.
         data_hash: content hash of the store that they were read from.
         stream, encoder: what was trained.
         run: where the scores come from, for messages.
+        subjects: (N,) int64 person of each sequence; None where the data name none.
+        copies: (N,) bool, whether a sequence is an exact copy of a training sequence; None where that is not known.
+        seed: of the training; None where it is not known.
+        arm: the contrast's strategy, ``none`` for a training without; empty where it is not known.
+        fingerprint, code_version: of the training; empty where they are not known.
+        checkpoint: name of the checkpoint that was scored; empty for a training's own last evaluation.
+        classes: K class names; empty where they are not known.
+        settings: dotted key -> value of the configuration, of what can change a result; empty where it is not known.
     """
 
     ids: np.ndarray
@@ -43,6 +59,15 @@ class Scores:
     encoder: str
     evaluated_on: str = "test"
     run: str = ""
+    subjects: np.ndarray | None = None
+    copies: np.ndarray | None = None
+    seed: int | None = None
+    arm: str = ""
+    fingerprint: str = ""
+    code_version: str = ""
+    checkpoint: str = ""
+    classes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -61,6 +86,16 @@ class Scores:
         classes = self.logits.shape[1]
         if self.labels.min() < 0 or self.labels.max() >= classes:
             raise ValueError(f"{where}: labels {self.labels.min()} to {self.labels.max()}, but {classes} classes")
+        if self.classes and len(self.classes) != classes:
+            raise ValueError(f"{where}: {len(self.classes)} class names, but {classes} classes")
+        odd = ~np.isfinite(self.logits).all(axis=1)
+        if odd.any():
+            named = ", ".join(str(each) for each in self.ids[odd][:5])
+            raise ValueError(f"{where}: {int(odd.sum())} of {n} sequences have scores that are not finite: {named}")
+        for name in ("subjects", "copies"):
+            column = getattr(self, name)
+            if column is not None and column.shape != (n,):
+                raise ValueError(f"{where}: {name} of shape {column.shape}; expected ({n},)")
 
     @property
     def correct(self) -> np.ndarray:
@@ -72,6 +107,17 @@ class Scores:
         """Share of sequences that are classified rightly."""
         return float(self.correct.mean())
 
+    @property
+    def accuracy_without_copies(self) -> tuple[float, int] | None:
+        """The same over the sequences that are no copies of training sequences, with their number.
+
+        None where copies are not known, there are none, or nothing else is there.
+        """
+        if self.copies is None or not self.copies.any() or self.copies.all():
+            return None
+        kept = self.correct[~self.copies]
+        return float(kept.mean()), len(kept)
+
 
 def per_class_accuracy(scores: Scores) -> np.ndarray:
     """(K,) float64: share of each class's sequences that are classified rightly; NaN for a class without any."""
@@ -82,23 +128,54 @@ def per_class_accuracy(scores: Scores) -> np.ndarray:
         return np.asarray(hits / totals)
 
 
+def in_half_precision(scores: Scores) -> Scores:
+    """The same with float16 logits and the same classifications.
+
+    Where rounding makes another class the highest or an equal one, the highest is raised to the next number. Logits
+    beyond float16's range stay as they are.
+    """
+    logits = np.asarray(scores.logits)
+    with np.errstate(over="ignore"):
+        half = logits.astype(np.float16)
+    if not np.isfinite(half).all():
+        return scores
+    rows = np.arange(len(half))
+    said = logits.argmax(axis=1)
+    rest = half.copy()
+    rest[rows, said] = -np.inf
+    highest = rest.max(axis=1)
+    close = half[rows, said] <= highest
+    with np.errstate(over="ignore"):
+        raised = np.nextafter(highest[close], np.float16(np.inf))
+    if not np.isfinite(raised).all():
+        return scores
+    half[rows[close], said[close]] = raised
+    return replace(scores, logits=half)
+
+
 def write_scores(path: Path, scores: Scores) -> None:
-    """Write ``path`` atomically: columns id, label, logits; the facts in the schema's metadata."""
-    table = pa.Table.from_arrays(
-        [
-            pa.array([str(each) for each in scores.ids], pa.string()),
-            pa.array(scores.labels.astype(np.int64)),
-            pa.array(list(scores.logits.astype(np.float32)), _COLUMNS.field("logits").type),
-        ],
-        schema=_COLUMNS,
-    )
-    facts = {_PREFIX + "version": str(SCHEMA_VERSION)} | {_PREFIX + name: str(getattr(scores, name)) for name in _FACTS}
-    table = table.replace_schema_metadata(facts)
+    """Write ``path`` atomically: columns id, label, logits, subject and copy; the facts in the schema's metadata."""
+    half = scores.logits.dtype == np.float16
+    kind = pa.float16() if half else pa.float32()
+    n, classes = scores.logits.shape
+    values = pa.array(np.ascontiguousarray(scores.logits, np.float16 if half else np.float32).reshape(-1), kind)
+    offsets = pa.array(np.arange(0, (n + 1) * classes, classes, dtype=np.int32))
+    columns = {
+        "id": pa.array([str(each) for each in scores.ids], pa.string()),
+        "label": pa.array(scores.labels.astype(np.int64)),
+        "logits": pa.ListArray.from_arrays(offsets, values),
+    }
+    if scores.subjects is not None:
+        columns["subject"] = pa.array(scores.subjects.astype(np.int64))
+    if scores.copies is not None:
+        columns["copy"] = pa.array(scores.copies.astype(bool))
+    facts = {"version": str(SCHEMA_VERSION)} | {name: str(getattr(scores, name)) for name in _FACTS}
+    later = {name: getattr(scores, name) for name in _LATER}
+    later["settings"] = dict(scores.settings)
+    facts |= {name: json.dumps(value, sort_keys=True, ensure_ascii=False) for name, value in later.items()}
+    table = pa.table(columns).replace_schema_metadata({_PREFIX + name: value for name, value in facts.items()})
     with staging_file(path) as part:
         pq.write_table(table, part)
-
-
-SCORES_FILE = "scores.parquet"
 
 
 def read_run(path: Path) -> Scores:
@@ -106,8 +183,17 @@ def read_run(path: Path) -> Scores:
     return read_scores(path / SCORES_FILE if path.is_dir() else path)
 
 
+def read_runs(paths: Sequence[Path]) -> list[Scores]:
+    """Read several runs as ``read_run``; where two have the same name, their paths tell them apart."""
+    runs = [read_run(path) for path in paths]
+    names = [run.run for run in runs]
+    return [
+        replace(run, run=str(path)) if names.count(run.run) > 1 else run for run, path in zip(runs, paths, strict=True)
+    ]
+
+
 def read_scores(path: Path) -> Scores:
-    """Read what ``write_scores`` wrote.
+    """Read what ``write_scores`` wrote, in this version or an earlier one.
 
     Raises:
         UserError: there is no such file, it is damaged, not a file of scores, or of a newer version.
@@ -130,13 +216,18 @@ def read_scores(path: Path) -> Scores:
     lengths = set(lists.value_lengths().to_pylist())
     if len(lengths) > 1 or None in lengths:
         raise UserError(f"{path}: rows of different numbers of classes")
-    facts = {name: metadata[_PREFIX + name] for name in _FACTS}
+    facts: dict[str, Any] = {name: metadata[_PREFIX + name] for name in _FACTS}
     try:
+        facts |= {name: json.loads(metadata[_PREFIX + name]) for name in _LATER if _PREFIX + name in metadata}
+        facts["classes"] = tuple(facts.get("classes", ()))
+        present = {name: table.column(name).to_numpy() for name in _OPTIONAL if name in table.column_names}
         return Scores(
             ids=np.array(table.column("id").to_pylist(), dtype=object),
             labels=table.column("label").to_numpy(),
             logits=lists.flatten().to_numpy().reshape(len(table), -1),
+            subjects=present.get("subject"),
+            copies=present.get("copy"),
             **{**facts, "run": facts["run"] or str(path.parent)},
         )
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"{path}: {error}") from None

@@ -17,10 +17,11 @@ from stdcl.config import RunConfig
 from stdcl.config.load import validate_fragment
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
-from stdcl.results.scores import SCORES_FILE, Scores, per_class_accuracy, write_scores
+from stdcl.results.scores import SCORES_FILE, per_class_accuracy, write_scores
 from stdcl.train import checkpoint
 from stdcl.train.components import Data, autocast_dtype, new_encoder, open_data
 from stdcl.train.evaluate import evaluate
+from stdcl.train.scores import scores_of
 from stdcl.train.trainer import CHECKPOINTS
 
 EVALUATION = "evaluation.json"
@@ -39,6 +40,8 @@ class Report:
         accuracy: top-1, a fraction.
         recorded: the accuracy that training recorded for this checkpoint; None if it recorded none.
         num_sequences: each counted once.
+        without_copies: accuracy over the sequences that are no copies of training sequences, and their number; None
+            where the data name no copies.
         classes: class names.
         class_accuracy: (K,) fractions; NaN for a class without sequences.
         class_counts: (K,) sequences.
@@ -53,6 +56,7 @@ class Report:
     accuracy: float
     recorded: float | None
     num_sequences: int
+    without_copies: tuple[float, int] | None
     classes: tuple[str, ...]
     class_accuracy: NDArray[np.float64]
     class_counts: NDArray[np.int64]
@@ -66,6 +70,12 @@ class Report:
             f"  checkpoint {self.checkpoint} ({self.which}), stream {self.stream}, {self.split}",
             f"  accuracy {100 * self.accuracy:.2f} %  ({right} of {self.num_sequences} sequences)",
         ]
+        if self.without_copies is not None:
+            accuracy, kept = self.without_copies
+            lines.append(
+                f"  without the {self.num_sequences - kept} copies of training sequences {100 * accuracy:.2f} %  "
+                f"({round(accuracy * kept)} of {kept})"
+            )
         if self.recorded is not None:
             same = abs(self.recorded - self.accuracy) * self.num_sequences < 0.5
             lines.append(
@@ -141,18 +151,10 @@ def evaluate_run(
     dtype = torch.float64 if config.training.precision == "float64" else torch.float32
     encoder = encoder.to(device=device, dtype=dtype)
     result = evaluate(encoder, data.test, LocalComm(), device, autocast=autocast_dtype(config))
-    scores = Scores(
-        ids=np.array(result.ids, dtype=object),
-        labels=result.labels,
-        logits=result.logits,
-        dataset=data.store.manifest.dataset,
-        protocol=config.data.protocol,
-        data_hash=data.store.manifest.content_hash,
-        stream=config.data.stream,
-        encoder=config.encoder.name,
-        evaluated_on=config.data.evaluate_on,
-        run=run.name,
-    )
+    try:
+        scores = scores_of(result, data, config, run=run.name, checkpoint=folder.name)
+    except ValueError as error:
+        raise UserError(f"{folder}: {error}") from None
     last_row = json.loads(state["last_row"])
     report = Report(
         run=run,
@@ -163,6 +165,7 @@ def evaluate_run(
         accuracy=scores.accuracy,
         recorded=last_row.get("accuracy"),
         num_sequences=len(scores.labels),
+        without_copies=scores.accuracy_without_copies,
         classes=data.store.manifest.classes,
         class_accuracy=per_class_accuracy(scores),
         class_counts=np.bincount(scores.labels, minlength=len(data.store.manifest.classes)),
@@ -178,6 +181,8 @@ def evaluate_run(
             "accuracy": report.accuracy,
             "recorded_accuracy": report.recorded,
             "num_sequences": report.num_sequences,
+            "accuracy_without_copies": None if report.without_copies is None else report.without_copies[0],
+            "num_sequences_without_copies": None if report.without_copies is None else report.without_copies[1],
             "per_class": {
                 name: {"accuracy": None if count == 0 else value, "sequences": count}
                 for name, value, count in zip(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,10 +11,15 @@ import torch
 
 from stdcl.config import RunConfig
 from stdcl.parallel.comm import Comm
+from stdcl.results.scores import SCORES_FILE, in_half_precision, write_scores
 from stdcl.tracking.sink import JsonLines, Sinks
 from stdcl.train.checkpoint import Position
 from stdcl.train.components import Components
+from stdcl.train.evaluate import Evaluation
+from stdcl.train.scores import scores_of
 from stdcl.train.state import Row, TrainState
+
+_log = logging.getLogger(__name__)
 
 
 class Training(Protocol):
@@ -44,6 +50,9 @@ class Callback:
 
     def on_evaluate(self, trainer: Training, epoch: int) -> None:
         """An evaluation is about to begin."""
+
+    def on_evaluated(self, trainer: Training, epoch: int, result: Evaluation) -> None:
+        """An evaluation is done, the same on every rank."""
 
     def on_epoch_end(self, trainer: Training, row: Row) -> None:
         """An epoch has its row; its checkpoint is not written yet."""
@@ -81,6 +90,29 @@ class History(Callback):
     def on_epoch_end(self, trainer: Training, row: Row) -> None:
         """Append a row: a checkpoint promises that the rows before it exist."""
         self._on_rank_zero(lambda: self._file.log_epoch(row, row["epoch"]))
+
+
+class KeepScores(Callback):
+    """Writes what each sequence scored after the last epoch, so that nothing has to be evaluated again.
+
+    Args:
+        on_rank_zero: runs a write on rank 0 and lets every rank learn whether it succeeded.
+    """
+
+    def __init__(self, on_rank_zero: Callable[[Callable[[], None]], None]) -> None:
+        self._on_rank_zero = on_rank_zero
+
+    def on_evaluated(self, trainer: Training, epoch: int, result: Evaluation) -> None:
+        """Write them, in float16."""
+        if epoch != trainer.config.training.epochs - 1:
+            return
+        run, after = trainer.run_dir, Position(epoch + 1, 0).name
+        try:
+            scores = scores_of(result, trainer.parts.data, trainer.config, run=run.name, checkpoint=after)
+        except ValueError as error:  # the accuracy counts all the same
+            _log.warning("%s; no %s is written", error, SCORES_FILE)
+            return
+        self._on_rank_zero(lambda: write_scores(run / SCORES_FILE, in_half_precision(scores)))
 
 
 class Tracking(Callback):

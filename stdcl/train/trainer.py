@@ -27,7 +27,7 @@ from stdcl.tracking.sink import NOTICES, JsonLines, Sinks
 from stdcl.tracking.wandb_settings import settings_of
 from stdcl.tracking.wandb_sink import WandbSink
 from stdcl.train import checkpoint
-from stdcl.train.callbacks import Callback, History, Tracking
+from stdcl.train.callbacks import Callback, History, KeepScores, Tracking
 from stdcl.train.checkpoint import Position
 from stdcl.train.components import autocast_dtype, build_components
 from stdcl.train.evaluate import Evaluation, evaluate
@@ -82,12 +82,13 @@ def training(
 
 
 def default_callbacks(trainer: Trainer) -> list[Callback]:
-    """Return the callbacks of every run: its history, and tracking on rank 0."""
+    """Return the callbacks of every run: its history, its last scores, and tracking on rank 0."""
     config, name = trainer.config, trainer.trial
     settings, history = settings_of(config.tracking), trainer.run_dir / HISTORY
     shown = [WandbSink(settings, sweep=trainer.sweep or name, key=name, directory=trainer.run_dir, history=history)]
     return [
         History(JsonLines(history), trainer.on_rank_zero),
+        KeepScores(trainer.on_rank_zero),
         Tracking(Sinks(shown if trainer.comm.rank == 0 else [])),
     ]
 
@@ -283,6 +284,7 @@ class Trainer:
             self.device,
             autocast=autocast_dtype(self.config),
         )
+        self._notify(lambda c: c.on_evaluated(self, epoch, result))
         if result.accuracy > best.accuracy:
             best.accuracy, best.epoch = result.accuracy, epoch
         return {

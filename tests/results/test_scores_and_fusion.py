@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from stdcl.errors import UserError
 from stdcl.results.fusion import PRESETS, STREAMS, fuse, fuse_all, parse_weights, render_fused
-from stdcl.results.scores import Scores, per_class_accuracy, read_scores, write_scores
+from stdcl.results.scores import Scores, in_half_precision, per_class_accuracy, read_runs, read_scores, write_scores
 
 
 def scores(stream: str = "joint", seed: int = 0, n: int = 40, classes: int = 5, **changes: Any) -> Scores:
@@ -51,6 +52,77 @@ def test_scores_come_back(tmp_path: Path) -> None:
     assert back.accuracy == made.accuracy
     for name in ("dataset", "protocol", "evaluated_on", "data_hash", "stream", "encoder", "run"):
         assert getattr(back, name) == getattr(made, name)
+
+
+def test_what_they_are_scores_of_comes_back_too(tmp_path: Path) -> None:
+    facts = {
+        "seed": 3, "arm": "spatial", "fingerprint": "f00d", "code_version": "1", "checkpoint": "epoch-0010",
+        "classes": ("a", "b", "c", "d", "é|"), "settings": {"contrast.temperature": 0.5, "training.milestones": [1, 2]},
+    }  # fmt: skip
+    made = replace(scores(), **facts, subjects=np.arange(40) % 7, copies=np.arange(40) < 9)  # type: ignore[arg-type]
+    write_scores(tmp_path / "s.parquet", in_half_precision(made))
+    back = read_scores(tmp_path / "s.parquet")
+    assert {name: getattr(back, name) for name in facts} == facts
+    np.testing.assert_array_equal(back.subjects, made.subjects)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(back.copies, made.copies)  # type: ignore[arg-type]
+    assert back.logits.dtype == np.float16
+    kept = made.correct[9:]
+    assert back.accuracy_without_copies == (kept.mean(), 31)
+    assert replace(made, copies=None).accuracy_without_copies is None
+    assert replace(made, copies=np.zeros(40, bool)).accuracy_without_copies is None
+
+
+def test_scores_of_the_first_version_are_read(tmp_path: Path) -> None:
+    made = scores()
+    write_scores(tmp_path / "new.parquet", made)
+    table = pq.read_table(tmp_path / "new.parquet")
+    old = ("dataset", "protocol", "evaluated_on", "data_hash", "stream", "encoder", "run")
+    metadata = {f"stdcl.scores.{name}": str(getattr(made, name)) for name in old} | {"stdcl.scores.version": "1"}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "old.parquet")
+    back = read_scores(tmp_path / "old.parquet")
+    assert (back.seed, back.arm, back.classes, back.subjects, back.settings) == (None, "", (), None, {})
+    assert back.accuracy == made.accuracy
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1e-6, 1e-3, 1.0, 100.0]), st.sampled_from([0.0, 8.0, -300.0, 6e4]))
+def test_half_precision_keeps_every_classification(seed: int, scale: float, shift: float) -> None:
+    rng = np.random.default_rng(seed)
+    values = (rng.standard_normal((20, 4)) * scale + shift).astype(np.float32)
+    made = scores(n=20, classes=4, logits=values)
+    half = in_half_precision(made)
+    np.testing.assert_array_equal(half.logits.argmax(axis=1), values.argmax(axis=1))
+    step = np.spacing(np.abs(values).astype(np.float16)).astype(np.float64)
+    if half.logits.dtype == np.float16:
+        assert (np.abs(half.logits.astype(np.float64) - values) <= 1.5 * step + 1e-12).all()
+
+
+def test_logits_beyond_half_precision_stay_as_they_are() -> None:
+    made = scores(
+        n=2, classes=2, logits=np.array([[7e4, 0.0], [65504.0, 65504.0]], np.float32), labels=np.array([0, 1])
+    )
+    assert in_half_precision(made).logits.dtype == np.float32
+    tie = replace(made, logits=np.array([[65504.0, 65504.0], [0.0, 1.0]], np.float32))
+    assert in_half_precision(tie).logits.dtype == np.float32  # no number above the highest is left
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_refused(tmp_path: Path, odd: float) -> None:
+    made = scores()
+    logits = made.logits.copy()
+    logits[3, 2] = odd
+    with pytest.raises(ValueError, match="1 of 40 sequences have scores that are not finite: clip003"):
+        replace(made, logits=logits)
+    write_scores(tmp_path / "s.parquet", made)
+    table = pq.read_table(tmp_path / "s.parquet")
+    rows = table.column("logits").to_pylist()
+    rows[3][2] = odd
+    index = table.column_names.index("logits")
+    pq.write_table(
+        table.set_column(index, table.schema.field("logits"), pa.array(rows, table.schema.field("logits").type)),
+        tmp_path / "s.parquet",
+    )
+    with pytest.raises(UserError, match="not finite: clip003"):
+        read_scores(tmp_path / "s.parquet")
 
 
 def test_files_that_are_not_scores_are_refused(tmp_path: Path) -> None:
@@ -237,3 +309,56 @@ def test_weights_as_text() -> None:
     for text in ("", "ctrgcn-", "1,two"):
         with pytest.raises(UserError, match="allowed: numbers"):
             parse_weights(text)
+
+
+def of_arm(stream: str, seed: int, **settings: Any) -> Scores:
+    known = {"contrast.strategy": "spatial", "contrast.temperature": 0.5, "data.stream": stream, "data.repeat": 5}
+    known |= {name.replace("__", "."): value for name, value in settings.items()}
+    facts = {"settings": known, "arm": known["contrast.strategy"], "seed": seed, "fingerprint": f"{stream}{seed}"}
+    return replace(scores(stream, seed), **facts)  # type: ignore[arg-type]
+
+
+def test_streams_of_different_arms_are_not_mixed_unnoticed() -> None:
+    joint = of_arm("joint", 1)
+    assert fuse([joint, of_arm("bone", 1)]).remarks == ()
+    plain = of_arm("bone", 1, contrast__strategy="none")
+    with pytest.raises(UserError, match=r"contrast\.strategy: spatial \(run-joint-1\), none \(run-bone-1\)"):
+        fuse([joint, plain])
+    with pytest.raises(UserError, match=r"--mixed"):
+        fuse_all([joint, of_arm("bone", 1, contrast__temperature=0.8)])
+    mixed = fuse([joint, plain], mixed=True)
+    assert mixed.scores.arm == ""
+    assert any("different arms: contrast.strategy" in remark for remark in mixed.remarks)
+    assert "! different arms: contrast.strategy" in render_fused([mixed])
+
+
+def test_other_differences_between_runs_are_said() -> None:
+    fused = fuse([of_arm("joint", 1), of_arm("bone", 2, data__repeat=1)])
+    assert fused.scores.seed is None
+    text = render_fused([fused])
+    assert "! different seeds: 1 (run-joint-1), 2 (run-bone-2)" in text
+    assert "! different settings: data.repeat: 5 (run-joint-1), 1 (run-bone-2)" in text
+    old = fuse([of_arm("joint", 1), scores("bone", 1)])
+    assert any("evaluate again" in remark for remark in old.remarks)
+
+
+def test_a_training_is_fused_once() -> None:
+    joint = of_arm("joint", 1)
+    with pytest.raises(UserError, match="the same configuration and seed"):
+        fuse([joint, joint], (1.0, 1.0))
+
+
+def test_class_names_and_copies_are_printed() -> None:
+    facts = {"classes": ("pick up", "b", "c", "d", "e"), "copies": np.arange(40) < 8}
+    text = render_fused(fuse_all([replace(each, **facts) for each in four()]))  # type: ignore[arg-type]
+    assert "  pick up  " in text
+    assert "without the 8 copies of training sequences (32 left): J " in text
+    numbers = next(line for line in text.splitlines() if line.startswith("without"))
+    assert all(f"{name} " in numbers for name in ("J", "B", "JM", "BM", "2S", "4S"))
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_scores(tmp_path / name / "scores.parquet", scores(run="same"))
+    runs = read_runs([tmp_path / "one", tmp_path / "two"])
+    assert [run.run for run in runs] == [str(tmp_path / "one"), str(tmp_path / "two")]

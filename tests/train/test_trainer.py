@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from stdcl.config import RunConfig
+from stdcl.config import RunConfig, fingerprint
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
+from stdcl.results.scores import in_half_precision, read_scores
 from stdcl.runs.evaluate import evaluate_run
 from stdcl.tracking.sink import read_history
 from stdcl.train import checkpoint
+from stdcl.train.evaluate import Evaluation, evaluate
 from stdcl.train.trainer import Diverged, training
 from tests.train.conftest import MakeConfig
 
@@ -228,6 +231,41 @@ def test_evaluation_repeats_the_recorded_accuracy(make_config: MakeConfig, tmp_p
     assert best.accuracy == rows[-1]["best_accuracy"]
     written = json.loads((tmp_path / "evaluation.json").read_text())
     assert sum(c["sequences"] for c in written["per_class"].values()) == 20
+
+
+def test_a_training_leaves_the_scores_of_its_last_epoch(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(training={"evaluate_every": 2, "seed": 4})
+    rows = run(config, tmp_path)
+    kept = read_scores(tmp_path / "scores.parquet")
+    assert kept.accuracy == rows[-1]["accuracy"]
+    assert (kept.seed, kept.arm, kept.fingerprint) == (4, "spatial+temporal", fingerprint(config))
+    assert kept.logits.dtype == np.float16
+    assert kept.subjects is not None
+    assert all(f"s{subject:02d}" in name for subject, name in zip(kept.subjects, kept.ids, strict=True))
+    assert kept.settings["contrast.temperature"] == 0.8
+    before = kept.logits
+    evaluate_run(tmp_path)
+    again = read_scores(tmp_path / "scores.parquet")
+    assert again.checkpoint == kept.checkpoint
+    assert again.ids.tolist() == kept.ids.tolist()
+    np.testing.assert_array_equal(in_half_precision(again).logits, before)
+
+
+def test_scores_that_are_not_finite_cost_only_themselves(
+    make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stdcl.train import trainer
+
+    def broken(*args: Any, **options: Any) -> Evaluation:
+        result = evaluate(*args, **options)
+        result.logits[2, 1] = np.nan
+        return result
+
+    monkeypatch.setattr(trainer, "evaluate", broken)
+    rows = run(make_config(training={"epochs": 1}), tmp_path)
+    assert "accuracy" in rows[-1]
+    assert not (tmp_path / "scores.parquet").exists()
+    assert "not finite" in caplog.text
 
 
 def test_evaluation_takes_the_stream_of_the_checkpoint(make_config: MakeConfig, tmp_path: Path) -> None:
