@@ -1,0 +1,220 @@
+"""The words of a table. They come from the rules of this module, and from nowhere else.
+
+Per question, in this order:
+
+1. **better** or **worse**: the test of "no difference" rejects after Holm's correction over the table's questions.
+2. **no difference larger than the margin**: two one-sided tests reject "at least the margin", corrected likewise.
+3. **undecided**: neither. Then the smallest difference that the study could have shown is given, and how many seeds a
+   fresh study would need to show a difference of the size of the margin.
+
+False claims of the first kind are made in at most alpha of all tables, and so are false claims of the second kind.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scipy import stats
+
+from stdcl.errors import UserError
+from stdcl.statistics.difference import Difference
+from stdcl.statistics.power import ALPHA, POWER, smallest_difference, study_of
+from stdcl.statistics.sequential import SequentialRule, Stage, sequential_p
+from stdcl.statistics.significance import equivalence_p, holm
+
+
+class Word(StrEnum):
+    """What may be said of a question."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    NO_DIFFERENCE = "no difference larger than the margin"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to one question of a family.
+
+    Attributes:
+        word: one of the four.
+        difference: what it was judged by.
+        p: p of "no difference" after correction over looks and questions.
+        p_equivalence: p of "at least the margin" after the same corrections.
+        margin: equivalence margin, a fraction.
+        smallest_margin: smallest margin that this study could confirm, had it seen no difference at all.
+        smallest_difference: smallest true difference that this study would have shown with chance ``power``.
+        seeds_needed: seeds of a fresh study that shows a difference of the size of the margin with chance ``power``;
+            inf where the test sequences limit; None where one seed cannot tell.
+        questions: size of the family.
+        alpha, power: error level of the family, and the chance above.
+        stage: whether the seeds are those planned.
+    """
+
+    word: Word
+    difference: Difference
+    p: float
+    p_equivalence: float
+    margin: float
+    smallest_margin: float
+    smallest_difference: float
+    seeds_needed: float | None
+    questions: int
+    alpha: float
+    power: float
+    stage: Stage
+
+    @property
+    def margin_resolvable(self) -> bool:
+        """Whether these data could have confirmed the margin at all."""
+        return self.margin >= self.smallest_margin
+
+    @property
+    def sentence(self) -> str:
+        """The verdict with its interval, population and reasons."""
+        d = self.difference
+        interval = f"{_points(d.estimate)} points [{_points(d.interval.low)}, {_points(d.interval.high)}]"
+        margin = _size(self.margin)
+        if self.word in (Word.BETTER, Word.WORSE):
+            said = f"{self.word}: {interval}, p {_p(self.p)}"
+            if abs(d.estimate) < self.margin:
+                said += f", less than the margin of {margin}"
+        elif self.word is Word.NO_DIFFERENCE:
+            said = f"no difference larger than {margin}: {interval}, p {_p(self.p_equivalence)}"
+        else:
+            said = (
+                f"undecided: {interval}; a true difference of {_size(self.smallest_difference)} would have "
+                f"been shown with a chance of {100 * self.power:.0f} %"
+            )
+            if self.seeds_needed is not None and math.isinf(self.seeds_needed):
+                said += f"; no number of seeds shows {margin} on these test sequences"
+            elif self.seeds_needed is not None:
+                said += f"; a fresh study needs {self.seeds_needed:.0f} seeds to show {margin}"
+            if not self.margin_resolvable:
+                said += (
+                    f"; the margin of {margin} cannot be resolved: these data confirm no margin below "
+                    f"{_size(self.smallest_margin)}"
+                )
+        said += f" ({d.interval.covers})"
+        if d.identical:
+            said += "; no answer differs: are these runs the same?"
+        if d.seeds == 1:
+            said += "; one seed says nothing of training again"
+        if self.stage in (Stage.EXPLORATORY, Stage.INCOMPLETE):
+            said = f"{self.stage}, {said}"
+        return said
+
+
+def verdicts(
+    family: Mapping[str, Difference],
+    margin: float,
+    *,
+    alpha: float = ALPHA,
+    power: float = POWER,
+    stage: Stage = Stage.FINAL,
+) -> dict[str, Verdict]:
+    """Judge all questions of one table together.
+
+    Args:
+        family: per question its difference. Questions that the sweep file asked but that have no result yet count too:
+            leave them out only before anything is known.
+        margin: equivalence margin, a fraction, named before the sweep ran.
+        alpha: error level of the family.
+        power: chance for the smallest difference and the seeds needed.
+        stage: see ``sequential.stage_of``. An incomplete family gets no other word than "undecided".
+
+    Raises:
+        UserError: the margin is not above 0, or alpha or power is not between 0 and 1.
+    """
+    return _judge({name: (each,) for name, each in family.items()}, margin, alpha, power, None, stage)
+
+
+def sequential_verdicts(
+    family: Mapping[str, Sequence[Difference]],
+    margin: float,
+    rule: SequentialRule,
+    *,
+    alpha: float = ALPHA,
+    power: float = POWER,
+) -> dict[str, Verdict]:
+    """Judge all questions of one table after the last look taken.
+
+    Args:
+        family: per question the difference at each look so far, of the first ``rule.looks[k]`` seeds.
+        margin, alpha, power: as in ``verdicts``.
+        rule: the looks of the sweep file.
+
+    Raises:
+        UserError: numbers of seeds are not those of the looks; see also ``verdicts``.
+    """
+    for name, looks in family.items():
+        seeds = [each.seeds for each in looks]
+        if not seeds or tuple(seeds) != rule.looks[: len(seeds)]:
+            raise UserError(f"{name}: differences of {seeds} seeds; the looks are {list(rule.looks)}, in this order")
+    if len({len(looks) for looks in family.values()}) > 1:
+        raise UserError("looks: all questions of a table are judged at the same looks")
+    last = max((len(looks) for looks in family.values()), default=0) == len(rule.looks)
+    return _judge(family, margin, alpha, power, rule, Stage.FINAL if last else Stage.LOOK)
+
+
+def _judge(
+    family: Mapping[str, Sequence[Difference]],
+    margin: float,
+    alpha: float,
+    power: float,
+    rule: SequentialRule | None,
+    stage: Stage,
+) -> dict[str, Verdict]:
+    if not 0.0 < alpha < power < 1.0:
+        raise UserError(f"verdict: alpha {alpha:g}, power {power:g}; expected 0 < alpha < power < 1")
+    differing: list[float] = []
+    equivalent: list[float] = []
+    for looks in family.values():
+        none = [each.p for each in looks]
+        large = [equivalence_p(each.estimate, each.interval.error, each.interval.freedom, margin) for each in looks]
+        differing.append(none[-1] if rule is None else sequential_p(none, rule))
+        # One-sided tests at level alpha are held against two-sided bounds of level 2 alpha.
+        equivalent.append(large[-1] if rule is None else sequential_p([min(1.0, 2.0 * v) for v in large], rule) / 2.0)
+    count = len(family)
+    out = {}
+    for (name, looks), p, q in zip(family.items(), holm(differing), holm(equivalent), strict=True):
+        last = looks[-1]
+        word = Word.UNDECIDED
+        if stage is not Stage.INCOMPLETE:
+            if p <= alpha:
+                word = Word.BETTER if last.estimate > 0 else Word.WORSE
+            elif q <= alpha:
+                word = Word.NO_DIFFERENCE
+        study = study_of(last)
+        error, freedom = last.interval.error, last.interval.freedom
+        out[name] = Verdict(
+            word=word,
+            difference=last,
+            p=p,
+            p_equivalence=q,
+            margin=margin,
+            smallest_margin=float(stats.t.ppf(1.0 - alpha / count, freedom)) * error,
+            smallest_difference=smallest_difference(error, freedom, alpha / count, power),
+            seeds_needed=None if study is None else study.seeds_needed(margin, alpha / count, power),
+            questions=count,
+            alpha=alpha,
+            power=power,
+            stage=stage,
+        )
+    return out
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:+.2f}"
+
+
+def _size(fraction: float) -> str:
+    points = f"{100 * fraction:.2g}"
+    return f"{points} point{'' if points == '1' else 's'}"
+
+
+def _p(value: float) -> str:
+    return "below 0.001" if value < 0.001 else f"{value:.3f}"
