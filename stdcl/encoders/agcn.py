@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from stdcl.encoders.base import Layout
+from stdcl.encoders.base import GRAPH, Layout
 from stdcl.encoders.graph import TIME_AXIS, GraphEncoder, Projection, partition
 from stdcl.encoders.layers import Pointwise, convolve, init_kaiming
 from stdcl.encoders.temporal import WideConv
@@ -54,11 +54,14 @@ class AdaptiveGraph(nn.Module):
         self.bn = BatchNorm(channels_out)
         nn.init.constant_(self.bn.weight, 1e-6)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, V, T, Cin) to (B, V, T, C)."""
+    def forward(self, x: Tensor, taps: dict[str, Tensor] | None = None) -> Tensor:
+        """Map (B, V, T, Cin) to (B, V, T, C); put S (B, 3, V, V) into ``taps``, if given."""
         subsets = (self.s0, self.s1, self.s2)
         b, v, t, c = x.shape
-        graph = torch.softmax(self._similarity(x), dim=-2) + (self.A + self.B)
+        similarity = self._similarity(x)
+        if taps is not None:
+            taps[GRAPH] = similarity
+        graph = torch.softmax(similarity, dim=-2) + (self.A + self.B)
         senders = graph.transpose(2, 3).reshape(b, NUM_SUBSETS * v, v)
         aggregated = torch.bmm(senders, x.reshape(b, v, t * c)).view(b, NUM_SUBSETS, v * t, c)
         weight = torch.cat([s.out.weight for s in subsets], dim=2)
@@ -77,7 +80,10 @@ class AdaptiveGraph(nn.Module):
         width = embedded.shape[-1] // len(layers)
         by_layer = embedded.view(b, v, t, len(layers), width).permute(3, 0, 1, 2, 4)
         by_layer = by_layer.reshape(2, NUM_SUBSETS * b, v, t * width)
-        similarity = torch.bmm(by_layer[0], by_layer[1].transpose(1, 2)) / (width * t)
+        # Divided inside the product: as a sum over channels and frames it can exceed the range of float16.
+        similarity = torch.baddbmm(
+            by_layer.new_empty(()), by_layer[0], by_layer[1].transpose(1, 2), beta=0, alpha=1 / (width * t)
+        )
         return similarity.view(NUM_SUBSETS, b, v, v).transpose(0, 1)
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from stdcl.compiled import graph_product
-from stdcl.encoders.base import Layout
+from stdcl.encoders.base import GRAPH, Layout
 from stdcl.encoders.graph import TIME_AXIS, GraphEncoder, Projection, partition
-from stdcl.encoders.layers import Pointwise, init_kaiming, product_dtype
+from stdcl.encoders.layers import Pointwise, convolve, init_kaiming, product_dtype
 from stdcl.encoders.temporal import MultiScale
 from stdcl.parallel.batch_norm import BatchNorm
 
@@ -30,6 +30,13 @@ class _Subset(nn.Module):
         self.r = Pointwise(reduced, channels_out)
         for layer in (self.q, self.k, self.v, self.r):
             init_kaiming(layer)
+
+    def relation(self, mean: Tensor) -> Tensor:
+        """Map time means (B, V, Cin) to the channel mean of r(tanh(q_u - k_v)): (B, V, V)."""
+        q, k = (convolve(mean[:, :, None], layer.weight, layer.bias) for layer in (self.q, self.k))
+        related = torch.tanh(q - k.transpose(1, 2))  # (B, V, V, R)
+        assert self.r.bias is not None
+        return related @ self.r.weight.mean(dim=0).flatten() + self.r.bias.mean()
 
 
 class TopologyRefinement(nn.Module):
@@ -52,8 +59,10 @@ class TopologyRefinement(nn.Module):
         self.bn = BatchNorm(channels_out)
         nn.init.constant_(self.bn.weight, 1e-6)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, V, T, Cin) to (B, V, T, C)."""
+    def forward(self, x: Tensor, taps: dict[str, Tensor] | None = None) -> Tensor:
+        """Map (B, V, T, Cin) to (B, V, T, C); put `relation` into ``taps``, if given."""
+        if taps is not None:
+            taps[GRAPH] = self.relation(x)
         subsets = (self.s0, self.s1, self.s2)
         layers = [layer for kind in ("q", "k", "v", "r") for layer in (getattr(s, kind) for s in subsets)]
         weights = [layer.weight for layer in layers]
@@ -64,6 +73,15 @@ class TopologyRefinement(nn.Module):
         shortcut = x if self.down is None else self.down(x)
         out: Tensor = self.bn(y, shortcut, relu=True)
         return out
+
+    def relation(self, x: Tensor) -> Tensor:
+        """Return the channel mean of ``r(tanh(q_u - k_v))``, before alpha and A: (B, 3, V, V) for x (B, V, T, Cin).
+
+        The mean goes before r, of which only the mean row is needed: no map of C channels is made.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            mean = x.mean(dim=TIME_AXIS, dtype=self.A.dtype)
+            return torch.stack([subset.relation(mean) for subset in (self.s0, self.s1, self.s2)], dim=1)
 
 
 class _RefinedProduct(torch.autograd.Function):

@@ -31,7 +31,13 @@ def pool(features: Tensor, num_persons: int) -> tuple[Tensor, Tensor]:
         num_persons: M.
     """
     by_person = features.view(len(features) // num_persons, num_persons, *features.shape[1:])
-    return by_person.permute(0, 1, 4, 2, 3), by_person.mean(dim=(1, 2, 3))
+    return as_map(features, num_persons), by_person.mean(dim=(1, 2, 3))
+
+
+def as_map(features: Tensor, num_persons: int) -> Tensor:
+    """View (N M, T, V, C) as a feature map (N, M, C, T, V)."""
+    by_person = features.view(len(features) // num_persons, num_persons, *features.shape[1:])
+    return by_person.permute(0, 1, 4, 2, 3)
 
 
 class Projection(nn.Module):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from stdcl.encoders.base import Encoder, EncoderOutput, Layout
+from stdcl.encoders.base import GRAPH, Encoder, EncoderOutput, Layout, block_tap
 from stdcl.encoders.layers import Pointwise, init_kaiming
 from stdcl.encoders.temporal import MultiScale, WideConv
 from stdcl.parallel.batch_norm import BatchNorm
@@ -62,7 +62,13 @@ def pool(features: Tensor, num_persons: int) -> tuple[Tensor, Tensor]:
         num_persons: M.
     """
     by_person = features.view(features.shape[0] // num_persons, num_persons, *features.shape[1:])
-    return by_person.permute(0, 1, 4, 3, 2), by_person.mean(dim=(1, 2, 3))
+    return as_map(features, num_persons), by_person.mean(dim=(1, 2, 3))
+
+
+def as_map(features: Tensor, num_persons: int) -> Tensor:
+    """View (N M, V, T, C) as a feature map (N, M, C, T, V)."""
+    by_person = features.view(features.shape[0] // num_persons, num_persons, *features.shape[1:])
+    return by_person.permute(0, 1, 4, 3, 2)
 
 
 class Projection(nn.Module):
@@ -90,10 +96,10 @@ class Block(nn.Module):
         self.tcn = tcn
         self.res = res
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, V, T, Cin) to (B, V, T', C)."""
+    def forward(self, x: Tensor, taps: dict[str, Tensor] | None = None) -> Tensor:
+        """Map (B, V, T, Cin) to (B, V, T', C); put the graph into ``taps``, if given."""
         residual = None if self.res is None else self.res(x)
-        y: Tensor = self.tcn(self.gcn(x), residual, relu=True)
+        y: Tensor = self.tcn(self.gcn(x, taps), residual, relu=True)
         return y
 
 
@@ -102,9 +108,12 @@ class GraphEncoder(Encoder):
 
     Args:
         layout: shape of the sequences.
-        make_gcn: (channels in, channels out) -> the spatial part of a block, (B, V, T, Cin) -> (B, V, T, C).
+        make_gcn: (channels in, channels out) -> the spatial part of a block, (B, V, T, Cin) -> (B, V, T, C). Its
+            second argument is None, or a mapping into which it puts its relation between joints (B, S, V, V).
         make_tcn: (channels, stride) -> the temporal part.
     """
+
+    offered_taps = (*(block_tap(index) for index, _ in enumerate(PLAN, start=1)), GRAPH)
 
     def __init__(
         self,
@@ -134,8 +143,16 @@ class GraphEncoder(Encoder):
 
     def forward(self, x: Tensor, *, keys: Tensor | None = None, labels: Tensor | None = None) -> EncoderOutput:
         self.check_input(x)
+        persons = self.layout.num_persons
+        taps: dict[str, Tensor] = {}
         features = self.in_bn(x)
-        for block in self.blocks:
-            features = block(features)
-        feature_map, pooled = pool(features, self.layout.num_persons)
-        return EncoderOutput(self.fc(pooled), feature_map, pooled)
+        for index, block in enumerate(self.blocks, start=1):
+            last = GRAPH in self.wanted_taps and index == len(PLAN)
+            features = block(features, taps if last else None)
+            if block_tap(index) in self.wanted_taps:
+                taps[block_tap(index)] = as_map(features, persons)
+        if GRAPH in taps:
+            graph = taps[GRAPH]
+            taps[GRAPH] = graph.view(len(x), persons, *graph.shape[1:]).mean(dim=1)
+        feature_map, pooled = pool(features, persons)
+        return EncoderOutput(self.fc(pooled), feature_map, pooled, taps)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stdcl.compiled import attention
-from stdcl.encoders.base import Encoder, EncoderOutput, Layout
-from stdcl.encoders.framewise import InputNorm, Projection, pool
+from stdcl.encoders.base import Encoder, EncoderOutput, Layout, block_tap
+from stdcl.encoders.framewise import InputNorm, Projection, as_map, pool
 from stdcl.encoders.layers import Pointwise, convolve
 from stdcl.encoders.temporal import MultiScale
 from stdcl.errors import UserError, nearest
@@ -259,6 +259,8 @@ class Hyperformer(Encoder):
         UserError: if the skeleton has no such grouping.
     """
 
+    offered_taps = tuple(block_tap(index) for index, _ in enumerate(PLAN, start=1))
+
     groups: Tensor
     group_mean: Tensor
     distances: Tensor
@@ -293,8 +295,11 @@ class Hyperformer(Encoder):
     def forward(self, x: Tensor, *, keys: Tensor | None = None, labels: Tensor | None = None) -> EncoderOutput:
         self.check_input(x)
         topology = Topology(self.groups, self.group_mean, self.distances)
+        taps: dict[str, Tensor] = {}
         features = self.in_bn(x)
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks, start=1):
             features = block(features, topology)
+            if block_tap(index) in self.wanted_taps:
+                taps[block_tap(index)] = as_map(features, self.layout.num_persons)
         feature_map, pooled = pool(features, self.layout.num_persons)
-        return EncoderOutput(self.fc(pooled), feature_map, pooled)
+        return EncoderOutput(self.fc(pooled), feature_map, pooled, taps)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stdcl.encoders.base import Encoder, EncoderOutput, Layout
-from stdcl.encoders.framewise import InputNorm, Projection, pool
+from stdcl.encoders.base import GRAPH, Encoder, EncoderOutput, Layout, block_tap
+from stdcl.encoders.framewise import InputNorm, Projection, as_map, pool
 from stdcl.encoders.keyed import keyed_normal
 from stdcl.encoders.layers import Pointwise, convolve
 from stdcl.encoders.temporal import MultiScale
@@ -70,8 +70,9 @@ class SelfAttentionGraph(nn.Module):
         self.bn = BatchNorm(channels_out)
         nn.init.constant_(self.bn.weight, 1e-6)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, T, V, Cin) to (B, T, V, C)."""
+    def forward(self, x: Tensor, taps: dict[str, Tensor] | None = None) -> Tensor:
+        """Map (B, T, V, Cin) to (B, T, V, C); put the frames' mean of ``q_u . k_w / sqrt(d)`` (B, H, V, V) into
+        ``taps``, if given."""
         b, t, v, c = x.shape
         half = self.heads * self.head_width
         # On the small weights rather than on the scores: 1 / sqrt(head width).
@@ -80,6 +81,8 @@ class SelfAttentionGraph(nn.Module):
         qk = convolve(self.ln(x), (self.qk.weight * scale[:, None])[:, :, None, None], self.qk.bias * scale)
         with torch.autocast(x.device.type, enabled=False):
             dtype = self.topo.dtype
+            if taps is not None:
+                taps[GRAPH] = self._mean_scores(qk.to(dtype))
             mixed: Tensor = _Mix.apply(  # type: ignore[no-untyped-call]
                 qk.to(dtype).reshape(b * t, v, 2 * half), x.to(dtype).reshape(b * t, v, c), self.topo
             )
@@ -90,6 +93,11 @@ class SelfAttentionGraph(nn.Module):
         shortcut = x if self.down is None else self.down(x)
         out: Tensor = self.bn(y, shortcut, relu=True)
         return out
+
+    def _mean_scores(self, qk: Tensor) -> Tensor:
+        b, t, v, _ = qk.shape
+        q, k = qk.view(b, t, v, 2, self.heads, self.head_width).permute(3, 0, 4, 2, 1, 5).flatten(4)  # (B, H, V, T d)
+        return torch.matmul(q, k.transpose(2, 3)) / t
 
 
 class _Mix(torch.autograd.Function):
@@ -161,9 +169,9 @@ class Block(nn.Module):
         same = channels_in == channels_out and stride == 1
         self.res = None if same else Projection(channels_in, channels_out, stride, kaiming=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, T, V, Cin) to (B, T', V, C)."""
-        inner = self.tcn(self.gcn(x), relu=True)
+    def forward(self, x: Tensor, taps: dict[str, Tensor] | None = None) -> Tensor:
+        """Map (B, T, V, Cin) to (B, T', V, C); put the graph into ``taps``, if given."""
+        inner = self.tcn(self.gcn(x, taps), relu=True)
         return F.relu(inner + (x if self.res is None else self.res(x)))
 
 
@@ -188,6 +196,8 @@ class InfoGCN(Encoder):
     Raises:
         UserError: if there are more classes than the latent vector has dimensions.
     """
+
+    offered_taps = (*(block_tap(index) for index, _ in enumerate(PLAN, start=1)), GRAPH)
 
     priors: Tensor
 
@@ -231,9 +241,17 @@ class InfoGCN(Encoder):
         self.check_input(x)
         embedded = self.emb(x.permute(0, 4, 2, 3, 1)) + self.pos  # (N, M, T, V, 64)
         features = self.in_bn(embedded.permute(0, 4, 2, 3, 1))
-        for block in self.blocks:
-            features = block(features)
-        feature_map, mean = pool(features, self.layout.num_persons)
+        persons = self.layout.num_persons
+        taps: dict[str, Tensor] = {}
+        for index, block in enumerate(self.blocks, start=1):
+            last = GRAPH in self.wanted_taps and index == len(PLAN)
+            features = block(features, taps if last else None)
+            if block_tap(index) in self.wanted_taps:
+                taps[block_tap(index)] = as_map(features, persons)
+        if GRAPH in taps:
+            graph = taps[GRAPH]
+            taps[GRAPH] = graph.view(len(x), persons, *graph.shape[1:]).mean(dim=1)
+        feature_map, mean = pool(features, persons)
         hidden = F.relu(self.fc(mean))
         latent = self.mu(hidden)
         if self.training:
@@ -244,7 +262,7 @@ class InfoGCN(Encoder):
             exponent = (self.noise_ratio * self.logvar(hidden)).clamp(max=math.log(LARGEST_DEVIATION))
             deviation = torch.exp(exponent)
             latent = latent + noise * deviation
-        return EncoderOutput(self.dec(latent), feature_map, latent)
+        return EncoderOutput(self.dec(latent), feature_map, latent, taps)
 
     def own_losses(self, output: EncoderOutput, labels: Tensor) -> dict[str, Tensor]:
         """Return the two terms of the bottleneck (paper, eq. 6-9, as its public code): ``class_mmd``, ``mean_mmd``.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stdcl.encoders.base import Encoder, EncoderOutput, Layout
+from stdcl.encoders.base import GRAPH, Encoder, EncoderOutput, Layout
 from stdcl.errors import UserError
 from tests.encoders.golden import LAYOUTS
 
@@ -144,6 +144,34 @@ class EncoderContract:
 
         measured = (moved(step) - moved(-step)) / (2 * step)
         assert measured == pytest.approx(slope, rel=2e-3, abs=1e-5)
+
+    def test_taps(self, layout: Layout) -> None:
+        """Nothing without a request; then exactly what was asked for, with gradient, and the rest unchanged."""
+        torch.manual_seed(0)
+        model = lively(self.build(layout)).eval()
+        x = sequences(layout, 2)
+        plain = model(x)
+        assert plain.taps == {}
+        model.request_taps(model.offered_taps)
+        output = model(x)
+        assert torch.equal(output.logits, plain.logits)
+        assert set(output.taps) == set(model.offered_taps)
+        assert model.output_shapes().taps == {name: tuple(tap.shape[1:]) for name, tap in output.taps.items()}
+        for name, tap in output.taps.items():
+            assert len(tap) == 2, name
+            if name == GRAPH:
+                assert tap.shape[2:] == (layout.num_joints, layout.num_joints)
+            else:
+                assert (tap.dim(), tap.shape[1], tap.shape[4]) == (5, layout.num_persons, layout.num_joints), name
+            model.zero_grad(set_to_none=True)
+            tap.square().sum().backward(retain_graph=True)
+            kept = tap.detach()
+            assert any(p.grad is not None and bool(p.grad.any()) for p in model.parameters()), name
+            with torch.no_grad():
+                alone = model(x[1:]).taps[name]
+            assert float((alone - kept[1:]).abs().max()) <= 1e-4 * float(kept.abs().max()), name
+        with pytest.raises(UserError, match="no tap 'elsewhere'"):
+            model.request_taps(("elsewhere",))
 
     def test_evaluation_does_not_leak_between_sequences(self, model: Encoder, layout: Layout) -> None:
         model.double().eval()
