@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stdcl.parallel.comm import Comm
+from stdcl.parallel.comm import Comm, CountingComm
 from stdcl.skeleton import Skeleton
 
 
@@ -63,7 +63,7 @@ class Task:
     Attributes:
         labels: (I,) int64, the class of each training item.
         num_clips: clips behind the items; item i shows clip ``i % num_clips``.
-        num_classes: K.
+        classes: K names, in the order of labels.
         skeleton: the joint tree of the feature map's V axis.
         seed: the run's seed.
         batch_size: sequences of a full global batch.
@@ -72,11 +72,16 @@ class Task:
 
     labels: Tensor
     num_clips: int
-    num_classes: int
+    classes: tuple[str, ...]
     skeleton: Skeleton
     seed: int
     batch_size: int
     identity: str
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.classes)
 
 
 class Step(NamedTuple):
@@ -105,6 +110,16 @@ class EpochCost(NamedTuple):
     steps: int
     method_seconds: float
     step_seconds: float
+
+    def shares(self, comm: CountingComm) -> dict[str, float]:
+        """Return ``bytes_per_step`` that this rank sent through ``comm``, which starts anew, and ``share_of_step``, the
+        method's share of the time."""
+        sent = comm.bytes_sent / max(self.steps, 1)
+        comm.reset()
+        return {
+            "bytes_per_step": sent,
+            "share_of_step": self.method_seconds / self.step_seconds if self.step_seconds else 0.0,
+        }
 
 
 class Method:

@@ -148,7 +148,7 @@ def build_model(config: RunConfig, data: Data) -> tuple[Model, Method]:
     task = Task(
         labels=torch.from_numpy(data.train.labels),
         num_clips=len(data.train.rows),
-        num_classes=data.layout.num_classes,
+        classes=tuple(data.store.manifest.classes),
         skeleton=data.layout.skeleton,
         seed=config.training.seed,
         batch_size=config.training.batch_size,

@@ -77,6 +77,7 @@ class Contrast:
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
         dataset: str = "",
+        branches: tuple[str, ...] = (),
     ) -> None:
         """Make empty banks.
 
@@ -88,11 +89,12 @@ class Contrast:
             dtype: float32, or float64 for a float64 model.
             seed: the run's seed; random negatives depend on it.
             dataset: what the slots stand for (content hash and split), written into saved banks and compared at load.
+            branches: names of the embeddings; by default those of ``config.strategy``.
         """
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"banks are float32 or float64, not {dtype}")
         self.config = config
-        self.branches = branches_of(config.strategy)
+        self.branches = branches or branches_of(config.strategy)
         if not self.branches:
             raise ValueError(f"contrast.strategy {config.strategy!r} has no branch: there is nothing to contrast")
         self.comm = CountingComm(comm)
@@ -255,7 +257,9 @@ class Contrast:
     def _draw(self, slots: Tensor, negatives: Tensor, step: int) -> Tensor:
         """Return ``(Z, B, N_R-)`` slots of random negatives, -1 where there are fewer."""
         count = self.config.random_negatives
-        keys = [anchor_keys(self.seed, step, BRANCHES.index(branch), slots) for branch in self.branches]
+        # STD-CL's branches keep their numbers whichever of them are there.
+        numbers = [BRANCHES.index(b) if b in BRANCHES else i for i, b in enumerate(self.branches)]
+        keys = [anchor_keys(self.seed, step, number, slots) for number in numbers]
         sizes = torch.where(slots >= 0, negatives, 0).repeat(len(keys))
         positions = draw_without_replacement(torch.cat(keys), sizes, count, in_turn=False)
         return self.ledger.negative_at(slots.repeat(len(keys)), positions).view(len(keys), len(slots), count)
