@@ -7,11 +7,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from stdcl.encoders.base import GRAPH, Layout
+from stdcl.encoders.base import Layout
 from stdcl.encoders.graph import TIME_AXIS, GraphEncoder, Projection, partition
 from stdcl.encoders.layers import Pointwise, convolve, init_kaiming
 from stdcl.encoders.temporal import WideConv
 from stdcl.parallel.batch_norm import BatchNorm
+from stdcl.taps import GRAPH
 
 NUM_SUBSETS = 3
 

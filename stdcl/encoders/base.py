@@ -78,15 +78,6 @@ class OutputShapes(NamedTuple):
     taps: dict[str, tuple[int, ...]]
 
 
-GRAPH = "graph"
-"""The tap that is the last block's relation between joints: (N, S, V, V), see the encoders that offer it."""
-
-
-def block_tap(index: int) -> str:
-    """Return the name of the tap that is the output of block ``index`` (from 1): (N, M, C, T, V), any strides."""
-    return f"block{index}"
-
-
 class Encoder(nn.Module):
     """Base class of all encoders.
 

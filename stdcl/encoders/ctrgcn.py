@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from stdcl.compiled import graph_product
-from stdcl.encoders.base import GRAPH, Layout
+from stdcl.encoders.base import Layout
 from stdcl.encoders.graph import TIME_AXIS, GraphEncoder, Projection, partition
 from stdcl.encoders.layers import Pointwise, convolve, init_kaiming, product_dtype
 from stdcl.encoders.temporal import MultiScale
 from stdcl.parallel.batch_norm import BatchNorm
+from stdcl.taps import GRAPH
 
 NUM_SUBSETS = 3
 # A product a sample, summed afterwards, is faster than one that adds up samples; so many at once bounds its memory.

@@ -12,11 +12,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from stdcl.encoders.base import GRAPH, Encoder, EncoderOutput, Layout, block_tap
+from stdcl.encoders.base import Encoder, EncoderOutput, Layout
 from stdcl.encoders.layers import Pointwise, init_kaiming
 from stdcl.encoders.temporal import MultiScale, WideConv
 from stdcl.parallel.batch_norm import BatchNorm
 from stdcl.skeleton import Skeleton, spatial_partition
+from stdcl.taps import GRAPH, block_tap
 
 # (channels in, channels out, stride over frames) of the ten blocks of ST-GCN's family; the first input is x, y, z.
 PLAN: tuple[tuple[int, int, int], ...] = (

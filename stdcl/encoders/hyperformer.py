@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stdcl.compiled import attention
-from stdcl.encoders.base import Encoder, EncoderOutput, Layout, block_tap
+from stdcl.encoders.base import Encoder, EncoderOutput, Layout
 from stdcl.encoders.framewise import InputNorm, Projection, as_map, pool
 from stdcl.encoders.layers import Pointwise, convolve
 from stdcl.encoders.temporal import MultiScale
 from stdcl.errors import UserError, nearest
 from stdcl.skeleton import hop_distance
+from stdcl.taps import block_tap
 
 WIDTH = 216
 HEADS = 9

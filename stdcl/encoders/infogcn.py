@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stdcl.encoders.base import GRAPH, Encoder, EncoderOutput, Layout, block_tap
+from stdcl.encoders.base import Encoder, EncoderOutput, Layout
 from stdcl.encoders.framewise import InputNorm, Projection, as_map, pool
 from stdcl.encoders.keyed import keyed_normal
 from stdcl.encoders.layers import Pointwise, convolve
@@ -21,6 +21,7 @@ from stdcl.encoders.temporal import MultiScale
 from stdcl.errors import UserError
 from stdcl.parallel.batch_norm import BatchNorm
 from stdcl.parallel.comm import Comm
+from stdcl.taps import GRAPH, block_tap
 
 EMBEDDING = 64
 # (channels in, channels out, stride over frames) of the nine blocks.

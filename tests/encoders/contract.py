@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from stdcl.encoders.base import GRAPH, Encoder, EncoderOutput, Layout
+from stdcl.encoders.base import Encoder, EncoderOutput, Layout
 from stdcl.errors import UserError
+from stdcl.taps import GRAPH
 from tests.encoders.golden import LAYOUTS
 
 

@@ -19,6 +19,7 @@ from stdcl.methods.running import RunningMeans
 from stdcl.parallel.comm import Comm, CountingComm
 from stdcl.parallel.global_batch import gather_batch
 from stdcl.seeding import torch_seed
+from stdcl.taps import block_tap
 
 
 class FRHead(Method):
@@ -133,4 +134,4 @@ class FRHead(Method):
 
 def taps_of(options: FRHeadOptions) -> tuple[str, ...]:
     """Return the names of the encoder's outputs that are refined."""
-    return tuple(f"block{depth}" for depth in options.depths)
+    return tuple(block_tap(depth) for depth in options.depths)

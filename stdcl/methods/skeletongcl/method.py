@@ -8,12 +8,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from stdcl.encoders.base import GRAPH
 from stdcl.methods.base import Features, FeatureShapes, Task
 from stdcl.methods.skeletongcl.head import Projection
 from stdcl.methods.skeletongcl.options import SkeletonGCLOptions
 from stdcl.methods.stdcl.banked import BankedMethod
 from stdcl.seeding import torch_seed
+from stdcl.taps import GRAPH
 
 
 class SkeletonGCL(BankedMethod):

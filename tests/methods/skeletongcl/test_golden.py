@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from stdcl.encoders.agcn import AGCN
-from stdcl.encoders.base import GRAPH, Encoder
+from stdcl.encoders.base import Encoder
 from stdcl.encoders.ctrgcn import CTRGCN
 from stdcl.methods.skeletongcl.head import Projection
 from stdcl.methods.skeletongcl.options import SkeletonGCLOptions
 from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import LocalComm
+from stdcl.taps import GRAPH
 from tests.encoders import golden as encoder_golden
 from tests.methods import golden
 
