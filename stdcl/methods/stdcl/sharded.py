@@ -1,13 +1,8 @@
-"""The contrast over ranks: every collective of this package is here (STD-CL, eq. 6-9).
+"""The contrast over ranks: one step of all branches, and its state (STD-CL, eq. 6-9).
 
-Both exchanges run the same steps. With ``candidates`` each rank compares all anchors with its own shard, and what
-travels is anchors, best candidates and scores. With ``allgather`` the shards travel, and each rank compares all
-anchors with the whole bank. Sharding by slot, choosing by (score, slot) and drawing by (seed, step, slot) leave nothing
-that could depend on the number of ranks; a single rank runs the same code through ``LocalComm``.
-
-Collectives of a step with ``candidates``: an all-gather of the anchors; an all-to-all that brings each anchor's
-candidates to the rank that merges them, and an all-gather of what it chose; an all-reduce of the drawn scores, and one
-of the gradient. Each is unconditional and its shape is a function of the configuration alone.
+Every collective is in this file or in ``exchange``. Sharding by slot, choosing by (score, slot) and drawing by (seed,
+step, slot) leave nothing that could depend on the number of ranks; a single rank runs the same code through
+``LocalComm``. Each collective is unconditional and its shape is a function of the configuration alone.
 """
 
 from __future__ import annotations
@@ -23,14 +18,14 @@ from torch import Tensor
 from stdcl.config.model import ContrastConfig
 from stdcl.methods.stdcl import bank_files
 from stdcl.methods.stdcl.bank import Ledger, Shard, first_of_each
+from stdcl.methods.stdcl.exchange import EXCHANGES
 from stdcl.methods.stdcl.head import BRANCHES, branches_of
 from stdcl.methods.stdcl.loss import info_nce, unit, unit_gradient
 from stdcl.methods.stdcl.random_negatives import anchor_keys, draw_without_replacement
 from stdcl.methods.stdcl.search import Found, Searcher
 from stdcl.methods.stdcl.selection import Selected, Selection, without_duplicates
-from stdcl.methods.stdcl.stable_topk import best
 from stdcl.methods.stdcl.statistics import Statistics
-from stdcl.parallel.comm import Comm, CountingComm, LocalComm
+from stdcl.parallel.comm import Comm, CountingComm
 from stdcl.parallel.placement import Placement
 
 
@@ -108,11 +103,10 @@ class Contrast:
         self.shards = [Shard(rows, config.embedding_dim, self.device, dtype) for _ in self.branches]
         self.written_step = torch.zeros(rows + 1, dtype=torch.int64, device=self.device)
         self.statistics = Statistics(self.branches, self.device)
-        whole = config.exchange == "allgather"
-        self._comm = LocalComm() if whole else self.comm  # with whom candidates are merged
+        self._exchange = EXCHANGES[config.exchange](self.comm, self.placement)
         self._searcher = Searcher(
-            Placement(labels.numel(), 1) if whole else self.placement,
-            0 if whole else comm.rank,
+            self._exchange.searched,
+            self._exchange.searcher_rank,
             self.ledger.classes,
             self.ledger.written.numel(),
             dtype,
@@ -220,7 +214,7 @@ class Contrast:
 
     def _compare(self, anchors: _Anchors, step: int) -> tuple[Tensor, Tensor, Tensor, Selected]:
         """Return losses ``(Z,)``, their gradients ``(B, Z, D)`` by unit rows, active anchors and the selection."""
-        features = self._features()
+        features = self._exchange.rows([shard.features for shard in self.shards])
         positives, negatives = self.ledger.counts(anchors.slots, self.config.exclude_own_slot)
         active = self._active(anchors.slots, positives, negatives)
         drawn = self._draw(anchors.slots, negatives, step)
@@ -231,21 +225,9 @@ class Contrast:
         rows = torch.cat([found_rows, drawn_rows], dim=2)
         gradient = torch.stack([_weighted_rows(*x) for x in zip(features, rows, coefficients, strict=True)], dim=1)
         ages = self._ages(selected.slots, rows, torch.cat([found_here, drawn_here], dim=2), active, step)
-        gradient, ages = self._reduce_gradient(gradient[:, :, : self.config.embedding_dim], ages)
+        gradient, ages = self._exchange.reduce(gradient[:, :, : self.config.embedding_dim], ages.to(self.dtype))
         self.statistics.add(selected, active, anchors.slots >= 0, ages)
         return losses, gradient, active, selected
-
-    def _features(self) -> list[Tensor]:
-        if self.config.exchange == "candidates":
-            return [shard.features for shard in self.shards]
-        return [self._whole(shard.features) for shard in self.shards]
-
-    def _whole(self, features: Tensor) -> Tensor:
-        """All-gather one branch's shards into the whole bank in slot order, and its row for "no slot"."""
-        most = self.placement.rows(0)
-        padded = torch.nn.functional.pad(features[:-1], (0, 0, 0, most - (len(features) - 1)))
-        by_slot = self.comm.all_gather(padded).transpose(0, 1).reshape(-1, features.shape[1])
-        return torch.cat([by_slot[: self.ledger.num_slots], features[-1:]])
 
     def _active(self, slots: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
         config = self.config
@@ -287,14 +269,12 @@ class Contrast:
 
     def _merge(self, local: list[Found], drawn: Tensor) -> Selected:
         """Turn each rank's candidates into the selection over all ranks."""
-        comm, searcher, config = self._comm, self._searcher, self.config
+        searcher, config = self._searcher, self.config
         wanted = (config.hard_positives, config.hard_negatives)
         scores = torch.stack([found.scores for found in local])
         slots = searcher.slots_of(torch.stack([found.rows for found in local]), searcher.rank)
         drawn_scores = torch.stack([found.drawn_scores for found in local])
-        if comm.size > 1:
-            scores, slots = self._merge_over_ranks(scores, slots, wanted)
-            drawn_scores = comm.all_reduce(drawn_scores)
+        scores, slots, drawn_scores = self._exchange.merge(scores, slots, drawn_scores, wanted)
         found = scores > -torch.inf
         scores[..., : wanted[0]].neg_()
         return Selected(
@@ -303,27 +283,6 @@ class Contrast:
             torch.cat([torch.where(found, slots, -1), drawn], dim=2),
             (*wanted, config.random_negatives),
         )
-
-    def _merge_over_ranks(self, scores: Tensor, slots: Tensor, widths: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Merge the ranks' candidates ``(Z, B, P + N_H)``; every rank does so for its part of the anchors.
-
-        What a rank sends is then twice its part of the lists to everyone, which does not grow with W, and the sorting
-        is divided too. Anchors are filled up to equal parts.
-        """
-        comm, words = self._comm, torch.int32 if self.dtype == torch.float32 else torch.int64
-        batch = scores.shape[1]
-        share = -(-batch // comm.size)
-        lists = torch.stack([scores.view(words), slots.to(words)])
-        lists = torch.nn.functional.pad(lists, (0, 0, 0, share * comm.size - batch))
-        received = comm.all_to_all(lists.view(2, len(scores), comm.size, share, -1).movedim(2, 0).contiguous())
-        merged = [
-            _merged(part[:, 0].contiguous().view(self.dtype), part[:, 1].to(torch.int64))
-            for part in torch.split(received, list(widths), dim=4)  # each (W, 2, Z, share, k)
-        ]
-        scores, slots = (torch.cat(pair, dim=2) for pair in zip(*merged, strict=True))
-        gathered = comm.all_gather(torch.stack([scores.view(words), slots.to(words)]))  # (W, 2, Z, share, P + N_H)
-        gathered = gathered.movedim(0, 2).flatten(2, 3)[:, :, :batch]
-        return gathered[0].contiguous().view(self.dtype), gathered[1].to(torch.int64)
 
     def _loss(self, selected: Selected, active: Tensor) -> tuple[Tensor, Tensor]:
         """Return losses ``(Z,)`` and their derivatives ``(Z, B, P + N_H + N_R)`` by the chosen scores."""
@@ -339,19 +298,9 @@ class Contrast:
 
     def _ages(self, slots: Tensor, rows: Tensor, here: Tensor, active: Tensor, step: int) -> Tensor:
         """Return for each branch the sum of the ages (steps) of the chosen slots that this rank owns: ``(Z,)``."""
-        if self.config.exchange == "allgather":
-            rows, here = self.placement.rows_on(self.comm.rank, slots)
+        rows, here = self._exchange.owned(slots, rows, here)
         ages = step - self.written_step.index_select(0, rows.view(-1)).view_as(rows)
         return torch.where(here & active.unsqueeze(1), ages, 0).sum(dim=(1, 2))
-
-    def _reduce_gradient(self, gradient: Tensor, ages: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum the gradients (B, Z, D) over the ranks that hold parts of it, and the ages (Z,) over all owners."""
-        split = gradient.numel()
-        joined = torch.cat([gradient.flatten(), ages.to(self.dtype)])
-        if self.config.exchange == "allgather":
-            return gradient, self.comm.all_reduce(joined[split:])
-        total = self.comm.all_reduce(joined)
-        return total[:split].view_as(gradient), total[split:]
 
     # ---- between steps ------------------------------------------------------------------------------------------
 
@@ -389,14 +338,6 @@ class Contrast:
         stats["communication_bytes"] = self.comm.bytes_sent
         self.comm.reset()
         return stats
-
-
-def _merged(scores: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-    """Merge the ranks' candidates ``(W, Z, n, k)`` into the ``k`` best of each anchor by (score, slot)."""
-    ranks, branches, batch, k = scores.shape
-    by_anchor = [x.permute(1, 2, 0, 3).reshape(branches * batch, ranks * k) for x in (scores, slots)]
-    scores, slots = best(by_anchor[0], by_anchor[1], k)
-    return scores.view(branches, batch, k), slots.view(branches, batch, k)
 
 
 def _weighted_rows(features: Tensor, rows: Tensor, coefficients: Tensor) -> Tensor:
