@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from stdcl.config import RunConfig
 from stdcl.config.paths import data_path, storage_path
+from stdcl.config.shipped import find_sweep
 from stdcl.config.sweep import OptunaConfig, Sweep, Trial, load_sweep
 from stdcl.errors import UserError
 from stdcl.launch.cluster import Cluster, capacity, connected, environment_to_hand_on, prepare_environment
@@ -79,7 +80,7 @@ def run_sweep(
     """Run a sweep file, or continue it.
 
     Args:
-        file: the sweep file.
+        file: the sweep file, or the name of a shipped one.
         overrides: ``a.b=c`` texts.
         dry_run: check everything and list the trials; start nothing.
         storage: folder of all results; $STDCL_STORAGE or ./runs if None.
@@ -93,7 +94,7 @@ def run_sweep(
     Raises:
         UserError: a fault in the file, the data, the cluster, or the sweep's folder.
     """
-    sweep = _with_absolute_data(load_sweep(file, overrides))
+    sweep = _with_absolute_data(load_sweep(find_sweep(str(file)), overrides))
     folder = SweepFolder((storage or storage_path()).absolute() / sweep.config.name)
     command = shlex.join(["stdcl", "sweep", str(file), *(part for text in overrides for part in ("--set", text))])
     check_same_question(folder, sweep)

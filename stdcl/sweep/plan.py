@@ -65,8 +65,8 @@ def corner_trials(sweep: Sweep) -> list[Trial]:
     return [sweep.make_trial(ARM_GRID, corner, sweep.config.seeds[0]) for corner in corners]
 
 
-def check_same_question(folder: SweepFolder, sweep: Sweep) -> None:
-    """Check that the sweep in ``folder``, if there is one, is this sweep or a part of it.
+def check_same_question(folder: SweepFolder, sweep: Sweep) -> bool:
+    """Return whether ``folder`` holds the sweep already; check that what it holds is this sweep or a part of it.
 
     Seeds, values of a grid, the baseline and the number of a search's trials may be added. Anything else that changes
     what is measured needs a new name: one table must not mix two questions.
@@ -75,7 +75,7 @@ def check_same_question(folder: SweepFolder, sweep: Sweep) -> None:
         UserError: with a line for each difference.
     """
     if not folder.sweep_file.exists():
-        return
+        return False
     old = read_mapping(folder.sweep_file)
     new = sweep.config.model_dump(mode="json")
     faults = [
@@ -95,6 +95,7 @@ def check_same_question(folder: SweepFolder, sweep: Sweep) -> None:
             "Give the new question another name (--set name=...), or take the change back. "
             "Seeds, values of the grid, the baseline and optuna.trials may be added."
         )
+    return True
 
 
 def _flat(config: Mapping[str, Any], free: Sequence[str], prefix: str = "") -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 
 from stdcl.config import load_run
@@ -18,6 +19,8 @@ from stdcl.data.dataset import SkeletonDataset, Transform
 from stdcl.data.prepare import BadFilesError
 from stdcl.data.protocols import split
 from stdcl.data.store import SequenceStore
+from stdcl.encoders.base import Layout
+from stdcl.encoders.build import build_encoder
 from stdcl.errors import UserError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_dataset"
@@ -328,13 +331,9 @@ def test_the_example_loads(example: SequenceStore) -> None:
 
 @pytest.mark.parametrize("encoder", ["hcn", "agcn", "ctrgcn", "hyperformer", "infogcn"])
 def test_any_encoder_runs_on_the_example(example: SequenceStore, encoder: str) -> None:
-    torch = pytest.importorskip("torch")
-    build = pytest.importorskip("stdcl.encoders.build", reason="encoders are not there yet")
-    from stdcl.encoders.base import Layout
-
     run = load_run(EXAMPLE / "train.yaml", [f"encoder.name={encoder}"])
     layout = Layout(num_joints=9, num_persons=1, num_frames=64, num_classes=4, skeleton=example.skeleton)
-    model = build.build_encoder(run.encoder, layout)
+    model = build_encoder(run.encoder, layout)
     parts = split(example, example.rules, "cross-subject", "gestures")
     batch = SkeletonDataset(example, parts.train, Transform("resample", frames=64), train=True).batch(0, np.arange(2))
     output = model.eval()(batch.x)

@@ -82,21 +82,27 @@ def assert_close(one: Any, other: Any, what: str, relative: float = 1e-10) -> No
 
 
 @pytest.fixture(scope="module")
-def real_or_synthetic(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real NW-UCLA store where the raw files are there, else a synthetic one."""
-    try:
-        store: Path = request.getfixturevalue("nw_ucla_store")
-    except pytest.skip.Exception:
-        from stdcl.data.nw_ucla.synthetic import prepare_synthetic
+def synthetic_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 synthetic NW-UCLA sequences."""
+    from stdcl.data.nw_ucla.synthetic import prepare_synthetic
 
-        store = tmp_path_factory.mktemp("world") / "store"
-        prepare_synthetic(store, 120, 5)
+    store = tmp_path_factory.mktemp("world") / "store"
+    prepare_synthetic(store, 120, 5)
     return store
 
 
 @pytest.mark.parametrize("encoder", ["ctrgcn", "agcn", "hyperformer"])
-def test_any_number_of_ranks_is_the_same_training(encoder: str, real_or_synthetic: Path, tmp_path: Path) -> None:
-    raw = merge(RAW, {"encoder": {"name": encoder}, "data": {"path": str(real_or_synthetic)}})
+def test_any_number_of_ranks_is_the_same_training(encoder: str, synthetic_store: Path, tmp_path: Path) -> None:
+    assert_the_same_training(encoder, synthetic_store, tmp_path)
+
+
+def test_any_number_of_ranks_is_the_same_training_on_real_data(nw_ucla_store: Path, tmp_path: Path) -> None:
+    assert_the_same_training("ctrgcn", nw_ucla_store, tmp_path)
+
+
+def assert_the_same_training(encoder: str, store: Path, tmp_path: Path) -> None:
+    """Compare one rank with two and four."""
+    raw = merge(RAW, {"encoder": {"name": encoder}, "data": {"path": str(store)}})
     whole = few_steps(LocalComm(), raw, str(tmp_path))
     assert whole["active"] > 0.3
     bank = logical_bank(raw, tmp_path / "banks-1")

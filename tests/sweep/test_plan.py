@@ -37,9 +37,9 @@ def test_plan_lists_every_trial_with_what_identifies_it(folder: SweepFolder, mak
 
 
 def test_a_new_sweep_and_the_same_again_are_fine(folder: SweepFolder, make_sweep: MakeSweep) -> None:
-    check_same_question(folder, make_sweep(GRID))
+    assert check_same_question(folder, make_sweep(GRID)) is False
     _begin(folder, make_sweep, GRID)
-    check_same_question(folder, make_sweep(GRID))
+    assert check_same_question(folder, make_sweep(GRID)) is True
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_new_sweep_and_the_same_again_are_fine(folder: SweepFolder, make_sweep
 )
 def test_growth_and_circumstances_may_change(folder: SweepFolder, make_sweep: MakeSweep, override: str) -> None:
     _begin(folder, make_sweep, GRID)
-    check_same_question(folder, make_sweep(GRID, override))
+    assert check_same_question(folder, make_sweep(GRID, override)) is True
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_changed_question_is_refused_by_name(
 
 def test_a_changed_space_is_refused_and_more_trials_are_not(folder: SweepFolder, make_sweep: MakeSweep) -> None:
     _begin(folder, make_sweep, SEARCH)
-    check_same_question(folder, make_sweep(SEARCH, "optuna.trials=60"))
+    assert check_same_question(folder, make_sweep(SEARCH, "optuna.trials=60")) is True
     wider = {**SEARCH, "space": {**SEARCH["space"], "contrast.temperature": {"type": "float", "low": 0.1, "high": 2.0}}}
     with pytest.raises(UserError, match=r"space\.contrast\.temperature\.low: was 0\.2, is 0\.1"):
         check_same_question(folder, make_sweep(wider))

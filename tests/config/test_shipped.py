@@ -1,0 +1,38 @@
+"""Sweeps by name, wherever the command is typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stdcl.config.shipped import find_sweep, shipped_sweeps
+from stdcl.config.sweep import load_sweep
+from stdcl.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_package_ships_every_sweep_of_the_checkout() -> None:
+    expected = {str(p.relative_to(ROOT / "sweeps").with_suffix("")) for p in (ROOT / "sweeps").rglob("*.yaml")}
+    assert set(shipped_sweeps()) == expected
+
+
+@pytest.mark.parametrize("name", sorted(shipped_sweeps()))
+def test_every_shipped_sweep_loads_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for given in (name, f"{name}.yaml", f"sweeps/{name}.yaml"):
+        assert find_sweep(given).samefile(ROOT / "sweeps" / f"{name}.yaml")
+    assert load_sweep(find_sweep(name)).config.question
+
+
+def test_a_file_of_ones_own_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ablation_tau").write_text("own")
+    assert find_sweep("ablation_tau") == Path("ablation_tau")
+
+
+def test_a_wrong_name_gets_the_nearest_and_all() -> None:
+    with pytest.raises(UserError, match=r"did you mean 'ablation_tau'") as caught:
+        find_sweep("ablation_tua")
+    assert "quickstart" in str(caught.value)

@@ -1,0 +1,80 @@
+"""The files that bring machines up: their structure, and the words that reach the sweep."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+FOLDER = Path(__file__).resolve().parents[2] / "ray_cluster"
+
+
+@pytest.fixture
+def submit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    spec = importlib.util.spec_from_file_location("submit", FOLDER / "submit.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["--set", "seeds=[1, 2, 3]"], ["--set", "seeds=[1, 2, 3]"]),
+        (["--set", "question=does it run?", "--dry-run"], ["--set", "question=does it run?", "--dry-run"]),
+        (
+            ["--set", "seeds=[1, 2]", "--set", "training.epochs=5"],
+            ["--set", "seeds=[1, 2]", "--set", "training.epochs=5"],
+        ),
+        (["--dry-run"], ["--dry-run"]),
+        ([], []),
+    ],
+)
+def test_values_survive_ray_submit(submit: ModuleType, typed: list[str], meant: list[str]) -> None:
+    arrived = " ".join(typed).split()  # what ray submit makes of them
+    assert submit.rejoined(arrived) == meant
+
+
+def test_the_sweep_is_found_where_the_cluster_file_puts_it(submit: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / ".stdcl" / "sweeps"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("name: mine")
+    assert submit.find("mine") == str(folder / "mine.yaml")
+    assert submit.find("mine.yaml") == str(folder / "mine.yaml")
+    assert submit.find("ablation_tau") == "ablation_tau"  # the package's own
+    with pytest.raises(SystemExit, match=r"other\.yaml: no such sweep file on the head"):
+        submit.find("other.yaml")
+
+
+def test_the_cluster_file_is_what_ray_accepts() -> None:
+    """Ray's own check of a cluster file, in a process of its own: it changes what Ray knows of the environment."""
+    code = """
+import json, sys, yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+config = prepare_config(yaml.safe_load(open(sys.argv[1])))
+validate_config(config)
+print(json.dumps({"workers": config["max_workers"]}))
+"""
+    path = str(FOLDER / "onprem.yaml")
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1])["workers"] == 2
+
+
+def test_nothing_of_the_cluster_file_shadows_or_omits_the_package() -> None:
+    config: dict[str, Any] = yaml.safe_load((FOLDER / "onprem.yaml").read_text())
+    assert "~/stdcl" not in config["file_mounts"]
+    # A pattern without a leading slash leaves out folders anywhere, also inside the package.
+    assert "rsync_exclude" not in config
+    for command in (*config["head_start_ray_commands"], *config["worker_start_ray_commands"]):
+        assert command.lstrip().startswith(". ~/.stdcl/cluster/env.sh")
+    assert any("RAY_enable_autoscaler_v2=0" in command for command in config["head_start_ray_commands"])
