@@ -52,8 +52,8 @@ def main(words: Sequence[str]) -> int:
         from stdcl.cli import main as stdcl
     except ImportError as error:
         sys.exit(
-            f"error: stdcl is not installed for {sys.executable} ({error}); the PATH in ~/.stdcl/cluster/env.sh must lead to "
-            "the environment that it is installed in"
+            f"error: stdcl is not installed for {sys.executable} ({error}); the PATH in ~/.stdcl/cluster/env.sh must "
+            "lead to the environment that it is installed in"
         )
     return stdcl(["sweep", find(words[0]), *rejoined([word for word in words[1:] if word != "--"])])
 
