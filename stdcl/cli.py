@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -254,8 +255,13 @@ def _table(options: argparse.Namespace) -> int:
 
     given = Path(options.sweep)
     folder = given if given.is_dir() else storage_path() / options.sweep
-    print(write_report(folder))
+    print(write_report(folder, _terminal_width()))
     return 0
+
+
+def _terminal_width() -> int:
+    """Characters of a line: the terminal's, or 80 where the output is no terminal."""
+    return max(80, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 80
 
 
 def _levels(options: argparse.Namespace) -> int:
@@ -265,7 +271,7 @@ def _levels(options: argparse.Namespace) -> int:
     from stdcl.results.scores import read_runs
 
     shown = difficulty(read_runs(options.baseline), read_runs(options.contrast))
-    print(text.render(shown))
+    print(text.render(shown, _terminal_width()))
     if options.out is not None:
         print(
             f"written to {options.out}: {', '.join(file.name for file in write_display(shown, options.out, 'levels'))}"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+BREAK = "\n"
+"""In a header or a cell: where it may be broken; else a space."""
+
 
 @dataclass(frozen=True)
 class Display:
@@ -11,10 +14,11 @@ class Display:
 
     Attributes:
         title: the sweep's name.
-        lines: what stands above the table.
+        lines: what is above the table.
         columns: headers; ``left`` says which are aligned to the left.
-        rows: strings, one a column.
-        notes: what stands below.
+        rows: strings, one per column; they and the headers may break at ``BREAK``.
+        notes: what is below.
+        leading: how many columns, from the left, say what a row is.
     """
 
     title: str
@@ -23,3 +27,9 @@ class Display:
     left: tuple[bool, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
+    leading: int = 1
+
+
+def one_line(text: str) -> str:
+    """A header or a cell without breaks."""
+    return text.replace(BREAK, " ")

@@ -11,8 +11,12 @@ from stdcl.report.table import SweepTable, sweep_table
 from stdcl.report.wording import display
 
 
-def write_report(directory: Path) -> str:
+def write_report(directory: Path, width: int = text.WIDTH) -> str:
     """Write a sweep's table in every format, and its figure, to ``<sweep>/report``; returns what a terminal shows.
+
+    Args:
+        directory: the sweep's folder.
+        width: of what the terminal shows, in characters; files are as wide as ``text.WIDTH``.
 
     Raises:
         UserError: as ``table.sweep_table``.
@@ -20,7 +24,7 @@ def write_report(directory: Path) -> str:
     table = sweep_table(directory)
     shown = display(table)
     files = write_table(table, shown, directory / "report")
-    return f"{text.render(shown)}\nwritten to {directory / 'report'}: {', '.join(file.name for file in files)}"
+    return f"{text.render(shown, width)}\nwritten to {directory / 'report'}: {', '.join(file.name for file in files)}"
 
 
 def write_table(table: SweepTable, shown: Display, directory: Path) -> list[Path]:

@@ -55,16 +55,16 @@ def notes(table: SweepTable) -> list[str]:
         out.append("a single seed has no spread: its differences may be chance")
     if any(cell.difference for cell in cells):
         out.append(
-            "vs baseline: mean difference in points over the seeds that both have, with its 95 % t-interval; "
-            "+/=/-: seeds above, equal to and below the baseline's same seed"
+            "vs baseline: mean difference in points over the seeds that both have, (+/=/-) how many of them are above, "
+            "equal to and below the baseline's same seed, [95 % t-interval]"
         )
     papers = [cell.paper for cell in cells if cell.paper]
     if papers:
         out.append(f"paper: as printed, {', '.join(sorted({paper.source for paper in papers}))}")
         if any(paper.temperature_unstated for paper in papers):
             out.append(
-                "* the paper picks tau among 0.5, 0.8 and 1.0 by result, and does not say which one stands behind "
-                "its number: the same number stands in each row that it may belong to"
+                "* the paper picks tau among 0.5, 0.8 and 1.0 by result, and does not say which one belongs to "
+                "its number: the same number is in each row that it may belong to"
             )
         out += sorted({f"paper, note: {paper.note}" for paper in papers if paper.note})
         out += [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from stdcl.report.display import Display
+from stdcl.report.display import BREAK, Display
 from stdcl.report.labels import NOTHING, short_names, value_text
 from stdcl.report.notes import counted, notes, remarks, setting_marks
 from stdcl.report.summary import PairedDifference, Summary
@@ -13,7 +14,7 @@ from stdcl.report.table import BASELINE, SHARED, Cell, SweepTable
 
 def display(table: SweepTable) -> Display:
     """The strings of a table."""
-    columns, left, rows = _search(table) if table.search == "optuna" else _grid(table)
+    columns = _search(table) if table.search == "optuna" else _grid(table)
     lines = [table.question] if table.question else []
     shared = _shared_facts(table)
     if shared:
@@ -21,10 +22,11 @@ def display(table: SweepTable) -> Display:
     return Display(
         title=table.name,
         lines=tuple(lines),
-        columns=tuple(columns),
-        left=tuple(left),
-        rows=tuple(tuple(row) for row in rows),
+        columns=tuple(column.header for column in columns),
+        left=tuple(column.left for column in columns),
+        rows=tuple(zip(*(column.cells for column in columns), strict=True)),
         notes=(*notes(table), *(f"! {remark}" for remark in remarks(table))),
+        leading=sum(column.leading for column in columns),
     )
 
 
@@ -33,61 +35,72 @@ def emptiness(cell: Cell) -> str:
     return f"no finished trial ({counted(cell.trials)})" if cell.trials else "no trial"
 
 
-def _grid(table: SweepTable) -> tuple[list[str], list[bool], list[list[str]]]:
-    names = short_names(table.parameters)
-    with_difference = any(cell.arm == BASELINE for cell in table.cells) and any(
-        cell.arm != BASELINE for cell in table.cells
-    )
-    with_paper = any(cell.paper for cell in table.cells)
-    with_strategy = "contrast.strategy" not in table.parameters
-    on_test = all(cell.identity.get("evaluated_on", "test") == "test" for cell in table.cells)
-    columns = [*(["contrast"] if with_strategy else []), *names.values()]
-    left = [True] * len(columns)
-    numbers = ["seeds", "accuracy", "best-on-test" if on_test else "best epoch", "sequences"]
-    numbers += ["vs baseline", "+/=/-"] if with_difference else []
-    numbers += ["paper"] if with_paper else []
-    marks = setting_marks(table)
-    rows = []
-    for cell in table.cells:
-        baseline = cell.arm == BASELINE
-        row = ["none (baseline)" if baseline else str(cell.identity.get("strategy", NOTHING))] if with_strategy else []
-        for key in table.parameters:
-            if baseline and key == "contrast.strategy":
-                row.append("none (baseline)")
-            else:
-                row.append(value_text(cell.parameters.get(key)))
-        row.append(f"{len(cell.finished)}/{len(cell.trials)}")
-        row.append(_accuracy(cell.last, emptiness(cell)))
-        row.append(_mean(cell.best))
-        row.append(str(cell.num_test or NOTHING))
-        if with_difference:
-            row += [_difference(cell.difference), _signs(cell.difference)]
-        if with_paper:
-            row.append(_paper(cell, marks))
-        rows.append(row)
-    return [*columns, *numbers], [*left, *[False] * len(numbers)], rows
+@dataclass(frozen=True)
+class _Column:
+    """A header and its cells; ``leading`` columns say what a row is."""
+
+    header: str
+    cells: Sequence[str]
+    left: bool = False
+    leading: bool = False
 
 
-def _search(table: SweepTable) -> tuple[list[str], list[bool], list[list[str]]]:
-    names = short_names(table.parameters)
-    columns = ["rank", *names.values(), "accuracy", "epochs", "sequences", "configuration"]
-    left = [False] * (len(columns) - 1) + [True]
-    rows = []
-    for rank, trial in enumerate(table.top, 1):
-        values = [value_text(trial.parameters.get(key)) for key in table.parameters]
-        facts = [str(trial.row.get(name, NOTHING)) for name in ("epochs", "num_test")]
-        rows.append(
-            [
-                str(rank),
-                *values,
-                f"{100 * trial.row['last_accuracy']:.2f}",
-                *facts,
-                str(trial.row.get("fingerprint", ""))[:8],
-            ]
-        )
-    if not rows:
-        rows = [["", *[""] * len(names), "no finished trial", "", "", ""]]
-    return columns, left, rows
+def _grid(table: SweepTable) -> list[_Column]:
+    cells, names = table.cells, short_names(table.parameters)
+    contrast = [key for key in table.parameters if key.startswith("contrast.")]
+    columns = []
+    if not contrast:
+        strategies = [
+            f"none{BREAK}(baseline)" if cell.arm == BASELINE else str(cell.identity.get("strategy", NOTHING))
+            for cell in cells
+        ]
+        columns.append(_Column("contrast", strategies, left=True, leading=True))
+    for key, name in names.items():
+        # Of a baseline, the first of the contrast's columns says so: the others mean nothing to it.
+        first = bool(contrast) and key == contrast[0]
+        values = [_parameter(cell, key, first) for cell in cells]
+        columns.append(_Column(name, values, left=True, leading=True))
+    columns.append(_Column("seeds", [f"{len(cell.finished)}/{len(cell.trials)}" for cell in cells]))
+    columns.append(_Column("accuracy", [_accuracy(cell.last, _breakable(emptiness(cell))) for cell in cells]))
+    if len({cell.num_test for cell in cells if cell.num_test}) > 1:
+        columns.append(_Column("sequences", [str(cell.num_test or NOTHING) for cell in cells]))
+    if any(cell.arm == BASELINE for cell in cells) and any(cell.arm != BASELINE for cell in cells):
+        columns.append(_Column(f"vs baseline{BREAK}(+/=/-)", [_difference(cell.difference) for cell in cells]))
+    on_test = all(cell.identity.get("evaluated_on", "test") == "test" for cell in cells)
+    header = "best-on-test" if on_test else f"best{BREAK}epoch's{BREAK}accuracy"
+    columns.append(_Column(header, [_mean(cell.best) for cell in cells]))
+    if any(cell.paper for cell in cells):
+        marks = setting_marks(table)
+        columns.append(_Column("paper", [_paper(cell, marks) for cell in cells]))
+    return columns
+
+
+def _breakable(text: str) -> str:
+    """May be broken before a bracket and after a comma."""
+    return text.replace(" (", f"{BREAK}(").replace(", ", f",{BREAK}")
+
+
+def _parameter(cell: Cell, key: str, first_of_contrast: bool) -> str:
+    if cell.arm == BASELINE and key == "contrast.strategy":
+        return f"none{BREAK}(baseline)"
+    if cell.arm == BASELINE and first_of_contrast and key not in cell.parameters:
+        return "baseline"
+    return value_text(cell.parameters.get(key))
+
+
+def _search(table: SweepTable) -> list[_Column]:
+    top = table.top
+    if not top:
+        return [_Column("rank", [NOTHING], leading=True), _Column("accuracy", ["no finished trial"])]
+    columns = [_Column("rank", [str(rank) for rank, _ in enumerate(top, 1)], leading=True)]
+    for key, name in short_names(table.parameters).items():
+        columns.append(_Column(name, [value_text(trial.parameters.get(key)) for trial in top]))
+    columns.append(_Column("accuracy", [f"{100 * trial.row['last_accuracy']:.2f}" for trial in top]))
+    for name, header in (("epochs", "epochs"), ("num_test", "sequences")):
+        columns.append(_Column(header, [str(trial.row.get(name, NOTHING)) for trial in top]))
+    fingerprints = [str(trial.row.get("fingerprint", ""))[:8] for trial in top]
+    columns.append(_Column("configuration", fingerprints, left=True))
+    return columns
 
 
 def _accuracy(summary: Summary | None, otherwise: str) -> str:
@@ -95,22 +108,22 @@ def _accuracy(summary: Summary | None, otherwise: str) -> str:
         return otherwise
     if summary.low is None or summary.high is None:
         return _mean(summary)
-    return f"{_mean(summary)} [{100 * summary.low:.2f}, {100 * min(1.0, summary.high):.2f}]"
+    return f"{_mean(summary)}{BREAK}[{100 * summary.low:.2f}, {100 * min(1.0, summary.high):.2f}]"
 
 
 def _mean(summary: Summary | None) -> str:
     if summary is None:
         return NOTHING
-    spread = "" if summary.std is None else f" ± {100 * summary.std:.2f}"
+    spread = "" if summary.std is None else f"{BREAK}± {100 * summary.std:.2f}"
     return f"{100 * summary.mean:.2f}{spread}"
 
 
 def _difference(difference: PairedDifference | None) -> str:
     if difference is None:
         return NOTHING
-    text = _signed(difference.mean)
+    text = f"{_signed(difference.mean)} ({difference.better}/{difference.equal}/{difference.worse})"
     if difference.low is not None and difference.high is not None:
-        text += f" [{_signed(difference.low)}, {_signed(difference.high)}]"
+        text += f"{BREAK}[{_signed(difference.low)}, {_signed(difference.high)}]"
     return text
 
 
@@ -119,16 +132,12 @@ def _signed(fraction: float) -> str:
     return f"{points:+.2f}"
 
 
-def _signs(difference: PairedDifference | None) -> str:
-    return f"{difference.better}/{difference.equal}/{difference.worse}" if difference else NOTHING
-
-
 def _paper(cell: Cell, marks: Mapping[str, str]) -> str:
     if cell.paper is None:
         return NOTHING
     mark = marks.get(repr(cell.paper.differences))
     asterisk = "*" if cell.paper.temperature_unstated else ""
-    return f"{cell.paper.accuracy:g}{asterisk}" + (f" [{mark}]" if mark else "")
+    return f"{cell.paper.accuracy:g}{asterisk}" + (f"{BREAK}[{mark}]" if mark else "")
 
 
 def _shared_facts(table: SweepTable) -> dict[str, str]:
@@ -139,4 +148,11 @@ def _shared_facts(table: SweepTable) -> dict[str, str]:
         known |= {str(cell.identity[name]) for cell in table.cells if name in cell.identity}
         if len(known) == 1:
             out[name] = known.pop()
+    sizes = {cell.num_test for cell in table.cells if cell.num_test}
+    if len(sizes) == 1 and "evaluated_on" in out:
+        out["evaluated_on"] += f" ({sizes.pop():,} sequences)"
+    if any(key.startswith("contrast.") for key in table.parameters):
+        strategies = {str(cell.identity.get("strategy")) for cell in table.cells if cell.arm != BASELINE}
+        if "contrast.strategy" not in table.parameters and len(strategies) == 1:
+            out["contrast"] = strategies.pop()
     return out

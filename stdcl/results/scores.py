@@ -20,7 +20,7 @@ SCORES_FILE = "scores.parquet"
 """Of the last epoch, in a run's folder."""
 
 _COLUMNS = pa.schema([("id", pa.string()), ("label", pa.int64()), ("logits", pa.list_(pa.float32()))])
-_OPTIONAL = {"subject": pa.int64(), "copy": pa.bool_()}
+_OPTIONAL = ("subject", "copy")
 _PREFIX = "stdcl.scores."
 _FACTS = ("dataset", "protocol", "evaluated_on", "data_hash", "stream", "encoder", "run")
 # Since version 2; a file of version 1 has the defaults.
@@ -154,7 +154,7 @@ def in_half_precision(scores: Scores) -> Scores:
 
 
 def write_scores(path: Path, scores: Scores) -> None:
-    """Write ``path`` atomically: columns id, label, logits, subject and copy; the facts in the schema's metadata."""
+    """Write ``path`` atomically: a row per sequence, the facts in the schema's metadata."""
     half = scores.logits.dtype == np.float16
     kind = pa.float16() if half else pa.float32()
     n, classes = scores.logits.shape
@@ -164,6 +164,7 @@ def write_scores(path: Path, scores: Scores) -> None:
         "id": pa.array([str(each) for each in scores.ids], pa.string()),
         "label": pa.array(scores.labels.astype(np.int64)),
         "logits": pa.ListArray.from_arrays(offsets, values),
+        "right": pa.array(scores.correct),
     }
     if scores.subjects is not None:
         columns["subject"] = pa.array(scores.subjects.astype(np.int64))
@@ -190,6 +191,55 @@ def read_runs(paths: Sequence[Path]) -> list[Scores]:
     return [
         replace(run, run=str(path)) if names.count(run.run) > 1 else run for run, path in zip(runs, paths, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Which of N sequences a run classifies rightly: all that statistics need of its scores.
+
+    Attributes:
+        ids: (N,) sequence ids, in ascending order.
+        right: (N,) bool.
+        subjects, copies: (N,) as in :class:`Scores`, or None.
+        fingerprint, data_hash: of the training and its data; the fingerprint is empty where it is not known.
+    """
+
+    ids: np.ndarray
+    right: np.ndarray
+    subjects: np.ndarray | None
+    copies: np.ndarray | None
+    fingerprint: str
+    data_hash: str
+
+    @property
+    def accuracy(self) -> float:
+        """Share of sequences that are classified rightly."""
+        return float(self.right.mean())
+
+
+def read_answers(path: Path) -> Answers:
+    """Read which sequences are right, without the logits where the file says it; raises as ``read_scores``."""
+    wanted = ("id", "right", *_OPTIONAL)
+    try:
+        schema = pq.read_schema(path)
+        metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+        if "right" not in schema.names or int(metadata.get(_PREFIX + "version", 0)) > SCHEMA_VERSION:
+            return _answers(read_scores(path))
+        table = pq.read_table(path, columns=[name for name in wanted if name in schema.names])
+        facts = {name: metadata[_PREFIX + name] for name in ("fingerprint", "data_hash")}
+        facts["fingerprint"] = json.loads(facts["fingerprint"])
+    except (pa.ArrowException, OSError, ValueError, KeyError):
+        return _answers(read_scores(path))  # which says what is wrong
+    columns = {name: table.column(name).to_numpy() for name in table.column_names}
+    order = np.argsort(columns["id"], kind="stable")
+    found = {name: values[order] for name, values in columns.items()}
+    return Answers(found["id"], found["right"].astype(bool), found.get("subject"), found.get("copy"), **facts)
+
+
+def _answers(scores: Scores) -> Answers:
+    order = np.argsort(scores.ids, kind="stable")
+    parts = [None if each is None else each[order] for each in (scores.subjects, scores.copies)]
+    return Answers(scores.ids[order], scores.correct[order], parts[0], parts[1], scores.fingerprint, scores.data_hash)
 
 
 def read_scores(path: Path) -> Scores:

@@ -28,6 +28,7 @@ from stdcl.errors import UserError
 from stdcl.launch.cluster import Cluster, capacity, connected, environment_to_hand_on, prepare_environment
 from stdcl.launch.worker import TrainingLoop, session_loop
 from stdcl.locks import exclusive
+from stdcl.report.display import one_line
 from stdcl.report.files import write_report
 from stdcl.report.table import sweep_table
 from stdcl.report.wording import display
@@ -127,8 +128,8 @@ def show_on_wandb(sweep: Sweep, folder: SweepFolder) -> None:
         sweep=sweep.config.name,
         directory=folder.root,
         config=sweep.config.model_dump(mode="json"),
-        columns=shown.columns,
-        rows=shown.rows,
+        columns=[one_line(column) for column in shown.columns],
+        rows=[[one_line(cell) for cell in row] for row in shown.rows],
         figure=figure if figure.is_file() else None,
     )
 

@@ -34,6 +34,10 @@ def shown_text(table: SweepTable) -> str:
     return text.render(display(table))
 
 
+def as_markdown(table: SweepTable) -> str:
+    return markdown.render(display(table))
+
+
 def csv_rows(table: SweepTable) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(numbers.render(table))))
 
@@ -56,8 +60,11 @@ def test_a_grid_over_the_temperature(tmp_path: Path) -> None:
     assert half.difference.mean == pytest.approx((4 + 2 + 3) / 3 / 464)
     assert (half.difference.better, half.difference.equal, half.difference.worse) == (3, 0, 0)
     said = shown_text(table)
-    assert "94.61 ± 0.57 [93.20, 96.03]" in said
-    assert "+0.65 [+0.11, +1.18]" in said
+    assert "| 0.5 | 3/3 | 94.61 ± 0.57 [93.20, 96.03] | +0.65 (3/0/0) [+0.11, +1.18] | " in as_markdown(table)
+    assert "94.61 ± 0.57" in said
+    assert "[93.20, 96.03]" in said
+    assert "contrast spatial+temporal" in said
+    assert "(464 sequences)" in " ".join(said.split())
     assert "one sequence of 464 = 0.216 points" in said
     assert "best-on-test" in said
     assert "Does the temperature matter?" in said
@@ -73,8 +80,8 @@ def test_cells_say_why_they_are_empty(tmp_path: Path) -> None:
     sweep.add({TAU: 1.0}, 2, status="failed", error="lost")
     table = sweep_table(sweep.save())
     said = shown_text(table)
-    assert "no finished trial (1 failed, 1 unfinished)" in said
-    assert "no finished trial (1 unfinished, 1 not started)" in said
+    assert "no finished trial (1 failed, 1 unfinished)" in as_markdown(table)
+    assert "no finished trial (1 unfinished, 1 not started)" in as_markdown(table)
     assert "1/2" in said
     assert "ValueError: loss is NaN at step 7" in said
     assert "(epochs done: 4)" in " ".join(said.split())
@@ -90,7 +97,7 @@ def test_nothing_is_finished_yet(tmp_path: Path) -> None:
     sweep.add({}, arm="baseline")
     sweep.add({TAU: 0.5})
     table = sweep_table(sweep.save())
-    assert shown_text(table).count("no finished trial (1 not started)") == 2
+    assert as_markdown(table).count("no finished trial (1 not started)") == 2
     written = write_table(table, display(table), tmp_path / "report")
     assert [path.name for path in written] == ["table.txt", "table.md", "table.tex", "table.csv", "trials.csv"]
 
@@ -146,7 +153,7 @@ def test_a_grid_over_streams_and_strategies(tmp_path: Path) -> None:
     shown = display(table)
     assert shown.columns[:2] == ("stream", "strategy")
     assert [each.arm for each in table.cells] == ["baseline", "grid", "grid"] * 2
-    assert [row[1] for row in shown.rows] == ["none (baseline)", "spatial", "spatial+temporal"] * 2
+    assert [row[1] for row in shown.rows] == ["none\n(baseline)", "spatial", "spatial+temporal"] * 2
     assert all(each.difference for each in table.cells if each.arm == "grid")
     assert write_table(table, display(table), tmp_path / "report")[-1].name == "accuracy.png"
     papers = [each.paper and each.paper.accuracy for each in table.cells]
@@ -172,7 +179,7 @@ def test_the_whole_configuration_decides_on_the_published_number(tmp_path: Path)
         table = sweep_table(sweep.save())
         paper = table.cells[0].paper
         assert (paper and paper.accuracy) == expected
-        assert ("94.8* [a]" in shown_text(table)) == (expected is not None)
+        assert ("94.8* [a]" in as_markdown(table)) == (expected is not None)
         assert ("training.epochs 10 (65)" in " ".join(shown_text(table).split())) == (expected is not None)
         assert (csv_rows(table)[0]["paper_differences"].count("training.epochs 10 (65)")) == (expected is not None)
 
@@ -184,7 +191,7 @@ def test_each_way_to_differ_from_the_paper_has_its_own_mark(tmp_path: Path) -> N
         sweep.add({"encoder.name": encoder}, arm="baseline", correct=430, config=config)
         sweep.add({"encoder.name": encoder}, correct=430, config=config)
     shown = display(sweep_table(sweep.save()))
-    assert [row[-1].split(" ")[1:] for row in shown.rows] == [["[a]"], ["[a]"], [], [], ["[b]"], ["[b]"]]
+    assert [row[-1].split("\n")[1:] for row in shown.rows] == [["[a]"], ["[a]"], [], [], ["[b]"], ["[b]"]]
     assert sum(note.startswith(("[a] not the paper's", "[b] not the paper's")) for note in shown.notes) == 2
 
 
@@ -287,7 +294,7 @@ def test_markdown_and_latex_escape_what_is_special(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path / "a_b", (TAU,), question="Is 100 % & more | $x_1$ good?")
     sweep.add({TAU: 0.5}, correct=440)
     table = sweep_table(sweep.save())
-    assert r"\caption{a\_b: Is 100 \% \& more | \$x\_1\$ good?" in latex.render(display(table))
+    assert r"\caption{a\_b: Is 100 \% \& more $|$ \$x\_1\$ good?" in " ".join(latex.render(display(table)).split())
     lines = [line for line in markdown.render(display(table)).splitlines() if line.startswith("|")]
     assert len({line.count(" | ") for line in lines}) == 1
     assert "94.8*" in markdown.render(display(table))

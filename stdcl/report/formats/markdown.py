@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stdcl.report.display import Display
+from stdcl.report.display import Display, one_line
 
 
 def render(shown: Display) -> str:
-    """A table as Markdown."""
+    """Return the table as Markdown: a heading, the table, and the notes as a list."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in cells) + " |"
 
     head = [f"# {shown.title}", "", *(f"{each}  " for each in shown.lines), ""]
     rule = "| " + " | ".join(":---" if left else "---:" for left in shown.left) + " |"
