@@ -65,6 +65,52 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def append_line(path: Path, line: bytes) -> None:
+    """Append one line and flush it to the disk; a last line that an earlier write left incomplete is cut off first.
+
+    Args:
+        path: the file; it and its folder are made when they are not there.
+        line: without its line feed.
+
+    Raises:
+        OSError: the line could not be written whole; nothing of it is left.
+    """
+    created = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        end = _end_of_whole_lines(descriptor)
+        os.ftruncate(descriptor, end)
+        os.lseek(descriptor, end, os.SEEK_SET)
+        try:
+            _write_all(descriptor, line + b"\n")
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, end)
+            raise
+    finally:
+        os.close(descriptor)
+    if created:
+        sync_directory(path.parent)
+
+
+def _end_of_whole_lines(descriptor: int) -> int:
+    """Length of the file without a last line that was cut off."""
+    end = os.lseek(descriptor, 0, os.SEEK_END)
+    while end:
+        start = max(0, end - 4096)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
 def replace_dir(staged: Path, final: Path) -> None:
     """Make the folder ``staged`` become ``final`` (same file system); an existing ``final`` is replaced."""
     for folder, _, files in os.walk(staged):

@@ -17,6 +17,7 @@ from stdcl.launch.malloc import keep_freed_memory
 from stdcl.locks import exclusive
 from stdcl.parallel.comm import Comm, LocalComm, ProcessGroupComm
 from stdcl.parallel.mailbox import mailbox_comm
+from stdcl.results.layout import RunFolder
 
 Row = dict[str, Any]
 """The numbers of one epoch, equal on every rank."""
@@ -65,7 +66,11 @@ def run_rank(job: Job, comm: Comm, device: torch.device, loop: TrainingLoop) -> 
     wait = TAKEOVER_SECONDS
     if comm.size > 1:
         wait = min(wait, 0.7 * job.config.resources.collective_timeout)
-    lock = exclusive(job.run_dir / "lock", f"the run folder {job.run_dir}", wait) if comm.rank == 0 else nullcontext()
+    lock = (
+        exclusive(RunFolder(job.run_dir).lock, f"the run folder {job.run_dir}", wait)
+        if comm.rank == 0
+        else nullcontext()
+    )
     with lock:
         yield from loop(job.config, job.run_dir, comm=comm, device=device, sweep=job.sweep, trial=job.trial)
 

@@ -31,6 +31,7 @@ from stdcl.config import RunConfig
 from stdcl.errors import UserError
 from stdcl.launch.cluster import connected, environment_to_hand_on, per_worker
 from stdcl.launch.worker import Job, Row, TrainingLoop, run_alone, session_loop, train_worker
+from stdcl.results.layout import RunFolder
 from stdcl.train.checkpoint import CheckpointError
 
 QUEUE_ROWS = 8
@@ -337,7 +338,7 @@ def launch(
             raise TrainingFailed(str(error)) from error
         return last
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    scratch = job.run_dir / "ray"
+    scratch = RunFolder(job.run_dir).ray
     try:
         with connected(config.resources):
             for last in follow_group(job, loop, scratch, on_event):

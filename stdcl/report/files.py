@@ -9,6 +9,7 @@ from stdcl.report.display import Display
 from stdcl.report.formats import SUFFIXES, csv, text
 from stdcl.report.table import SweepTable, sweep_table
 from stdcl.report.wording import display
+from stdcl.results.layout import FIGURE, SweepFolder
 
 
 def write_report(directory: Path, width: int = text.WIDTH) -> str:
@@ -23,8 +24,9 @@ def write_report(directory: Path, width: int = text.WIDTH) -> str:
     """
     table = sweep_table(directory)
     shown = display(table)
-    files = write_table(table, shown, directory / "report")
-    return f"{text.render(shown, width)}\nwritten to {directory / 'report'}: {', '.join(file.name for file in files)}"
+    folder = SweepFolder(directory).report
+    files = write_table(table, shown, folder)
+    return f"{text.render(shown, width)}\nwritten to {folder}: {', '.join(file.name for file in files)}"
 
 
 def write_table(table: SweepTable, shown: Display, directory: Path) -> list[Path]:
@@ -40,7 +42,7 @@ def write_table(table: SweepTable, shown: Display, directory: Path) -> list[Path
     if table.finished:
         from stdcl.report.figures import draw  # Matplotlib is slow to import
 
-        written.append(draw(table, directory / "accuracy.png"))
+        written.append(draw(table, directory / FIGURE))
     return written
 
 

@@ -15,8 +15,11 @@ import yaml
 from stdcl.config import RunConfig
 from stdcl.config.sweep import Sweep, load_sweep
 from stdcl.errors import UserError
+from stdcl.results.history import read_history
+from stdcl.results.layout import RunFolder, SweepFolder
+from stdcl.results.plan import PlannedTrial, Search, read_plan
+from stdcl.results.result import read_result
 from stdcl.results.store import latest, scan
-from stdcl.tracking.sink import read_history
 
 State = Literal["finished", "failed", "pruned", "unfinished", "not started"]
 
@@ -48,12 +51,12 @@ class TrialState:
     @cached_property
     def settings(self) -> Mapping[str, Any]:
         """Dotted key -> value of its whole configuration; empty where the trial's folder has none yet."""
-        return _settings(self.folder / "config.yaml")
+        return _settings(RunFolder(self.folder).config)
 
     @cached_property
     def config(self) -> RunConfig | None:
         """Its whole configuration; None where the folder has none yet, or one of another version of stdcl."""
-        path = self.folder / "config.yaml"
+        path = RunFolder(self.folder).config
         if not path.exists():
             return None
         try:
@@ -75,7 +78,7 @@ class SweepState:
 
     name: str
     question: str
-    search: Literal["grid", "optuna"]
+    search: Search
     parameters: tuple[str, ...]
     trials: tuple[TrialState, ...]
     remarks: tuple[str, ...]
@@ -84,7 +87,7 @@ class SweepState:
     def sweep(self) -> Sweep | None:
         """The sweep as it was last run; None where its file cannot be read any more."""
         try:
-            return load_sweep(self.directory / "sweep.yaml")
+            return load_sweep(SweepFolder(self.directory).sweep_file)
         except UserError:
             return None
 
@@ -108,113 +111,97 @@ def load_sweep_state(directory: Path) -> SweepState:
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; give a sweep's folder, as `stdcl sweep` made it")
-    plan = _plan(directory)
+    folder = SweepFolder(directory)
+    plan = read_plan(folder.plan)
+    if plan is None:
+        raise UserError(f"{directory}: not a sweep's folder (it has no {folder.plan.name})")
     remarks: list[str] = []
-    found = scan(directory / "results")
+    found = scan(folder.results)
     remarks += [f"left out, damaged: {path} ({reason})" for path, reason in found.damaged.items()]
     rows = {str(row["key"]): row for row in map(_facts, latest(found.rows).to_dict("records"))}
-    planned = {str(trial["key"]): trial for trial in plan["trials"]}
-    said = plan.get("search") or _sweep_file(directory).get("search") or ("grid" if planned else "optuna")
-    search: Literal["grid", "optuna"] = "optuna" if said == "optuna" else "grid"
+    planned = {trial.key: trial for trial in plan.trials}
+    search = plan.search or _search_of(folder) or ("grid" if planned else "optuna")
     if search == "optuna":
         for key, row in rows.items():
-            arm, parameters = row.get("arm", "grid"), row["parameters"]
-            planned.setdefault(key, {"key": key, "arm": arm, "parameters": parameters, "seed": row["seed"]})
+            new = PlannedTrial(key, str(row.get("arm", "grid")), row["parameters"], int(row["seed"]))
+            planned.setdefault(key, new)
     else:
         strangers = sorted(rows.keys() - planned.keys())
         if strangers:
             remarks.append(f"left out, no longer in the plan: {_listed(strangers)}")
-    trials = tuple(_trial(directory, trial, rows.get(key, {}), remarks) for key, trial in planned.items())
-    parameters = list(plan.get("parameters") or dict.fromkeys(name for each in trials for name in each.parameters))
+    trials = tuple(_trial(folder.run(key), trial, rows.get(key, {}), remarks) for key, trial in planned.items())
     return SweepState(
         directory=directory,
-        name=str(plan.get("sweep") or directory.name),
-        question=str(plan.get("question") or ""),
+        name=plan.sweep,
+        question=plan.question,
         search=search,
-        parameters=tuple(parameters),
+        parameters=plan.parameters or tuple(dict.fromkeys(name for each in trials for name in each.parameters)),
         trials=trials,
         remarks=tuple(remarks),
     )
 
 
-def _plan(directory: Path) -> dict[str, Any]:
-    path = directory / "plan.json"
-    try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(plan, dict) or not isinstance(plan.setdefault("trials", []), list):
-            raise TypeError("not a plan")
-        for trial in plan["trials"]:
-            trial["key"], trial["arm"], trial["parameters"], trial["seed"]
-    except FileNotFoundError:
-        raise UserError(f"{directory}: not a sweep's folder (it has no plan.json)") from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: not the plan of a sweep ({type(error).__name__}: {error})") from None
-    return plan
+def _search_of(folder: SweepFolder) -> Search | None:
+    """How the trials are chosen, by the sweep's file."""
+    if not folder.sweep_file.exists():
+        return None
+    loaded = yaml.safe_load(folder.sweep_file.read_text(encoding="utf-8"))
+    said = loaded.get("search") if isinstance(loaded, dict) else None
+    return "optuna" if said == "optuna" else "grid" if said == "grid" else None
 
 
-def _sweep_file(directory: Path) -> dict[str, Any]:
-    path = directory / "sweep.yaml"
-    if not path.exists():
-        return {}
-    loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return loaded if isinstance(loaded, dict) else {}
-
-
-def _trial(directory: Path, planned: Mapping[str, Any], row: Mapping[str, Any], remarks: list[str]) -> TrialState:
-    key = str(planned["key"])
-    folder = directory / "trials" / key
+def _trial(folder: RunFolder, planned: PlannedTrial, row: Mapping[str, Any], remarks: list[str]) -> TrialState:
     if not row:
-        row = _result_file(folder / "result.json", remarks)
-    wanted, has = planned.get("fingerprint"), row.get("fingerprint")
-    if wanted and has and wanted != has:
-        remarks.append(f"left out, of another configuration than the plan's: {key} ({has}, planned {wanted})")
+        row = _result_file(folder.result, remarks)
+    has = row.get("fingerprint")
+    if planned.fingerprint and has and planned.fingerprint != has:
+        remarks.append(
+            f"left out, of another configuration than the plan's: {planned.key} ({has}, planned {planned.fingerprint})"
+        )
         row = {}
-    history = folder / "history.jsonl"
     status = row.get("status")
     state: State
     if status == "finished" or status == "failed" or status == "pruned":
         state = status
         epochs = int(row.get("epochs", 0))
     else:
-        state = "unfinished" if status == "running" or history.exists() else "not started"
-        epochs = _epochs_done(history, remarks)
+        state = "unfinished" if status == "running" or folder.history.exists() else "not started"
+        epochs = _epochs_done(folder.history, remarks)
     return TrialState(
-        key=key,
+        key=planned.key,
         # A grid over strategies may hold its baseline itself.
-        arm="baseline" if planned["parameters"].get("contrast.strategy") == "none" else str(planned["arm"]),
-        parameters=dict(planned["parameters"]),
-        seed=int(planned["seed"]),
+        arm="baseline" if planned.parameters.get("contrast.strategy") == "none" else planned.arm,
+        parameters=planned.parameters,
+        seed=planned.seed,
         state=state,
         row=row,
         epochs_done=epochs,
-        folder=folder,
+        folder=folder.root,
     )
 
 
 def _result_file(path: Path, remarks: list[str]) -> dict[str, Any]:
     """A complete training's own result, for a sweep that was killed before its row was in the store."""
-    if not path.exists():
-        return {}
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        row = result["row"]
-        found = {
-            "status": "finished",
-            "last_accuracy": float(row["accuracy"]),
-            "num_test": int(row["num_test"]),
-            "epochs": int(row["epoch"]) + 1,
-            **{name: row.get(name) for name in ("best_accuracy", "best_epoch", "total_seconds")},
-            **{name: result.get(name) for name in ("fingerprint", "code_version", "data_hash", "workers")},
-        }
-    except (ValueError, TypeError, KeyError) as error:
-        remarks.append(f"left out, not a result: {path} ({type(error).__name__}: {error})")
+        result = read_result(path)
+    except UserError as error:
+        remarks.append(f"left out: {error}")
         return {}
-    return {name: value for name, value in found.items() if value is not None}
+    if result is None:
+        return {}
+    row = result.row
+    found = {
+        "status": "finished",
+        "last_accuracy": float(row["accuracy"]),
+        "num_test": int(row["num_test"]),
+        "epochs": int(row["epoch"]) + 1,
+        **{name: row.get(name) for name in ("best_accuracy", "best_epoch", "total_seconds")},
+        **{name: getattr(result, name) for name in ("fingerprint", "code_version", "data_hash", "workers")},
+    }
+    return {name: value for name, value in found.items() if value not in (None, "")}
 
 
 def _epochs_done(path: Path, remarks: list[str]) -> int:
-    if not path.exists():
-        return 0
     try:
         return len(read_history(path))
     except UserError as error:

@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 
 from stdcl.atomic import staging_file
 from stdcl.errors import UserError
+from stdcl.results.layout import RunFolder
 
 SCHEMA_VERSION = 2
-SCORES_FILE = "scores.parquet"
-"""Of the last epoch, in a run's folder."""
 
 _COLUMNS = pa.schema([("id", pa.string()), ("label", pa.int64()), ("logits", pa.list_(pa.float32()))])
 _OPTIONAL = ("subject", "copy")
@@ -181,7 +180,7 @@ def write_scores(path: Path, scores: Scores) -> None:
 
 def read_run(path: Path) -> Scores:
     """Read the scores of a run's folder, or a file of scores."""
-    return read_scores(path / SCORES_FILE if path.is_dir() else path)
+    return read_scores(RunFolder(path).scores() if path.is_dir() else path)
 
 
 def read_runs(paths: Sequence[Path]) -> list[Scores]:

@@ -17,14 +17,12 @@ from stdcl.config import RunConfig
 from stdcl.config.load import validate_fragment
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
-from stdcl.results.scores import SCORES_FILE, per_class_accuracy, write_scores
+from stdcl.results.layout import RunFolder
+from stdcl.results.scores import per_class_accuracy, write_scores
 from stdcl.train import checkpoint
 from stdcl.train.components import Data, autocast_dtype, new_encoder, open_data
 from stdcl.train.evaluate import evaluate
 from stdcl.train.scores import scores_of
-from stdcl.train.trainer import CHECKPOINTS
-
-EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -104,13 +102,15 @@ def find_checkpoint(run: Path, which: Literal["last", "best"]) -> tuple[Path, di
     """
     if not run.is_dir():
         raise UserError(f"{run}: no such run folder")
-    folder = checkpoint.newest(run / CHECKPOINTS)
+    folder = checkpoint.newest(RunFolder(run).checkpoints)
     if folder is None:
-        raise UserError(f"{run}: no whole checkpoint under '{CHECKPOINTS}'; train it first (stdcl train)")
+        raise UserError(
+            f"{run}: no whole checkpoint under '{RunFolder(run).checkpoints.name}'; train it first (stdcl train)"
+        )
     state = checkpoint.load_state(folder, torch.device("cpu"))
     if which == "best":
         name = state["best"][2]
-        folder = run / CHECKPOINTS / name
+        folder = RunFolder(run).checkpoints / name
         if not name or not folder.is_dir():
             raise UserError(f"{run}: the best epoch's checkpoint is not there; use --checkpoint last")
         checkpoint.read_manifest(folder)
@@ -169,11 +169,11 @@ def evaluate_run(
         classes=data.store.manifest.classes,
         class_accuracy=per_class_accuracy(scores),
         class_counts=np.bincount(scores.labels, minlength=len(data.store.manifest.classes)),
-        scores=run / (SCORES_FILE if which == "last" else "scores-best.parquet"),
+        scores=RunFolder(run).scores(which),
     )
     write_scores(report.scores, scores)
     atomic.write_json(
-        run / (EVALUATION if which == "last" else "evaluation-best.json"),
+        RunFolder(run).evaluation(which),
         {
             "checkpoint": report.checkpoint,
             "split": report.split,

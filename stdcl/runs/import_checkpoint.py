@@ -16,11 +16,11 @@ from stdcl.encoders.base import Layout
 from stdcl.encoders.published import import_published, read_published
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
+from stdcl.results.layout import RunFolder
 from stdcl.skeleton import NTU, NW_UCLA
 from stdcl.train import checkpoint
 from stdcl.train.checkpoint import Identity, Position
 from stdcl.train.components import new_encoder
-from stdcl.train.trainer import CHECKPOINTS, CONFIG
 from stdcl.version import code_version
 
 # V, M, K and the skeleton of the datasets that checkpoints were published for.
@@ -94,6 +94,7 @@ def _write(config: RunConfig, model: Mapping[str, torch.Tensor], out: Path, file
         "published_file": file.name,
     }
     cpu = torch.device("cpu")
-    with atomic.staging_dir(out) as folder:
-        atomic.write_text(folder / CONFIG, to_yaml(config))
-        checkpoint.save(folder / CHECKPOINTS, position, identity, LocalComm(), cpu, lambda: state, lambda shards: None)
+    with atomic.staging_dir(out) as staged:
+        folder = RunFolder(staged)
+        atomic.write_text(folder.config, to_yaml(config))
+        checkpoint.save(folder.checkpoints, position, identity, LocalComm(), cpu, lambda: state, lambda shards: None)

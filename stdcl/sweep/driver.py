@@ -32,11 +32,11 @@ from stdcl.report.display import one_line
 from stdcl.report.files import write_report
 from stdcl.report.table import sweep_table
 from stdcl.report.wording import display
-from stdcl.sweep.folder import SweepFolder
+from stdcl.results.history import read_history
+from stdcl.results.layout import SweepFolder
 from stdcl.sweep.plan import check_same_question, corner_trials, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
 from stdcl.tracking import wandb_settings
-from stdcl.tracking.sink import read_history
 from stdcl.tracking.wandb_sink import log_sweep_summary
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _tracking(sweep: Sweep) -> wandb_settings.WandbSettings:
 def show_on_wandb(sweep: Sweep, folder: SweepFolder) -> None:
     """Log the sweep's table and figure as a W&B run of their own, where the trials' runs go."""
     shown = display(sweep_table(folder.root))
-    figure = folder.report / "accuracy.png"
+    figure = folder.figure
     log_sweep_summary(
         _tracking(sweep),
         sweep=sweep.config.name,
@@ -276,8 +276,7 @@ class _Runner:
 
     def _curve(self, trial: Trial) -> list[tuple[int, float]]:
         """(epochs done, accuracy) of what a trial's run folder already holds."""
-        path = self._folder.run(trial.key) / "history.jsonl"
-        rows = read_history(path) if path.exists() else []
+        rows = read_history(self._folder.run(trial.key).history)
         return [(int(row["epoch"]) + 1, float(row["accuracy"])) for row in rows if row.get("accuracy") is not None]
 
     def _progress(self, trials: dict[str, Trial], total: int, before: int) -> Progress:
@@ -315,7 +314,7 @@ class _Runner:
         resources = self._sweep.config.resources
         surroundings = Surroundings(
             sweep=self._sweep.config.name,
-            trials_folder=self._folder.run(""),
+            trials_folder=self._folder.trials,
             scratch=self._folder.tune / "train",
             loop=self._loop,
             environment=environment_to_hand_on(),

@@ -12,7 +12,9 @@ from stdcl import atomic
 from stdcl.config.load import read_mapping
 from stdcl.config.sweep import ARM_GRID, Choices, Sweep, Trial
 from stdcl.errors import UserError
-from stdcl.sweep.folder import SweepFolder
+from stdcl.results.layout import SweepFolder
+from stdcl.results.plan import Plan, PlannedTrial, read_plan
+from stdcl.results.plan import write_plan as write_plan_file
 
 _FREE = ("question", "resources", "max_concurrent_trials", "retries", "optuna.trials", "seeds", "grid", "baseline")
 """Keys that may differ between two runs of a sweep, or that have a rule of their own below."""
@@ -29,23 +31,10 @@ _FREE_IN_BASE = (
 
 def write_plan(folder: SweepFolder, sweep: Sweep, trials: Sequence[Trial]) -> None:
     """Write the plan (``plan.json``)."""
-    plan = {
-        "sweep": sweep.config.name,
-        "question": sweep.config.question,
-        "search": sweep.config.search,
-        "parameters": list(sweep.parameters),
-        "trials": [
-            {
-                "key": trial.key,
-                "arm": trial.arm,
-                "parameters": trial.parameters,
-                "seed": trial.seed,
-                "fingerprint": trial.fingerprint,
-            }
-            for trial in trials
-        ],
-    }
-    atomic.write_json(folder.plan, plan)
+    planned = (PlannedTrial(t.key, t.arm, t.parameters, t.seed, t.fingerprint) for t in trials)
+    config = sweep.config
+    plan = Plan(config.name, config.question, config.search, tuple(sweep.parameters), tuple(planned))
+    write_plan_file(folder.plan, plan)
 
 
 def write_sweep(folder: SweepFolder, sweep: Sweep) -> None:
@@ -136,28 +125,17 @@ def _grid_changes(old: Mapping[str, Sequence[Any]], new: Mapping[str, Sequence[A
 
 def _trial_changes(folder: SweepFolder, sweep: Sweep) -> list[str]:
     """The same file can mean something else: another recipe, or new defaults in another version."""
-    planned = read_plan(folder)
+    plan = read_plan(folder.plan)
     now = {(trial.arm, _frozen(trial.parameters), trial.seed): trial for trial in sweep.trials()}
     faults = []
-    for trial in planned:
-        same = now.get((trial["arm"], _frozen(trial["parameters"]), trial["seed"]))
-        if same is not None and same.fingerprint != trial["fingerprint"]:
+    for trial in plan.trials if plan is not None else ():
+        same = now.get((trial.arm, _frozen(trial.parameters), trial.seed))
+        if same is not None and same.fingerprint != trial.fingerprint:
             faults.append(
-                f"{trial['key']}: resolves to another configuration ({same.fingerprint}) than before "
-                f"({trial['fingerprint']}): a recipe or a default has changed"
+                f"{trial.key}: resolves to another configuration ({same.fingerprint}) than before "
+                f"({trial.fingerprint}): a recipe or a default has changed"
             )
     return faults
-
-
-def read_plan(folder: SweepFolder) -> list[dict[str, Any]]:
-    """Return the planned trials, empty if there is no plan."""
-    try:
-        plan = json.loads(folder.plan.read_text(encoding="utf-8"))
-        return [dict(trial) for trial in plan["trials"]]
-    except FileNotFoundError:
-        return []
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder.plan}: not the plan of a sweep ({type(error).__name__}: {error})") from None
 
 
 def _frozen(parameters: Mapping[str, Any]) -> str:

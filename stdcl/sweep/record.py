@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from stdcl.config import fingerprint
 from stdcl.config.sweep import Trial
 from stdcl.errors import UserError
+from stdcl.results.layout import SweepFolder
+from stdcl.results.result import RunResult, read_result
 from stdcl.results.store import TrialRow, append, next_attempt, read
-from stdcl.sweep.folder import SweepFolder
 from stdcl.tracking.wandb_identity import read_identity
 from stdcl.version import code_version
 
 Ending = Literal["finished", "failed", "pruned"]
-
-
-def read_run_result(run_dir: Path) -> dict[str, Any] | None:
-    """Return what a complete training left (``result.json``), None if there is none.
-
-    Raises:
-        UserError: it is there and cannot be read.
-    """
-    path = run_dir / "result.json"
-    try:
-        result = dict(json.loads(path.read_text(encoding="utf-8")))
-        result["row"] = dict(result["row"])
-        return result
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a result ({error}); remove it and run again") from None
 
 
 class Recorder:
@@ -68,15 +50,16 @@ class Recorder:
         if result is None:
             return False
         if trial.key not in self._finished_keys():
-            self.record(trial, "finished", result["row"], {"recovered": True})
+            self.record(trial, "finished", result.row, {"recovered": True})
         return True
 
-    def _result(self, trial: Trial) -> dict[str, Any] | None:
-        result = read_run_result(self._folder.run(trial.key))
-        if result is not None and result.get("fingerprint", trial.fingerprint) != trial.fingerprint:
+    def _result(self, trial: Trial) -> RunResult | None:
+        folder = self._folder.run(trial.key)
+        result = read_result(folder.result)
+        if result is not None and result.fingerprint not in ("", trial.fingerprint):
             raise UserError(
-                f"{self._folder.run(trial.key)}: holds the result of another configuration "
-                f"({result['fingerprint']}; expected {trial.fingerprint}); move it away"
+                f"{folder.root}: holds the result of another configuration ({result.fingerprint}; expected "
+                f"{trial.fingerprint}); move it away"
             )
         return result
 
@@ -107,7 +90,7 @@ class Recorder:
             finished: when it ended.
         """
         config, attempt = trial.config, next_attempt(self._folder.results, trial.key)
-        result = read_run_result(self._folder.run(trial.key)) or {}
+        result = read_result(self._folder.run(trial.key).result)
         epochs = int(row["epoch"]) + 1 if "epoch" in row else None
         seconds = _number(row, "total_seconds")
         memory = _number(row, "memory_mb")
@@ -127,8 +110,8 @@ class Recorder:
             encoder=config.encoder.name,
             strategy=config.contrast.strategy,
             fingerprint=fingerprint(config),
-            code_version=str(result.get("code_version", code_version())),
-            data_hash=str(result.get("data_hash", "")),
+            code_version=result.code_version if result is not None else code_version(),
+            data_hash=result.data_hash if result is not None else "",
             synthetic=config.data.synthetic is not None,
             error=error,
             epochs=epochs,
@@ -144,7 +127,7 @@ class Recorder:
             workers=config.resources.workers,
             started=started,
             finished=finished,
-            wandb_id=read_identity(self._folder.run(trial.key)).get("id"),
+            wandb_id=read_identity(self._folder.run(trial.key).root).get("id"),
             command=self._command,
             more=dict(more or {}),
         )

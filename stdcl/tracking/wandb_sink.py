@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from stdcl.results.history import read_history
 from stdcl.tracking import wandb_identity
-from stdcl.tracking.sink import read_history
 from stdcl.tracking.wandb_settings import WandbSettings, own_environment, resolve_mode, unreachable
 
 _log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class WandbSink:
         )
 
     def _rows_before(self, epoch: int) -> list[dict[str, Any]]:
-        if self._history is None or epoch == 0 or not self._history.exists():
+        if self._history is None or epoch == 0:
             return []
         return [row for row in read_history(self._history) if row["epoch"] < epoch]
 

@@ -11,8 +11,10 @@ import torch
 
 from stdcl.config import RunConfig
 from stdcl.parallel.comm import Comm
-from stdcl.results.scores import SCORES_FILE, in_half_precision, write_scores
-from stdcl.tracking.sink import JsonLines, Sinks
+from stdcl.results.history import HistoryFile
+from stdcl.results.layout import RunFolder
+from stdcl.results.scores import in_half_precision, write_scores
+from stdcl.tracking.sink import Sinks
 from stdcl.train.checkpoint import Position
 from stdcl.train.components import Components
 from stdcl.train.evaluate import Evaluation
@@ -79,17 +81,17 @@ class History(Callback):
         on_rank_zero: runs a write on rank 0 and lets every rank learn whether it succeeded.
     """
 
-    def __init__(self, file: JsonLines, on_rank_zero: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, file: HistoryFile, on_rank_zero: Callable[[Callable[[], None]], None]) -> None:
         self._file = file
         self._on_rank_zero = on_rank_zero
 
     def on_start(self, trainer: Training, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Keep the rows before the epoch that comes next."""
-        self._on_rank_zero(lambda: self._file.start(settings, facts))
+        self._on_rank_zero(lambda: self._file.truncate(facts["resume_epoch"]))
 
     def on_epoch_end(self, trainer: Training, row: Row) -> None:
         """Append a row: a checkpoint promises that the rows before it exist."""
-        self._on_rank_zero(lambda: self._file.log_epoch(row, row["epoch"]))
+        self._on_rank_zero(lambda: self._file.append(row))
 
 
 class KeepScores(Callback):
@@ -106,13 +108,13 @@ class KeepScores(Callback):
         """Write them, in float16."""
         if epoch != trainer.config.training.epochs - 1:
             return
-        run, after = trainer.run_dir, Position(epoch + 1, 0).name
+        run, after = RunFolder(trainer.run_dir), Position(epoch + 1, 0).name
         try:
             scores = scores_of(result, trainer.parts.data, trainer.config, run=run.name, checkpoint=after)
         except ValueError as error:  # the accuracy counts all the same
-            _log.warning("%s; no %s is written", error, SCORES_FILE)
+            _log.warning("%s; no %s is written", error, run.scores().name)
             return
-        self._on_rank_zero(lambda: write_scores(run / SCORES_FILE, in_half_precision(scores)))
+        self._on_rank_zero(lambda: write_scores(run.scores(), in_half_precision(scores)))
 
 
 class Tracking(Callback):

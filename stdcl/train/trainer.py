@@ -22,8 +22,11 @@ from stdcl.data.loader import prefetch
 from stdcl.data.sampler import epoch_order, global_batches, local_part
 from stdcl.parallel.comm import Comm
 from stdcl.parallel.replicate import replicate
+from stdcl.results.history import HistoryFile
+from stdcl.results.layout import RunFolder
+from stdcl.results.result import RunResult, write_result
 from stdcl.seeding import item_keys
-from stdcl.tracking.sink import NOTICES, JsonLines, Sinks
+from stdcl.tracking.sink import NOTICES, Sinks
 from stdcl.tracking.wandb_settings import settings_of
 from stdcl.tracking.wandb_sink import WandbSink
 from stdcl.train import checkpoint
@@ -39,11 +42,6 @@ from stdcl.train.state import Row, TrainState
 from stdcl.version import code_version
 
 _log = logging.getLogger(__name__)
-
-HISTORY = "history.jsonl"
-RESULT = "result.json"
-CHECKPOINTS = "checkpoints"
-CONFIG = "config.yaml"
 
 
 class Diverged(Exception):
@@ -84,10 +82,10 @@ def training(
 def default_callbacks(trainer: Trainer) -> list[Callback]:
     """Return the callbacks of every run: its history, its last scores, and tracking on rank 0."""
     config, name = trainer.config, trainer.trial
-    settings, history = settings_of(config.tracking), trainer.run_dir / HISTORY
+    settings, history = settings_of(config.tracking), trainer.folder.history
     shown = [WandbSink(settings, sweep=trainer.sweep or name, key=name, directory=trainer.run_dir, history=history)]
     return [
-        History(JsonLines(history), trainer.on_rank_zero),
+        History(HistoryFile(history), trainer.on_rank_zero),
         KeepScores(trainer.on_rank_zero),
         Tracking(Sinks(shown if trainer.comm.rank == 0 else [])),
     ]
@@ -121,6 +119,7 @@ class Trainer:
         trial: str = "",
     ) -> None:
         self.config, self.run_dir, self.comm, self.device = config, run_dir, comm, device
+        self.folder = RunFolder(run_dir)
         self.sweep, self.trial = sweep, trial or run_dir.name
         self.callbacks: list[Callback] = []
         settings = config.training
@@ -135,7 +134,7 @@ class Trainer:
             method=self.parts.method,
             sums=Sums(device),
         )
-        self._root = run_dir / CHECKPOINTS
+        self._root = self.folder.checkpoints
         self._newest = ""  # name of the checkpoint that this attempt wrote last, or resumed from
         self._watch = Stopwatch(device)
 
@@ -347,7 +346,7 @@ class Trainer:
             self._newest = folder.name
             if self.comm.rank == 0:
                 _log.info("%s: resuming from %s", self.run_dir, folder.name)
-        self.on_rank_zero(lambda: atomic.write_text(self.run_dir / CONFIG, to_yaml(self.config)))
+        self.on_rank_zero(lambda: atomic.write_text(self.folder.config, to_yaml(self.config)))
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -363,8 +362,8 @@ class Trainer:
         }
 
     def _write_result(self, row: Row) -> None:
-        result = {"status": "finished", "row": row, **{k: v for k, v in self._facts().items() if k != "resume_epoch"}}
-        self.on_rank_zero(lambda: atomic.write_json(self.run_dir / RESULT, result))
+        result = RunResult(row, **{name: value for name, value in self._facts().items() if name != "resume_epoch"})
+        self.on_rank_zero(lambda: write_result(self.folder.result, result))
 
 
 def _summary(row: Row) -> Row:

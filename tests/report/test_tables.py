@@ -18,7 +18,6 @@ from stdcl.report.formats import latex, markdown, text
 from stdcl.report.notes import remarks
 from stdcl.report.table import Cell, SweepTable, sweep_table
 from stdcl.report.wording import display
-from stdcl.tracking.sink import JsonLines
 from tests.report.sweeps import Sweep, temperature_sweep
 
 TAU = "contrast.temperature"
@@ -224,7 +223,7 @@ def test_a_trial_without_a_row_speaks_through_its_own_file(tmp_path: Path) -> No
     found = cell(table, contrast__temperature=0.8).last
     assert found is not None
     assert found.mean == 440 / 464
-    assert any("not a result" in remark for remark in remarks(table))
+    assert any("not the result of a run" in remark for remark in remarks(table))
 
 
 def test_results_that_do_not_belong_are_left_out_and_named(tmp_path: Path) -> None:
@@ -254,7 +253,6 @@ def test_damaged_files_do_not_hide_the_rest(tmp_path: Path) -> None:
     first = sorted((sweep.directory / "results").iterdir())[0]
     first.write_bytes(first.read_bytes()[:100])
     key = sweep.planned[0]["key"]
-    JsonLines(sweep.directory / "trials" / key / "history.jsonl").start({}, {})
     (sweep.directory / "trials" / key / "history.jsonl").write_text("broken\n{}\n")
     table = sweep_table(sweep.save())
     assert cell(table, contrast__temperature=0.5).last is None

@@ -91,7 +91,7 @@ def test_a_full_disk_with_one_worker_is_said(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.JsonLines, "log_epoch", full)
+        patch.setattr(trainer.HistoryFile, "append", full)
         assert cli.main(["train", str(file), "--out", str(tmp_path / "run")]) == cli.FAILED
     text = capsys.readouterr().err
     assert "not written to: rank 0: OSError: [Errno 28] No space left on device" in text

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stdcl.errors import UserError
-from stdcl.sweep.folder import SweepFolder
-from stdcl.sweep.plan import check_same_question, corner_trials, read_plan, write_plan, write_sweep
+from stdcl.results.layout import SweepFolder
+from stdcl.results.plan import Plan, read_plan
+from stdcl.sweep.plan import check_same_question, corner_trials, write_plan, write_sweep
 from tests.sweep.conftest import GRID, SEARCH, MakeSweep
 
 
@@ -25,6 +27,12 @@ def _begin(folder: SweepFolder, make_sweep: MakeSweep, content: dict[str, Any]) 
     write_plan(folder, sweep, sweep.trials())
 
 
+def known_plan(folder: SweepFolder) -> Plan:
+    plan = read_plan(folder.plan)
+    assert plan is not None
+    return plan
+
+
 def test_plan_lists_every_trial_with_what_identifies_it(folder: SweepFolder, make_sweep: MakeSweep) -> None:
     _begin(folder, make_sweep, GRID)
     plan = json.loads(folder.plan.read_text())
@@ -33,7 +41,7 @@ def test_plan_lists_every_trial_with_what_identifies_it(folder: SweepFolder, mak
     assert len(plan["trials"]) == 6
     assert {trial["arm"] for trial in plan["trials"]} == {"baseline", "grid"}
     assert len({trial["key"] for trial in plan["trials"]}) == 6
-    assert read_plan(folder) == plan["trials"]
+    assert [asdict(trial) for trial in known_plan(folder).trials] == plan["trials"]
 
 
 def test_a_new_sweep_and_the_same_again_are_fine(folder: SweepFolder, make_sweep: MakeSweep) -> None:
@@ -106,7 +114,7 @@ def test_a_damaged_plan_is_named(folder: SweepFolder, make_sweep: MakeSweep) -> 
     _begin(folder, make_sweep, GRID)
     folder.plan.write_text("{}")
     with pytest.raises(UserError, match=r"plan\.json"):
-        read_plan(folder)
+        read_plan(folder.plan)
 
 
 def test_corners_touch_both_ends_and_each_choice(make_sweep: MakeSweep) -> None:

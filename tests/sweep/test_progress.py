@@ -9,8 +9,8 @@ import pytest
 
 from stdcl.config.sweep import Sweep, Trial
 from stdcl.errors import UserError
+from stdcl.results.layout import SweepFolder
 from stdcl.results.store import read_attempts
-from stdcl.sweep.folder import SweepFolder
 from stdcl.sweep.progress import Progress, duration
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.stopping import Stop
@@ -120,7 +120,7 @@ def test_a_row_that_cannot_be_written_stops_the_sweep(watched: Watched, monkeypa
 def test_a_finished_run_without_its_row_gets_it_once(watched: Watched, folder: SweepFolder) -> None:
     trial = watched.trials[0]
     assert not watched.recorder.complete(trial)
-    run = folder.run(trial.key)
+    run = folder.run(trial.key).root
     run.mkdir(parents=True)
     row = '{"epoch": 5, "accuracy": 0.5, "num_test": 464}'
     (run / "result.json").write_text(f'{{"row": {row}, "fingerprint": "{trial.fingerprint}", "data_hash": "abc"}}')
@@ -135,13 +135,14 @@ def test_a_finished_run_without_its_row_gets_it_once(watched: Watched, folder: S
 
 def test_a_run_folder_of_another_configuration_is_refused(watched: Watched, folder: SweepFolder) -> None:
     trial = watched.trials[0]
-    run = folder.run(trial.key)
+    run = folder.run(trial.key).root
     run.mkdir(parents=True)
-    (run / "result.json").write_text('{"row": {}, "fingerprint": "0000"}')
+    row = '{"epoch": 5, "accuracy": 0.5, "num_test": 464}'
+    (run / "result.json").write_text(f'{{"row": {row}, "fingerprint": "0000"}}')
     with pytest.raises(UserError, match="another configuration"):
         watched.recorder.is_finished(trial)
     (run / "result.json").write_text("{")
-    with pytest.raises(UserError, match="not a result"):
+    with pytest.raises(UserError, match="not the result of a run"):
         watched.recorder.is_finished(trial)
 
 

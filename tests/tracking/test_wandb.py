@@ -13,8 +13,8 @@ import pytest
 
 from stdcl.config.model import TrackingConfig
 from stdcl.errors import UserError
+from stdcl.results.history import HistoryFile
 from stdcl.tracking import wandb_settings
-from stdcl.tracking.sink import JsonLines
 from stdcl.tracking.wandb_identity import read_identity, run_id
 from stdcl.tracking.wandb_settings import WandbSettings, has_account, resolve_mode, settings_of, unreachable
 from stdcl.tracking.wandb_sink import WandbSink, log_sweep_summary
@@ -47,11 +47,11 @@ def _sink(directory: Path, **settings: Any) -> WandbSink:
 def _train(sink: WandbSink, first: int, last: int, status: str = "finished") -> list[str]:
     """Log epochs to the history and the sink, as training does; return what the user is told."""
     assert sink._history is not None
-    history, info = JsonLines(sink._history), {"seed": 1, "resume_epoch": first}
-    history.start(CONFIG, info)
+    history, info = HistoryFile(sink._history), {"seed": 1, "resume_epoch": first}
+    history.truncate(first)
     sink.start(CONFIG, info)
     for epoch in range(first, last):
-        history.log_epoch({**ROW, "accuracy": epoch / 10}, epoch)
+        history.append({**ROW, "epoch": epoch, "accuracy": epoch / 10})
         sink.log_epoch({**ROW, "accuracy": epoch / 10}, epoch)
     sink.finish({"last_accuracy": (last - 1) / 10}, status)
     return sink.take_notices()
@@ -136,15 +136,15 @@ def test_a_run_killed_before_anything_was_written_is_complete_after_it_is_resume
     code = f"""
 import os, signal, sys, time
 from pathlib import Path
-from stdcl.tracking.sink import JsonLines
+from stdcl.results.history import HistoryFile
 from stdcl.tracking.wandb_settings import WandbSettings
 from stdcl.tracking.wandb_sink import WandbSink
 folder = Path({str(tmp_path)!r})
-history = JsonLines(folder / "history.jsonl")
+history = HistoryFile(folder / "history.jsonl")
 sink = WandbSink(WandbSettings("p"), sweep="ablation", key="k", directory=folder, history=history.path)
-history.start({{}}, {{}}); sink.start({{}}, {{"seed": 1}})
+history.truncate(0); sink.start({{}}, {{"seed": 1}})
 for epoch in range(2):
-    history.log_epoch({{"accuracy": epoch / 10}}, epoch); sink.log_epoch({{"accuracy": epoch / 10}}, epoch)
+    history.append({{"epoch": epoch, "accuracy": epoch / 10}}); sink.log_epoch({{"accuracy": epoch / 10}}, epoch)
 while not list(folder.glob("wandb/offline-run-*/*.wandb")):
     time.sleep(0.05)
 os.kill(os.getpid(), signal.SIGKILL)

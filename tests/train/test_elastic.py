@@ -15,7 +15,7 @@ from stdcl.config.load import resolve
 from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import Comm
 from stdcl.parallel.placement import Placement
-from stdcl.tracking.sink import read_history
+from stdcl.results.history import read_history
 from stdcl.train import checkpoint
 from stdcl.train.checkpoint import Position
 from stdcl.train.trainer import Trainer, training

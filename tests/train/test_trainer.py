@@ -15,9 +15,9 @@ import torch
 from stdcl.config import RunConfig, fingerprint
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
+from stdcl.results.history import read_history
 from stdcl.results.scores import in_half_precision, read_scores
 from stdcl.runs.evaluate import evaluate_run
-from stdcl.tracking.sink import read_history
 from stdcl.train import checkpoint
 from stdcl.train.evaluate import Evaluation, evaluate
 from stdcl.train.trainer import Diverged, training

@@ -1,0 +1,127 @@
+"""The paths of a run folder and of a sweep folder, each named once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Which = Literal["last", "best"]
+"""A run's checkpoint: of the last epoch, or of the epoch that was best on the evaluated sequences themselves."""
+
+FIGURE = "accuracy.png"
+"""Name of a report's figure."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run.
+
+    Attributes:
+        root: the folder; every rank of the run sees it.
+    """
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.root.name
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.root / "config.yaml"
+
+    @property
+    def history(self) -> Path:
+        """One row per epoch (``results.history``)."""
+        return self.root / "history.jsonl"
+
+    @property
+    def result(self) -> Path:
+        """What a complete run came to (``results.result``)."""
+        return self.root / "result.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.root / "checkpoints"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains."""
+        return self.root / "lock"
+
+    @property
+    def ray(self) -> Path:
+        """Ray Train's own files, of no meaning once the attempt is over."""
+        return self.root / "ray"
+
+    def scores(self, which: Which = "last") -> Path:
+        """Per-sequence scores of a checkpoint (``results.scores``)."""
+        return self.root / ("scores.parquet" if which == "last" else "scores-best.parquet")
+
+    def evaluation(self, which: Which = "last") -> Path:
+        """The accuracies of a checkpoint, per class."""
+        return self.root / ("evaluation.json" if which == "last" else "evaluation-best.json")
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The folder of a sweep, ``<storage>/<sweep>``.
+
+    Attributes:
+        root: the folder.
+    """
+
+    root: Path
+
+    @property
+    def sweep_file(self) -> Path:
+        """The sweep as it was last run, overrides included."""
+        return self.root / "sweep.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """Its trials (``results.plan``)."""
+        return self.root / "plan.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the driver."""
+        return self.root / "lock"
+
+    @property
+    def results(self) -> Path:
+        """The store of results, one row per attempt (``results.store``)."""
+        return self.root / "results"
+
+    @property
+    def study(self) -> Path:
+        """Optuna's storage."""
+        return self.root / "study"
+
+    @property
+    def report(self) -> Path:
+        """Tables and figures."""
+        return self.root / "report"
+
+    @property
+    def figure(self) -> Path:
+        """The report's figure."""
+        return self.report / FIGURE
+
+    @property
+    def tune(self) -> Path:
+        """Ray Tune's own files, of no meaning for later invocations."""
+        return self.root / "tune"
+
+    @property
+    def trials(self) -> Path:
+        """Folder of the trials' run folders."""
+        return self.root / "trials"
+
+    def run(self, key: str) -> RunFolder:
+        """The run folder of a trial."""
+        return RunFolder(self.trials / key)

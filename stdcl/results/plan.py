@@ -1,0 +1,97 @@
+"""``plan.json``: the trials of a sweep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from stdcl import atomic
+from stdcl.errors import UserError
+
+Search = Literal["grid", "optuna"]
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One trial of a plan.
+
+    Attributes:
+        key: its name within the sweep.
+        arm: the line of the sweep's comparison that it belongs to.
+        parameters: dotted key -> value, of what the sweep varies.
+        seed: of the training.
+        fingerprint: of the configuration; empty where the plan does not say.
+    """
+
+    key: str
+    arm: str
+    parameters: Mapping[str, Any]
+    seed: int
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep's trials.
+
+    Attributes:
+        sweep: the sweep's name.
+        question: its question.
+        search: how its trials are chosen; None where the plan does not say.
+        parameters: the varied keys.
+        trials: those planned; of a search, those proposed so far.
+    """
+
+    sweep: str
+    question: str
+    search: Search | None
+    parameters: tuple[str, ...]
+    trials: tuple[PlannedTrial, ...]
+
+
+def write_plan(path: Path, plan: Plan) -> None:
+    """Write a plan, atomically."""
+    atomic.write_json(path, asdict(plan))
+
+
+def read_plan(path: Path) -> Plan | None:
+    """Return a sweep's plan, None if it has none.
+
+    Raises:
+        UserError: the file is there, and is damaged or cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        trials = tuple(
+            PlannedTrial(
+                key=str(trial["key"]),
+                arm=str(trial["arm"]),
+                parameters=dict(trial["parameters"]),
+                seed=int(trial["seed"]),
+                fingerprint=str(trial.get("fingerprint") or ""),
+            )
+            for trial in content["trials"]
+        )
+        search: Search | None = content.get("search")
+        if search not in ("grid", "optuna", None):
+            raise ValueError(f"search is {search!r}")
+        varied = content.get("parameters") or dict.fromkeys(name for trial in trials for name in trial.parameters)
+        return Plan(
+            sweep=str(content.get("sweep") or path.parent.name),
+            question=str(content.get("question") or ""),
+            search=search,
+            parameters=tuple(map(str, varied)),
+            trials=trials,
+        )
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: not the plan of a sweep ({type(error).__name__}: {error}); move it away, and `stdcl sweep` "
+            "writes it again"
+        ) from None

@@ -1,0 +1,70 @@
+"""``result.json``: what a complete run came to. A run that has none is not complete."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stdcl import atomic
+from stdcl.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A complete run.
+
+    Attributes:
+        row: the last epoch's numbers.
+        fingerprint: of the configuration; empty where the file does not say.
+        seed: of the training.
+        code_version: of the last attempt.
+        data_hash: content hash of the store that was trained on.
+        split: of the data.
+        workers: ranks of the last attempt.
+        sweep: name of the sweep; empty if there is none.
+        trial: key of the trial in the sweep, else the folder's name.
+    """
+
+    row: Mapping[str, Any]
+    fingerprint: str = ""
+    seed: int | None = None
+    code_version: str = ""
+    data_hash: str = ""
+    split: str = ""
+    workers: int | None = None
+    sweep: str = ""
+    trial: str = ""
+
+
+_FACTS = [name for name in RunResult.__dataclass_fields__ if name != "row"]
+
+
+def write_result(path: Path, result: RunResult) -> None:
+    """Write a complete run's result, atomically."""
+    atomic.write_json(path, {"status": "finished", **asdict(result)})
+
+
+def read_result(path: Path) -> RunResult | None:
+    """Return a run's result, None if it has none.
+
+    Raises:
+        UserError: the file is there, and is damaged or cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        row = dict(content["row"])
+        for name in ("epoch", "accuracy", "num_test"):
+            if not isinstance(row[name], int | float):
+                raise TypeError(f"'{name}' is not a number")
+        return RunResult(row, **{name: content[name] for name in _FACTS if content.get(name) is not None})
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except KeyError as error:
+        raise UserError(f"{path}: not the result of a run (it lacks {error}); remove it and run again") from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: not the result of a run ({error}); remove it and run again") from None
