@@ -35,7 +35,7 @@ from stdcl.data.ntu.prepare import list_raw, pieces_of, storage_text
 from stdcl.data.ntu.synthetic import synth_ntu
 from stdcl.data.store import SequenceStore
 
-COMMAND = [sys.executable, "-c", "from stdcl.cli import main; raise SystemExit(main())"]
+COMMAND = [sys.executable, "-m", "stdcl"]
 
 
 @dataclass

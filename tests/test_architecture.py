@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "runs": GROUND | {"parallel", "statistics", "train", "launch"} | PARTS,
     "sweep": GROUND | {"parallel", "statistics", "train", "launch", "report"} | PARTS,
     "doctor": GROUND | {"compiled", "data", "tracking"},
+    "__main__": {"cli"},
     "cli": GROUND | {"parallel", "statistics", "train", "launch", "runs", "report", "sweep", "doctor"} | PARTS,
 }
 DOORS: dict[str, tuple[str, ...]] = {

@@ -99,7 +99,7 @@ class Command:
         path = os.pathsep.join([str(HOLD), str(ROOT)])
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stdcl.cli", *self.arguments],
+                [sys.executable, "-m", "stdcl", *self.arguments],
                 cwd=ROOT,
                 env={
                     **inherited,

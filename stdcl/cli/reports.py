@@ -1,0 +1,55 @@
+"""Verbs that read results and compute no training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stdcl.cli.console import terminal_width
+from stdcl.cli.verb import PATH, Several, Verb
+
+TITLE = "Reports"
+
+
+@click.command(cls=Verb)
+@click.argument("sweep")
+def table(sweep: str) -> None:
+    """Make a sweep's table and figure, from what is finished.
+
+    SWEEP is the sweep's name, or its folder.
+    """
+    from stdcl.config.paths import storage_path
+    from stdcl.report.files import write_report
+
+    given = Path(sweep)
+    print(write_report(given if given.is_dir() else storage_path() / sweep, terminal_width()))
+
+
+@click.command(cls=Verb)
+@click.option(
+    "--baseline",
+    cls=Several,
+    type=PATH,
+    required=True,
+    metavar="RUN",
+    help="Evaluated runs without contrast, one per seed.",
+)
+@click.option("--contrast", cls=Several, type=PATH, required=True, metavar="RUN", help="The same with contrast.")
+@click.option(
+    "--out", type=PATH, metavar="DIR", help="Also write the table as text, Markdown and LaTeX to this folder."
+)
+def levels(baseline: tuple[Path, ...], contrast: tuple[Path, ...], out: Path | None) -> None:
+    """Compare hard, medium and easy classes, without and with contrast."""
+    from stdcl.report.class_difficulty import difficulty
+    from stdcl.report.files import write_display
+    from stdcl.report.formats import text
+    from stdcl.results.scores import read_runs
+
+    shown = difficulty(read_runs(baseline), read_runs(contrast))
+    print(text.render(shown, terminal_width()))
+    if out is not None:
+        print(f"written to {out}: {', '.join(file.name for file in write_display(shown, out, 'levels'))}")
+
+
+VERBS = (table, levels)
