@@ -26,11 +26,11 @@ CASES = ((16, 5_100, 10), (64, 40_091, 60), (64, 63_026, 120))
 
 def fill(contrast: Contrast, chunk: int = 2048, spread: float = 0.15) -> None:
     """Write every slot of the (single) shard with rows scattered about a centre of their class."""
-    labels = contrast.ledger.classes
+    labels = contrast.slot_index.classes
     generator = torch.Generator().manual_seed(0)
     dim = contrast.config.embedding_dim
     centres = torch.nn.functional.normalize(torch.randn(int(labels.max()) + 1, dim, generator=generator), dim=1)
-    for slots in torch.split(torch.arange(contrast.ledger.num_slots), chunk):
+    for slots in torch.split(torch.arange(contrast.slot_index.num_slots), chunk):
         rows = centres[labels[slots]] + spread * torch.randn(len(slots), dim, generator=generator)
         contrast.write({b: torch.nn.functional.normalize(rows, dim=1) for b in contrast.branches}, slots)
 

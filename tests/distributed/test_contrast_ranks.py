@@ -109,7 +109,7 @@ def _soak(comm: Comm, steps: int, delays: bool) -> dict[str, Any]:
         padded[: shard.rows] = shard.features[:-1, :32]
         bank = comm.all_gather(padded).transpose(0, 1).reshape(-1, 32)[:500]
         digest.update(bank.numpy().tobytes())
-    ledger = contrast.ledger
+    ledger = contrast.slot_index
     digest.update(ledger.listed[:-1].numpy().tobytes() + ledger.written.numpy().tobytes())
     return {"bank": digest.hexdigest(), "total": total, "memory": memory}
 

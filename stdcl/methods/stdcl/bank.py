@@ -1,7 +1,7 @@
-"""Memory banks (STD-CL, eq. 6): one shard's rows, and the ledger of which slots are written. No communication here.
+"""Memory banks (STD-CL, eq. 6): one shard's rows, and the slot index of which slots are written. No communication here.
 
 A bank has one slot a training item and holds, for each branch, the unit embedding the item had when it was last in a
-batch. Rows (features) live on one rank each; the ledger (labels, and one mark a slot) is small and kept by every rank,
+batch. Rows (features) live on one rank each; the slot index (labels, and one mark a slot) is small and kept by every rank,
 which can do so without messages because every rank learns the slots of the whole global batch.
 """
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Ledger:
+class SlotIndex:
     """Which slots are written, listed by class. The same on every rank.
 
     The written slots of class ``c`` are ``listed[first[c] : first[c] + written[c]]``, in the order in which they were

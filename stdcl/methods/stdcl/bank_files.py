@@ -2,7 +2,7 @@
 
 One file a shard, ``bank-<rank>-of-<size>.pt``, of plain tensors. No rank ever holds more than its own shard: tensors
 stream from their storage to the file, and files are memory-mapped and rows copied out of them in chunks. The file of
-rank 0 also holds the ledger. The files say what they belong to; a bank of something else is refused.
+rank 0 also holds the slot index. The files say what they belong to; a bank of something else is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stdcl.atomic import staging_file
 from stdcl.errors import UserError
-from stdcl.methods.stdcl.bank import Ledger, Shard
+from stdcl.methods.stdcl.bank import SlotIndex, Shard
 from stdcl.parallel.placement import Placement
 
 SCHEMA = 1
@@ -36,7 +36,7 @@ class BankState:
     """All state of a rank's banks, as references: saving reads it, loading writes into it."""
 
     dataset: str
-    ledger: Ledger
+    slot_index: SlotIndex
     shards: Mapping[str, Shard]
     written_step: Tensor
     placement: Placement
@@ -48,8 +48,8 @@ class BankState:
         return {
             "schema": SCHEMA,
             "dataset": self.dataset,
-            "slots": self.ledger.num_slots,
-            "classes": hashlib.sha256(self.ledger.classes.cpu().numpy().tobytes()).hexdigest(),
+            "slots": self.slot_index.num_slots,
+            "classes": hashlib.sha256(self.slot_index.classes.cpu().numpy().tobytes()).hexdigest(),
             "branches": list(self.shards),
             "embedding_dim": 0 if shard is None else shard.dim,
             "dtype": "" if shard is None else str(shard.features.dtype).removeprefix("torch."),
@@ -75,12 +75,12 @@ def save_shard(state: BankState, folder: Path) -> Path:
         **state.identity(),
         "rank": state.rank,
         "size": size,
-        "written": int(state.ledger.written.sum()),
+        "written": int(state.slot_index.written.sum()),
         "features": {branch: shard.features for branch, shard in state.shards.items()},
         "written_step": state.written_step,
     }
     if state.rank == 0:
-        content["ledger"] = {"listed": state.ledger.listed, "written": state.ledger.written}
+        content["ledger"] = {"listed": state.slot_index.listed, "written": state.slot_index.written}
     with staging_file(path) as part:
         torch.save(content, part)
     return path
@@ -104,7 +104,7 @@ def load(state: BankState, folder: Path) -> None:
             raise DamagedBank(f"{folder}: its bank files are not of one moment")
         written = content["written"]
         if rank == 0:
-            _load_ledger(state.ledger, content["ledger"])
+            _load_slot_index(state.slot_index, content["ledger"])
         _copy_rows(state, content, rank, size)
 
 
@@ -141,18 +141,18 @@ def _check_identity(content: dict[str, Any], own: dict[str, Any], path: Path) ->
             )
 
 
-def _load_ledger(ledger: Ledger, saved: dict[str, Tensor]) -> None:
-    ledger.listed.copy_(saved["listed"])
-    ledger.written.copy_(saved["written"])
-    classes = torch.arange(len(ledger.sizes), device=ledger.sizes.device).repeat_interleave(ledger.sizes)
-    place = torch.arange(ledger.num_slots, device=classes.device)
-    ledger.marks.zero_()
-    ledger.marks[ledger.listed[:-1][place - ledger.first[classes] < ledger.written[classes]]] = True
+def _load_slot_index(slot_index: SlotIndex, saved: dict[str, Tensor]) -> None:
+    slot_index.listed.copy_(saved["listed"])
+    slot_index.written.copy_(saved["written"])
+    classes = torch.arange(len(slot_index.sizes), device=slot_index.sizes.device).repeat_interleave(slot_index.sizes)
+    place = torch.arange(slot_index.num_slots, device=classes.device)
+    slot_index.marks.zero_()
+    slot_index.marks[slot_index.listed[:-1][place - slot_index.first[classes] < slot_index.written[classes]]] = True
 
 
 def _copy_rows(state: BankState, content: dict[str, Any], rank: int, size: int) -> None:
     """Copy those rows of file ``rank`` of ``size`` whose slots this rank owns."""
-    slots = Placement(state.ledger.num_slots, size).slots(rank)
+    slots = Placement(state.slot_index.num_slots, size).slots(rank)
     (rows_there,) = torch.nonzero(state.placement.owner(slots) == state.rank, as_tuple=True)
     rows_here = state.placement.row(slots[rows_there])
     device = state.written_step.device

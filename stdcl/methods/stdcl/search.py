@@ -17,7 +17,7 @@ from stdcl.parallel.placement import Placement
 
 
 @dataclass(frozen=True)
-class Found:
+class LocalCandidates:
     """What one rank found among its rows for one branch.
 
     Attributes:
@@ -96,7 +96,7 @@ class Searcher:
 
     def search(
         self, features: Tensor, anchors: Tensor, places: Places, drawn: Tensor, drawn_here: Tensor, wanted: int
-    ) -> Found:
+    ) -> LocalCandidates:
         """Find the least similar ``wanted`` rows of each anchor's class and the most similar ``most`` of others.
 
         Args:
@@ -121,7 +121,7 @@ class Searcher:
         negatives, negative_rows = best_rows(self._buffer, min(self.most, len(self._buffer)))
         scores = (_widened(-positives, wanted, -torch.inf), _widened(negatives[:batch], self.most, -torch.inf))
         rows = (_widened(positive_rows, wanted, self.rows), _widened(negative_rows[:batch], self.most, self.rows))
-        return Found(torch.cat(scores, dim=1), torch.cat(rows, dim=1), drawn_scores)
+        return LocalCandidates(torch.cat(scores, dim=1), torch.cat(rows, dim=1), drawn_scores)
 
 
 def _widened(x: Tensor, width: int, value: float) -> Tensor:

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from stdcl.config.model import ContrastConfig
 from stdcl.methods.stdcl import bank_files
-from stdcl.methods.stdcl.bank import Ledger, Shard, first_of_each
+from stdcl.methods.stdcl.bank import SlotIndex, Shard, first_of_each
 from stdcl.methods.stdcl.exchange import EXCHANGES
 from stdcl.methods.stdcl.head import BRANCHES, branches_of
 from stdcl.methods.stdcl.loss import info_nce, unit, unit_gradient
 from stdcl.methods.stdcl.random_negatives import anchor_keys, draw_without_replacement
-from stdcl.methods.stdcl.search import Found, Searcher
+from stdcl.methods.stdcl.search import LocalCandidates, Searcher
 from stdcl.methods.stdcl.selection import Selected, Selection, without_duplicates
 from stdcl.methods.stdcl.statistics import Statistics
 from stdcl.parallel.comm import Comm, CountingComm
@@ -97,7 +97,7 @@ class Contrast:
         self.dtype = dtype
         self.seed = seed
         self.dataset = dataset
-        self.ledger = Ledger(labels, self.device)
+        self.slot_index = SlotIndex(labels, self.device)
         self.placement = Placement(labels.numel(), comm.size)
         rows = self.placement.rows(comm.rank)
         self.shards = [Shard(rows, config.embedding_dim, self.device, dtype) for _ in self.branches]
@@ -107,8 +107,8 @@ class Contrast:
         self._searcher = Searcher(
             self._exchange.searched,
             self._exchange.searcher_rank,
-            self.ledger.classes,
-            self.ledger.written.numel(),
+            self.slot_index.classes,
+            self.slot_index.written.numel(),
             dtype,
             config.hard_negatives,
         )
@@ -164,11 +164,11 @@ class Contrast:
             raise RuntimeError("nothing to roll back: no step was taken since the last one was undone")
         slots, new, rows, steps, before = self._undo
         self._undo = None
-        self.ledger.remove_last(slots, new)
+        self.slot_index.remove_last(slots, new)
         for shard, features in zip(self.shards, before, strict=True):
             shard.restore(rows, features)
         self.written_step.index_copy_(0, rows, steps)
-        self._searcher.show(slots, self.ledger.marks[slots])
+        self._searcher.show(slots, self.slot_index.marks[slots])
 
     def _gather_anchors(self, z: Tensor, slots: Tensor, batch_size: int) -> _Anchors:
         share = -(-batch_size // self.comm.size)
@@ -178,7 +178,7 @@ class Contrast:
                 f"rank {self.comm.rank} brought {len(z)} embeddings and {count} slots; with batch_size {batch_size} on "
                 f"{self.comm.size} ranks both must be the same number, at most {share}"
             )
-        torch._assert_async(((slots >= 0) & (slots < self.ledger.num_slots)).all(), "a slot outside the bank")
+        torch._assert_async(((slots >= 0) & (slots < self.slot_index.num_slots)).all(), "a slot outside the bank")
         # One row a sequence: the slot, -1 for none, as 64 bits; then the numbers, from an even place to an even one.
         wide = z.shape[1] * z.shape[2]
         slot_words = 8 // z.element_size()
@@ -206,8 +206,8 @@ class Contrast:
         before = [shard.write(rows, anchors.features[:, i]) for i, shard in enumerate(self.shards)]
         steps = self.written_step[rows]
         self.written_step[rows] = step
-        new = self.ledger.add(anchors.slots, winners)
-        self._searcher.show(anchors.slots, self.ledger.marks[anchors.slots])
+        new = self.slot_index.add(anchors.slots, winners)
+        self._searcher.show(anchors.slots, self.slot_index.marks[anchors.slots])
         self._undo = (anchors.slots, new, rows, steps, before)
 
     # ---- comparing ----------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ class Contrast:
     def _compare(self, anchors: _Anchors, step: int) -> tuple[Tensor, Tensor, Tensor, Selected]:
         """Return losses ``(Z,)``, their gradients ``(B, Z, D)`` by unit rows, active anchors and the selection."""
         features = self._exchange.rows([shard.features for shard in self.shards])
-        positives, negatives = self.ledger.counts(anchors.slots, self.config.exclude_own_slot)
+        positives, negatives = self.slot_index.counts(anchors.slots, self.config.exclude_own_slot)
         active = self._active(anchors.slots, positives, negatives)
         drawn = self._draw(anchors.slots, negatives, step)
         drawn_rows, drawn_here = self._rows_here(drawn)
@@ -244,17 +244,19 @@ class Contrast:
         keys = [anchor_keys(self.seed, step, number, slots) for number in numbers]
         sizes = torch.where(slots >= 0, negatives, 0).repeat(len(keys))
         positions = draw_without_replacement(torch.cat(keys), sizes, count, in_turn=False)
-        return self.ledger.negative_at(slots.repeat(len(keys)), positions).view(len(keys), len(slots), count)
+        return self.slot_index.negative_at(slots.repeat(len(keys)), positions).view(len(keys), len(slots), count)
 
     def _rows_here(self, slots: Tensor) -> tuple[Tensor, Tensor]:
         """Return where slots are among the rows that this rank compares with, and whether they are."""
         return self._searcher.placement.rows_on(self._searcher.rank, slots)
 
-    def _search(self, features: list[Tensor], anchors: _Anchors, drawn: Tensor, drawn_here: Tensor) -> list[Found]:
+    def _search(
+        self, features: list[Tensor], anchors: _Anchors, drawn: Tensor, drawn_here: Tensor
+    ) -> list[LocalCandidates]:
         """Compare all anchors with the rows here, for each branch; ``drawn`` ``(Z, B, N_R)`` are rows."""
         searcher, config = self._searcher, self.config
         own_rows = self._rows_here(anchors.slots)[0] if config.exclude_own_slot else None
-        places = searcher.places(self.ledger.class_of(anchors.slots), own_rows)
+        places = searcher.places(self.slot_index.class_of(anchors.slots), own_rows)
         return [
             searcher.search(
                 rows,
@@ -267,7 +269,7 @@ class Contrast:
             for z, rows in enumerate(features)
         ]
 
-    def _merge(self, local: list[Found], drawn: Tensor) -> Selected:
+    def _merge(self, local: list[LocalCandidates], drawn: Tensor) -> Selected:
         """Turn each rank's candidates into the selection over all ranks."""
         searcher, config = self._searcher, self.config
         wanted = (config.hard_positives, config.hard_negatives)
@@ -307,7 +309,7 @@ class Contrast:
     def _state(self) -> bank_files.BankState:
         by_branch = dict(zip(self.branches, self.shards, strict=True))
         return bank_files.BankState(
-            self.dataset, self.ledger, by_branch, self.written_step, self.placement, self.comm.rank
+            self.dataset, self.slot_index, by_branch, self.written_step, self.placement, self.comm.rank
         )
 
     def save_shard(self, folder: Path) -> Path:
@@ -323,8 +325,8 @@ class Contrast:
         """
         bank_files.load(self._state(), folder)
         self._undo = None
-        for slots in torch.split(torch.arange(self.ledger.num_slots, device=self.device), 1 << 20):
-            self._searcher.show(slots, self.ledger.marks[slots])
+        for slots in torch.split(torch.arange(self.slot_index.num_slots, device=self.device), 1 << 20):
+            self._searcher.show(slots, self.slot_index.marks[slots])
 
     @property
     def memory_bytes(self) -> int:

@@ -135,7 +135,7 @@ def test_loss_over_steps() -> None:
         result = whole.step({GRAPH: embedded}, slots, step=step, batch_size=8)
         of_hard = hard.step({GRAPH: embedded.detach()}, slots, step=step, batch_size=8)
         assert torch.nonzero(result.active)[:, 0].tolist() == want["active"]
-        positives, negatives = whole.ledger.counts(slots, exclude_own=False)
+        positives, negatives = whole.slot_index.counts(slots, exclude_own=False)
         assert torch.stack([positives, negatives], 1).tolist() == want["flagged_positives_negatives"]
         loss = result.losses[GRAPH]
         assert loss.item() == pytest.approx(want["loss"], rel=1e-5)
@@ -145,7 +145,7 @@ def test_loss_over_steps() -> None:
             assert_gradients(x, module, want)
         row = whole.shards[0].features[slots[0], : content["out"]]
         np.testing.assert_allclose(row, want["bank_row_of_first_anchor"], atol=1e-6)
-        assert int(whole.ledger.written.sum()) == want["bank_filled"]
+        assert int(whole.slot_index.written.sum()) == want["bank_filled"]
     golden.assert_stat(whole.shards[0].features[:-1, : content["out"]], content["bank_after"], 1e-5)
 
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stdcl.methods.stdcl.bank import ClassIndex, Ledger, Shard, first_of_each
+from stdcl.methods.stdcl.bank import ClassIndex, SlotIndex, Shard, first_of_each
 
 CPU = torch.device("cpu")
 
@@ -15,33 +15,33 @@ CPU = torch.device("cpu")
     data=st.data(),
 )
 def test_ledger_equals_lists_and_sets(labels: list[int], data: st.DataObject) -> None:
-    ledger = Ledger(torch.tensor(labels), CPU)
+    slot_index = SlotIndex(torch.tensor(labels), CPU)
     order: list[int] = []
     for _ in range(data.draw(st.integers(1, 5))):
         batch = data.draw(st.lists(st.integers(-1, len(labels) - 1), min_size=1, max_size=7))
         slots = torch.tensor(batch)
-        new = ledger.add(slots, first_of_each(slots))
+        new = slot_index.add(slots, first_of_each(slots))
         if data.draw(st.booleans()):
-            ledger.remove_last(slots, new)
+            slot_index.remove_last(slots, new)
         else:
             order += [s for s in dict.fromkeys(batch) if s >= 0 and s not in order]
         anchors = torch.arange(len(labels))
         same = [[s for s in order if labels[s] == labels[a]] for a in range(len(labels))]
         classes = sorted(set(labels))
         other = [[s for c in classes if c != labels[a] for s in order if labels[s] == c] for a in range(len(labels))]
-        assert ledger.marks[:-1].nonzero().flatten().tolist() == sorted(order)
-        assert not ledger.marks[-1]
-        positives, negatives = ledger.counts(anchors, exclude_own=False)
+        assert slot_index.marks[:-1].nonzero().flatten().tolist() == sorted(order)
+        assert not slot_index.marks[-1]
+        positives, negatives = slot_index.counts(anchors, exclude_own=False)
         assert positives.tolist() == [len(x) for x in same]
         assert negatives.tolist() == [len(x) for x in other]
-        positives, negatives = ledger.counts(anchors, exclude_own=True)
+        positives, negatives = slot_index.counts(anchors, exclude_own=True)
         assert positives.tolist() == [len(set(x) - {a}) for a, x in enumerate(same)]
         assert negatives.tolist() == [len(x) for x in other]
         most = max(map(len, other))
         if most:
             places = torch.arange(most).expand(len(labels), most)
             places = torch.where(places < negatives.unsqueeze(1), places, -1)
-            listed = ledger.negative_at(anchors, places).tolist()
+            listed = slot_index.negative_at(anchors, places).tolist()
             assert listed == [x + [-1] * (most - len(x)) for x in other]
 
 
