@@ -1,8 +1,8 @@
 """Memory banks (STD-CL, eq. 6): one shard's rows, and the slot index of which slots are written. No communication here.
 
-A bank has one slot a training item and holds, for each branch, the unit embedding the item had when it was last in a
-batch. Rows (features) live on one rank each; the slot index (labels, and one mark a slot) is small and kept by every rank,
-which can do so without messages because every rank learns the slots of the whole global batch.
+A bank has one slot per training item and holds, for each branch, the unit embedding that the item had when it was last
+in a batch. Features live on one rank each; the slot index (labels, one mark per slot) is small and kept by every rank,
+without messages, because every rank learns the slots of the whole global batch.
 """
 
 from __future__ import annotations

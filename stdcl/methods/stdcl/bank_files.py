@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stdcl.atomic import staging_file
 from stdcl.errors import UserError
-from stdcl.methods.stdcl.bank import SlotIndex, Shard
+from stdcl.methods.stdcl.bank import Shard, SlotIndex
 from stdcl.parallel.placement import Placement
 
 SCHEMA = 1

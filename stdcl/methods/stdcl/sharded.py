@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stdcl.config.model import ContrastConfig
 from stdcl.methods.stdcl import bank_files
-from stdcl.methods.stdcl.bank import SlotIndex, Shard, first_of_each
+from stdcl.methods.stdcl.bank import Shard, SlotIndex, first_of_each
 from stdcl.methods.stdcl.exchange import EXCHANGES
 from stdcl.methods.stdcl.head import BRANCHES, branches_of
 from stdcl.methods.stdcl.loss import info_nce, unit, unit_gradient

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stdcl.methods.stdcl.bank import ClassIndex, SlotIndex, Shard, first_of_each
+from stdcl.methods.stdcl.bank import ClassIndex, Shard, SlotIndex, first_of_each
 
 CPU = torch.device("cpu")
 
