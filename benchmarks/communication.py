@@ -14,8 +14,8 @@ import argparse
 import torch
 from torch import Tensor
 
-from stdcl.config.model import ContrastConfig
-from stdcl.methods.stdcl import Contrast
+from stdcl.config.contrast import ContrastConfig
+from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import ReduceOp
 from stdcl.parallel.placement import Placement
 

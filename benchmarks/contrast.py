@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from stdcl.config.model import ContrastConfig
-from stdcl.methods.stdcl import Contrast
+from stdcl.config.contrast import ContrastConfig
+from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import LocalComm
 
 CASES = ((16, 5_100, 10), (64, 40_091, 60), (64, 63_026, 120))

@@ -19,10 +19,11 @@ import torch
 from encoders import LAYOUTS, PEAK_SIZE, REFERENCE_GMAC, make_encoder, processor, seconds
 from torch import Tensor, nn
 
-from stdcl.config.model import ContrastConfig
+from stdcl.config.contrast import ContrastConfig
 from stdcl.encoders.base import Encoder
 from stdcl.launch.malloc import keep_freed_memory
-from stdcl.methods.stdcl import Contrast, DecouplingHead
+from stdcl.methods.stdcl.head import DecouplingHead
+from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import LocalComm
 
 LAYOUT = LAYOUTS["nw-ucla"]

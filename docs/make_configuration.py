@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import textwrap
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-OUT = ROOT / "docs" / "configuration.md"
-SECTIONS = {
-    "model.py": {
-        "RunConfig": "A run file",
-        "DataConfig": "data",
-        "SyntheticConfig": "data.synthetic",
-        "HCNConfig": "encoder, name: hcn",
-        "AGCNConfig": "encoder, name: agcn",
-        "CTRGCNConfig": "encoder, name: ctrgcn",
-        "HyperformerConfig": "encoder, name: hyperformer",
-        "InfoGCNConfig": "encoder, name: infogcn",
-        "ContrastConfig": "contrast",
-        "TrainingConfig": "training",
-        "ResourcesConfig": "resources",
-        "TrackingConfig": "tracking",
-    },
-    "sweep.py": {
-        "SweepConfig": "A sweep file",
-        "OptunaConfig": "optuna",
-        "FloatRange": "space, type: float",
-        "IntRange": "space, type: int",
-        "Choices": "space, type: choices",
-    },
+from pydantic import BaseModel
+
+from stdcl import specs
+from stdcl.config import contrast, model, sweep
+
+OUT = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
+SECTIONS: dict[str, type[BaseModel]] = {
+    "A run file": model.RunConfig,
+    "data": model.DataConfig,
+    "data.synthetic": model.SyntheticConfig,
+    **{f"encoder, name: {name}": spec.options for name, spec in specs.encoders().items()},
+    "contrast": contrast.ContrastConfig,
+    "training": model.TrainingConfig,
+    "resources": model.ResourcesConfig,
+    "tracking": model.TrackingConfig,
+    "A sweep file": sweep.SweepConfig,
+    "optuna": sweep.OptunaConfig,
+    "space, type: float": sweep.FloatRange,
+    "space, type: int": sweep.IntRange,
+    "space, type: choices": sweep.Choices,
 }
 HEAD = """# Every key
 
-Made by `python docs/make_configuration.py` from `stdcl/config`. Precedence, weakest first: the defaults below, the
-recipe (`stdcl/recipes/<encoder>/<benchmark>.<recipe>.yaml`), the file, `--set a.b=c`. Unknown keys, wrong types and
-impossible combinations are refused before anything starts. The resolved configuration is saved with each run as
-`config.yaml`.
+Made by `python docs/make_configuration.py` from `stdcl/config` and the records of the encoders. Precedence, weakest
+first: the defaults below, the recipe (`stdcl/recipes/<encoder>/<benchmark>.<recipe>.yaml`), the file, `--set a.b=c`.
+Unknown keys, wrong types and impossible combinations are refused before anything starts. The resolved configuration is
+saved with each run as `config.yaml`.
 """
+
+
+def _kind(annotation: ast.expr) -> tuple[str, bool]:
+    """Return the type of a field as text, and whether it can be ``auto``."""
+    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Annotated":
+        assert isinstance(annotation.slice, ast.Tuple)
+        kind, *marks = annotation.slice.elts
+        called = {ast.unparse(mark.func) for mark in marks if isinstance(mark, ast.Call)}
+        if "OneOf" in called:
+            return f"one of {', '.join(specs.datasets())}", False
+        if "Auto" in called:
+            return f"{ast.unparse(kind)} | auto", True
+    if ast.unparse(annotation) == "EncoderConfig":
+        return f"one of {', '.join(specs.encoders())}, see below", False
+    return ast.unparse(annotation), False
 
 
 def _default(value: ast.expr | None) -> tuple[str, str]:
@@ -66,24 +79,22 @@ def _rows(node: ast.ClassDef) -> list[str]:
         if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
             text = " ".join(str(following.value.value).split())
         default, limits = _default(item.value)
-        kind = ast.unparse(item.annotation).replace("|", "or")
+        kind, automatic = _kind(item.annotation)
+        default = "'auto'" if automatic else default
         said = "; ".join(part for part in (text.rstrip("."), limits) if part)
         code = default if default.startswith("*") else f"`{default}`"
-        rows.append(f"| `{item.target.id}` | `{kind}` | {code} | {said} |")
+        rows.append(f"| `{item.target.id}` | `{kind.replace('|', 'or')}` | {code} | {said} |")
     return rows
 
 
 def render() -> str:
     """Return the page."""
     parts = [HEAD]
-    for file, sections in SECTIONS.items():
-        tree = ast.parse((ROOT / "stdcl" / "config" / file).read_text(encoding="utf-8"))
-        classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-        for name, title in sections.items():
-            node = classes[name]
-            rows = _rows(node)
-            parts.append(f"## {title}\n\n{ast.get_docstring(node)}\n")
-            parts.append("\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows]) + "\n")
+    for title, section in SECTIONS.items():
+        (node,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
+        assert isinstance(node, ast.ClassDef)
+        parts.append(f"## {title}\n\n{ast.get_docstring(node)}\n")
+        parts.append("\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *_rows(node)]) + "\n")
     return "\n".join(parts)
 
 

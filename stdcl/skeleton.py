@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from stdcl.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,8 @@ def spatial_partition(skeleton: Skeleton) -> NDArray[np.float32]:
     ``A[0]`` is the identity; ``A[1]`` has row = parent, column = child; ``A[2]`` row = child, column = parent; the
     columns of the last two are divided by their sums (0 stays 0).
     """
+    import numpy as np  # here: records of datasets hold skeletons, and must be quick to read
+
     v = skeleton.num_joints
     inward = np.zeros((v, v))
     for child, parent in edges(skeleton.parents):
@@ -155,6 +159,8 @@ def spatial_partition(skeleton: Skeleton) -> NDArray[np.float32]:
 
 def hop_distance(parents: Iterable[int]) -> NDArray[np.int64]:
     """Return (V, V) shortest-path lengths in a tree."""
+    import numpy as np
+
     parents = tuple(parents)
     v = len(parents)
     adjacency = np.eye(v, dtype=bool)

@@ -10,7 +10,19 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "stdcl"
 
-GROUND = {"errors", "atomic", "hashing", "locks", "seeding", "skeleton", "taps", "config", "version", "__init__"}
+GROUND = {
+    "errors",
+    "atomic",
+    "hashing",
+    "locks",
+    "seeding",
+    "skeleton",
+    "taps",
+    "specs",
+    "config",
+    "version",
+    "__init__",
+}
 PARTS = {"data", "encoders", "methods", "tracking", "results"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -21,7 +33,8 @@ ALLOWED: dict[str, set[str]] = {
     "seeding": {"hashing"},
     "skeleton": {"errors"},
     "taps": set(),
-    "config": {"errors"},
+    "specs": {"errors", "skeleton"},
+    "config": {"errors", "specs"},
     "compiled": set(),
     "statistics": {"errors"},
     "parallel": GROUND | {"compiled"},
@@ -56,6 +69,7 @@ WITHOUT_TORCH = (
     "seeding.py",
     "skeleton.py",
     "taps.py",
+    "specs.py",
     "version.py",
 )
 

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import click
 
-from stdcl.cli.data import DATASETS
+from stdcl.cli.data import official
 from stdcl.cli.verb import PATH, VerbGroup, listed, set_option
 
 TITLE = "Published weights"
 
-ENCODERS = ("hcn", "agcn", "ctrgcn", "hyperformer", "infogcn")
+
+def _encoders() -> list[str]:
+    from stdcl import specs
+
+    return [name for name, spec in specs.encoders().items() if spec.published]
 
 
 @click.group(cls=VerbGroup)
@@ -20,11 +24,11 @@ def checkpoint() -> None:
 
 
 @checkpoint.command(name="import", on_interrupt="no run folder was written")
-@click.argument("encoder", callback=listed(lambda: ENCODERS), metavar="ENCODER")
+@click.argument("encoder", callback=listed(_encoders), metavar="ENCODER")
 @click.argument("file", type=PATH)
 @click.option(
     "--dataset",
-    callback=listed(lambda: DATASETS),
+    callback=listed(official),
     required=True,
     metavar="DATASET",
     help="What it was trained on, for example ntu60.",

@@ -9,11 +9,21 @@ from pathlib import Path
 import click
 
 from stdcl.cli.verb import PATH, VerbGroup, listed
-from stdcl.errors import UserError
 
 TITLE = "Data"
 
-DATASETS = ("nw-ucla", "ntu60", "ntu120")
+
+def official() -> list[str]:
+    """Return the datasets with classes, protocols and a synthetic form of their own."""
+    from stdcl import specs
+
+    return [name for name, spec in specs.datasets().items() if not spec.describes_itself]
+
+
+def _all() -> list[str]:
+    from stdcl import specs
+
+    return list(specs.datasets())
 
 
 @click.group(cls=VerbGroup)
@@ -22,7 +32,7 @@ def data() -> None:
 
 
 @data.command(on_interrupt="no store was written; the same command starts again")
-@click.argument("dataset", callback=listed(lambda: (*DATASETS, "custom")), metavar="DATASET")
+@click.argument("dataset", callback=listed(_all), metavar="DATASET")
 @click.option("--raw", type=PATH, multiple=True, metavar="DIR", help="Folder of raw files (repeatable for NTU).")
 @click.option("--spec", type=PATH, metavar="FILE", help="Description of a custom dataset (YAML).")
 @click.option("--out", type=PATH, metavar="DIR", required=True, help="Folder of the store.")
@@ -46,38 +56,21 @@ def prepare(
 
     DATASET is nw-ucla, ntu60, ntu120, or custom with --spec.
     """
-    from stdcl.data.prepare import ConsoleProgress
+    from stdcl.data.prepare import ConsoleProgress, prepare_dataset
 
-    progress = ConsoleProgress(sys.stderr)
-    if dataset == "custom":
-        if spec is None:
-            raise UserError("stdcl data prepare custom: --spec FILE.yaml is missing")
-        from stdcl.data.custom import prepare_custom
-
-        print(prepare_custom(spec, out, force=force, progress=progress).render())
-        return
-    if not raw:
-        raise UserError(f"stdcl data prepare {dataset}: --raw DIR is missing")
-    if dataset == "nw-ucla":
-        if len(raw) > 1:
-            raise UserError("stdcl data prepare nw-ucla: give --raw once; its files lie in one folder")
-        from stdcl.data.nw_ucla.prepare import prepare_nw_ucla
-
-        print(prepare_nw_ucla(raw[0], out, force=force, allow_partial=allow_partial, progress=progress).render())
-        return
-    from stdcl.data.ntu.prepare import prepare_ntu
-
-    report = prepare_ntu(
-        dataset,  # type: ignore[arg-type]
-        raw,
+    done = prepare_dataset(
+        dataset,
         out,
-        workers=workers,
-        keep_gaps=keep_gaps,
-        strict=strict,
         force=force,
-        progress=progress,
+        progress=ConsoleProgress(sys.stderr),
+        raw=raw,
+        spec=spec,
+        allow_partial=allow_partial,
+        strict=strict,
+        keep_gaps=keep_gaps,
+        workers=workers,
     )
-    print(report.render())
+    print(done.render())
 
 
 @data.command()
@@ -94,7 +87,7 @@ def info(store: Path, as_json: bool, verify: bool) -> None:
 
 
 @data.command(on_interrupt="no corpus was written; the same command starts again")
-@click.argument("dataset", callback=listed(lambda: DATASETS), metavar="DATASET")
+@click.argument("dataset", callback=listed(official), metavar="DATASET")
 @click.option("--out", type=PATH, metavar="DIR", required=True, help="Folder of the raw files.")
 @click.option("--sequences", type=int, default=400, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -106,7 +99,7 @@ def synth(dataset: str, out: Path, sequences: int, seed: int) -> None:
     from stdcl.data.prepare import ConsoleProgress
     from stdcl.data.synthetic import synthesise
 
-    synthesise(dataset, out, sequences, seed, progress=ConsoleProgress(sys.stderr))  # type: ignore[arg-type]
+    synthesise(dataset, out, sequences, seed, progress=ConsoleProgress(sys.stderr))
     print(f"{out}: {sequences:,} synthetic {dataset} files (seed {seed})")
     print(f"next: stdcl data prepare {dataset} --raw {out} --out DIR")
 

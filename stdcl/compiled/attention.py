@@ -1,6 +1,6 @@
 """Hyperformer's attention among the joints of a frame, compiled (``attention.c``) for float32 on CPUs with AVX-512.
 
-`stdcl.encoders.hyperformer` defines it, and has the same in PyTorch operations for all other cases.
+`stdcl.encoders.hyperformer.network` defines it, and has the same in PyTorch operations for all other cases.
 
 Letters: F frames, V joints, G joint groups, J hop distances, H heads of width D.
 """

@@ -1,9 +1,9 @@
 """The shape of a run and of a sweep; strict loading. Imports neither torch nor ray."""
 
+from stdcl.config.contrast import ContrastConfig
 from stdcl.config.fingerprint import changed_keys, differing_keys, fingerprint, to_yaml
 from stdcl.config.load import load_run
 from stdcl.config.model import (
-    ContrastConfig,
     DataConfig,
     EncoderConfig,
     ResourcesConfig,

@@ -10,6 +10,7 @@ import copy
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -18,7 +19,9 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from stdcl.config.model import PROTOCOLS, Clashes, RunConfig
+from stdcl import specs
+from stdcl.config.model import RunConfig
+from stdcl.config.section import ChosenByName, Clashes
 from stdcl.errors import UserError, nearest
 
 Raw = dict[str, Any]
@@ -184,6 +187,14 @@ def _models_of(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models_of(part)]
 
 
+def _models_in(info: FieldInfo) -> list[type[BaseModel]]:
+    """The models that a field's section can be."""
+    for mark in info.metadata:
+        if isinstance(mark, ChosenByName):
+            return list(mark.models().values())
+    return _models_of(info.annotation)
+
+
 def _fields(models: Sequence[type[BaseModel]]) -> dict[str, list[FieldInfo]]:
     out: dict[str, list[FieldInfo]] = {}
     for model in models:
@@ -201,14 +212,14 @@ def check_path(path: str, where: str, model: type[BaseModel] = RunConfig) -> Non
         if name not in fields:
             raise UserError(f"{where}: unknown key '{path}'{_suggest(walked, name, fields, model)}")
         walked.append(name)
-        models = [m for info in fields[name] for m in _models_of(info.annotation)]
+        models = [m for info in fields[name] for m in _models_in(info)]
 
 
 def all_paths(model: type[BaseModel] = RunConfig) -> Iterator[str]:
     """Yield every dotted path of a configuration."""
     for name, info in model.model_fields.items():
         yield name
-        for inner in _models_of(info.annotation):
+        for inner in _models_in(info):
             yield from (f"{name}.{rest}" for rest in all_paths(inner))
 
 
@@ -253,7 +264,7 @@ def _models_at(model: type[BaseModel], location: Sequence[Any]) -> list[type[Bas
     """The models (the members of a union) that the section at ``location`` can be."""
     models: list[type[BaseModel]] = [model]
     for part in location:
-        inner = [m for info in _fields(models).get(str(part), []) for m in _models_of(info.annotation)]
+        inner = [m for info in _fields(models).get(str(part), []) for m in _models_in(info)]
         models = inner or models  # a free key of a mapping keeps its members
     return models
 
@@ -268,8 +279,7 @@ def _is_union_tag(part: Any) -> bool:
     return isinstance(part, str) and (part.startswith(("constrained-", "literal[", "function-")) or part in _TYPE_TAGS)
 
 
-ENCODERS = ("hcn", "agcn", "ctrgcn", "hyperformer", "infogcn")
-_TYPE_TAGS = {"int", "float", "str", "bool", "none", "choices", *ENCODERS}
+_TYPE_TAGS = {"int", "float", "str", "bool", "none", "choices"}
 
 
 _RULES: dict[str, Callable[[Mapping[str, Any]], str]] = {
@@ -302,19 +312,22 @@ def explain(error: ValidationError, raw: Any, origin: Origin, model: type[BaseMo
         raw: what was checked.
         origin: where its keys stand.
         model: the whole that it was checked against.
-        recipe: whether a recipe was found; if not, the keys that it would have given are not called missing.
+        recipe: whether a recipe was found; if not, the keys that it would have given are called missing only if
+            nothing else is wrong.
     """
     lines: list[str] = []
+    missing: list[str] = []
     for fault in error.errors(include_url=False):
         location = _real_location(raw, fault["loc"])
         if fault["type"] == "missing" and not recipe and location[0] == "training":
+            missing.append(f"{origin.at(location)}: {_fault(fault, raw, location, model)}")
             continue
         if fault["type"] == "value_error" and isinstance(fault["ctx"]["error"], Clashes):
             for key, said in fault["ctx"]["error"].clashes:
                 lines.append(f"{origin.at((*location, *key.split('.')))}: {said}")
             continue
         lines.append(f"{origin.at(location)}: {_fault(fault, raw, location, model)}")
-    return "\n".join(dict.fromkeys(lines))
+    return "\n".join(dict.fromkeys(lines or missing)) or f"{origin.file}: {error}"
 
 
 def _fault(fault: Any, raw: Any, location: Location, model: type[BaseModel]) -> str:
@@ -324,6 +337,13 @@ def _fault(fault: Any, raw: Any, location: Location, model: type[BaseModel]) -> 
         return f"unknown key '{key}' (value {_show(value)}){_unknown(raw, location, model)}"
     if fault["type"] == "missing":
         return f"'{key}' is missing; it must be given"
+    if fault["type"] == "not_one_of":
+        known = str(fault["ctx"]["known"]).split(", ")
+        return f"'{key}' is {_show(value)}{nearest(str(value), known)}; allowed: {', '.join(known)}"
+    if fault["type"] == "unknown_choice":
+        known, got = str(fault["ctx"]["known"]).split(", "), value.get("name")
+        what = f"is {_show(got)}{nearest(str(got), known)}" if got is not None else "is missing"
+        return f"'{key}.name' {what}; allowed: {', '.join(known)}"
     if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
         tag = str(fault["ctx"]["discriminator"]).strip("'")
         got = value.get(tag) if isinstance(value, Mapping) else None
@@ -363,31 +383,32 @@ def _show(value: Any) -> str:
     return repr(value)
 
 
-def benchmark_of(raw: Mapping[str, Any]) -> str | None:
-    """Return the recipe's benchmark name (``nw-ucla``, ``ntu60-xsub``, ...) for a raw configuration, if it has one."""
+def recipe_names(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names that the recipe for a raw configuration's data can have; none if the dataset is not known."""
     data = raw.get("data")
-    if not isinstance(data, Mapping):
-        return None
-    dataset = data.get("dataset")
-    if dataset not in PROTOCOLS:
-        # A custom dataset takes the NTU recipe: the one made for larger, multi-person data.
-        return "ntu60-xsub" if dataset == "custom" else None
-    protocol = data.get("protocol", "default")
-    if protocol == "default":
-        protocol = PROTOCOLS[dataset][0]
-    return dataset if dataset == "nw-ucla" else f"{dataset}-{str(protocol).replace('-', '')}"
+    name = data.get("dataset") if isinstance(data, Mapping) else None
+    if not isinstance(data, Mapping) or not isinstance(name, str) or name not in specs.datasets():
+        return ()
+    return specs.datasets()[name].recipe_names(str(data.get("protocol", "default")))
 
 
-def read_recipe(encoder: str, benchmark: str, kind: str) -> Raw:
-    """Return a shipped recipe's keys: ``recipes/<encoder>/<benchmark>.<kind>.yaml``, or ``ntu.<kind>.yaml``."""
-    folder = resources.files("stdcl").joinpath("recipes", encoder)
-    names = [f"{benchmark}.{kind}.yaml"] + ([f"ntu.{kind}.yaml"] if benchmark.startswith("ntu") else [])
-    for name in names:
-        file = folder.joinpath(name)
+@cache
+def read_recipe(encoder: str, names: tuple[str, ...], kind: str) -> Raw:
+    """Return a recipe's keys, not to be changed: ``<encoder's recipes>/<name>.<kind>.yaml``, the first that exists.
+
+    Raises:
+        UserError: there is none.
+    """
+    package, _, folder = specs.encoder(encoder).recipes.partition(":")
+    for name in names if package else ():
+        file = resources.files(package).joinpath(folder, f"{name}.{kind}.yaml")
         if file.is_file():
-            recipe = parse_yaml(file.read_text(encoding="utf-8"), f"recipe {encoder}/{name}")
+            recipe = parse_yaml(file.read_text(encoding="utf-8"), f"recipe {folder}/{name}.{kind}.yaml")
             return {key: value for key, value in recipe.items() if key != "source"}
-    raise UserError(f"there is no '{kind}' recipe for {encoder} on {benchmark}; set recipe: none and give every key")
+    raise UserError(
+        f"there is no '{kind}' recipe for encoder {encoder} on {' or '.join(names)}; set recipe: none and give every "
+        "key of 'training'"
+    )
 
 
 def resolve(raw: Raw, where: str | Origin) -> RunConfig:
@@ -400,9 +421,9 @@ def resolve(raw: Raw, where: str | Origin) -> RunConfig:
     kind = raw.get("recipe", "full")
     encoder = raw.get("encoder")
     name = encoder.get("name") if isinstance(encoder, Mapping) else None
-    benchmark = benchmark_of(raw)
-    found = kind in ("full", "lite") and benchmark is not None and name in ENCODERS
-    whole = merge(read_recipe(name, benchmark, kind), raw) if found and name and benchmark else raw
+    names = recipe_names(raw)
+    found = kind in ("full", "lite") and bool(names) and isinstance(name, str) and name in specs.encoders()
+    whole = merge(read_recipe(str(name), names, str(kind)), raw) if found else raw
     try:
         return RunConfig.model_validate(whole)
     except ValidationError as error:

@@ -6,45 +6,30 @@ A run file is YAML with these sections. Nothing else is accepted; every default 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
+from stdcl import specs
 from stdcl.config import wandb_names
+from stdcl.config.contrast import ContrastConfig, settle_contrast
+from stdcl.config.section import Auto, ChosenByName, Clashes, EncoderOptions, Natural, OneOf, Positive, Section
 
-Dataset = Literal["nw-ucla", "ntu60", "ntu120", "custom"]
 Stream = Literal[
     "joint", "bone", "joint-motion", "bone-motion",
     "relative-1", "relative-2", "relative-3", "relative-4", "relative-5", "relative-6", "relative-7", "relative-8",
     "relative-1-motion", "relative-2-motion", "relative-3-motion", "relative-4-motion",
     "relative-5-motion", "relative-6-motion", "relative-7-motion", "relative-8-motion",
 ]  # fmt: skip
-Strategy = Literal["none", "spatial", "temporal", "spatial+temporal", "global", "spatial+temporal+global"]
-
-PROTOCOLS: dict[str, tuple[str, ...]] = {
-    "nw-ucla": ("cross-view",),
-    "ntu60": ("x-sub", "x-view"),
-    "ntu120": ("x-sub", "x-set"),
-}
-"""The official protocols of each dataset, the first being the default. A custom dataset names its own."""
-
-Positive = Annotated[int, Field(gt=0)]
-Natural = Annotated[int, Field(ge=0)]
 
 
-class Clashes(ValueError):
-    """Keys that are right one by one but not together: (dotted key, what is wrong) for each."""
-
-    def __init__(self, clashes: Sequence[tuple[str, str]]) -> None:
-        super().__init__("; ".join(said for _, said in clashes))
-        self.clashes = list(clashes)
+def _dataset_names() -> tuple[str, ...]:
+    return tuple(specs.datasets())
 
 
-class Section(BaseModel):
-    """A part of a configuration: immutable, unknown keys refused, values never coerced between types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=False, allow_inf_nan=False)
+def _encoder_options() -> dict[str, type[BaseModel]]:
+    return {name: spec.options for name, spec in specs.encoders().items()}
 
 
 class SyntheticConfig(Section):
@@ -59,15 +44,16 @@ class SyntheticConfig(Section):
 class DataConfig(Section):
     """What is trained on."""
 
-    dataset: Dataset
+    dataset: Annotated[str, OneOf(_dataset_names)]
     """Which dataset the store at ``path`` must hold."""
     path: str = Field(min_length=1)
     """Folder of the prepared store; a relative one is looked up under $STDCL_DATA, else under the current folder."""
     protocol: str = "default"
-    """The split: cross-view (NW-UCLA), x-sub, x-view (NTU60), x-sub, x-set (NTU120), or a custom dataset's own."""
+    """The split: cross-view (NW-UCLA), x-sub, x-view (NTU60), x-sub, x-set (NTU120), or a custom dataset's own;
+    default: the first of them."""
     stream: Stream = "joint"
     """Input stream; relative-k are InfoGCN's relative-position modes."""
-    convention: Literal["auto", "plain", "centred"] = "auto"
+    convention: Annotated[Literal["plain", "centred"], Auto()]
     """How streams are derived: as CTR-GCN (plain) or as Hyperformer (centred on a joint). auto: the encoder's own."""
     orientation: Literal["parent", "children"] = "parent"
     """Of relative-k streams: a joint minus its k-th ancestor, or, as InfoGCN's code has it on NW-UCLA, its children."""
@@ -75,8 +61,8 @@ class DataConfig(Section):
     """Turn each NTU body upright and to the front, once a clip (InfoGCN's aligned arrays)."""
     centre: Literal["clip", "frame"] = "clip"
     """Origin of the coordinates: once per clip, or in each frame (HCN's own NTU preprocessing)."""
-    frames: Positive | Literal["auto"] = "auto"
-    """Frames T given to the encoder; auto: 52 on NW-UCLA, 64 elsewhere."""
+    frames: Annotated[Positive, Auto()]
+    """Frames T given to the encoder; auto: the dataset's own, 52 on NW-UCLA and 64 elsewhere."""
     repeat: Positive = 1
     """How often an epoch visits each clip; each visit is an item of its own, with a bank slot of its own."""
     augment: bool = True
@@ -89,111 +75,8 @@ class DataConfig(Section):
     """Make a synthetic corpus instead of reading a real one."""
 
 
-class HCNConfig(Section):
-    """HCN (Li et al., 2018)."""
-
-    name: Literal["hcn"]
-    hidden: Positive = 512
-    """Width of the first fully connected layer."""
-    dropout: float = Field(default=0.5, ge=0, lt=1)
-    hook: Literal["final", "mid", "point"] = "final"
-    """Where the contrastive head takes its feature map."""
-
-
-class AGCNConfig(Section):
-    """2s-AGCN (Shi et al., 2019)."""
-
-    name: Literal["agcn"]
-
-
-class CTRGCNConfig(Section):
-    """CTR-GCN (Chen et al., 2021)."""
-
-    name: Literal["ctrgcn"]
-
-
-class HyperformerConfig(Section):
-    """Hyperformer (Zhou et al., 2022)."""
-
-    name: Literal["hyperformer"]
-    hyperedges: str = "auto"
-    """Which of the skeleton's joint groupings to use; auto: the published one for the stream."""
-
-
-class InfoGCNConfig(Section):
-    """InfoGCN (Chi et al., 2022)."""
-
-    name: Literal["infogcn"]
-    heads: Positive = 3
-    noise_ratio: float = Field(default=0.5, ge=0)
-    prior_gain: float = Field(default=3.0, gt=0)
-    weight_class_mmd: float = Field(default=0.1, ge=0)
-    """Weight of the distance between the class means of z and their priors."""
-    weight_mean_mmd: float = Field(default=1e-4, ge=0)
-    """Weight of the norm of the batch mean of z."""
-
-
-EncoderConfig = Annotated[
-    HCNConfig | AGCNConfig | CTRGCNConfig | HyperformerConfig | InfoGCNConfig, Field(discriminator="name")
-]
-
-
-class ContrastConfig(Section):
-    """STD-CL: decoupling head, memory banks, sampling, loss (paper, section 3)."""
-
-    strategy: Strategy = "spatial+temporal"
-    """Which features are contrasted (paper, Table 4c); none: cross-entropy alone."""
-    temperature: float = Field(default=0.8, gt=0)
-    """tau of eq. 8-9."""
-    channel_reduction: Positive = 8
-    """r of eq. 4."""
-    embedding_dim: Positive = 256
-    """D of eq. 5."""
-    hard_positives: Positive = 128
-    """N_H+: least similar slots of the anchor's class."""
-    hard_negatives: Natural = 512
-    """N_H-: most similar slots of other classes."""
-    random_negatives: Natural = 512
-    """N_R-: slots of other classes drawn at random, without replacement."""
-    negative_sets: Literal["separate", "union"] = "separate"
-    """Hard and random negatives in two terms, averaged, or in one denominator."""
-    reduction: Literal["mean", "sum"] = "mean"
-    """Over positives: the mean, or the sum as eq. 8-9 print it (about hard_positives times larger)."""
-    write: Literal["before", "after"] = "before"
-    """Whether the batch enters the bank before or after it is compared with it."""
-    exclude_own_slot: bool = True
-    """Whether an anchor's own slot is barred from its positives."""
-    shortage: Literal["skip", "clamp"] = "skip"
-    """An anchor with fewer candidates than asked for: leave it out, or use what exists (always so with slots: clip)."""
-    slots: Literal["item", "clip"] = "item"
-    """One slot a training item (a clip's repeats have their own), or one a clip."""
-    weights: Literal["printed", "release"] = "printed"
-    """What the weights of the spatial and temporal loss are if not given: 1 and 1 as eq. 10 prints, or 0.5 and 0.5 as
-    the authors' later release has."""
-    weight_spatial: float = Field(default=1.0, ge=0)
-    """w_s of eq. 10; by default as weights says."""
-    weight_temporal: float = Field(default=1.0, ge=0)
-    """w_t of eq. 10; by default as weights says."""
-    weight_global: float = Field(default=1.0, ge=0)
-    """Of the global loss, for the strategies that have one."""
-    start_epoch: Natural = 0
-    """First epoch (from 0) whose loss holds the contrastive terms; the banks are filled from epoch 0."""
-    bias: bool = True
-    """Bias in the head's linear maps."""
-    nonlinearity: Literal["none", "relu", "bn+relu"] = "none"
-    """Between the two linear maps of a branch."""
-    person_mask: Literal["all", "present"] = "all"
-    """Mean over all persons, or over those who are there."""
-    freeze_head: bool = False
-    """Leave the head at its random start (to study it)."""
-    exchange: Literal["candidates", "allgather"] = "candidates"
-    """What travels between ranks: anchors and candidates' scores, or the bank itself. The result is the same."""
-
-    @model_validator(mode="after")
-    def _has_negatives(self) -> ContrastConfig:
-        if self.strategy != "none" and self.hard_negatives + self.random_negatives == 0:
-            raise ValueError("hard_negatives and random_negatives cannot both be 0: the loss needs negatives")
-        return self
+EncoderConfig = Annotated[EncoderOptions, ChosenByName(_encoder_options)]
+"""The options of one of the encoders that ``stdcl.specs.encoders`` finds."""
 
 
 class TrainingConfig(Section):
@@ -289,16 +172,6 @@ class TrackingConfig(Section):
         return value
 
 
-def _settle_contrast(given: dict[str, Any]) -> dict[str, Any]:
-    """Fill what another key of the section decides, unless it is given."""
-    decided: dict[str, Any] = {}
-    if given.get("slots") == "clip":
-        decided["shortage"] = "clamp"
-    if given.get("weights") == "release":
-        decided |= {"weight_spatial": 0.5, "weight_temporal": 0.5}
-    return {**decided, **given}
-
-
 class RunConfig(Section):
     """One training, completely."""
 
@@ -318,27 +191,26 @@ class RunConfig(Section):
         if not isinstance(raw, dict):
             return raw
         if isinstance(raw.get("contrast"), dict):
-            raw = {**raw, "contrast": _settle_contrast(raw["contrast"])}
+            raw = {**raw, "contrast": settle_contrast(raw["contrast"])}
         if not isinstance(raw.get("data"), dict):
             return raw
-        data = dict(raw["data"])
-        encoder = raw.get("encoder")
-        name = encoder.get("name") if isinstance(encoder, dict) else None
-        dataset = data.get("dataset")
-        if data.get("protocol", "default") == "default" and dataset in PROTOCOLS:
-            data["protocol"] = PROTOCOLS[dataset][0]
-        if data.get("frames", "auto") == "auto":
-            data["frames"] = 52 if dataset == "nw-ucla" else 64
-        if data.get("convention", "auto") == "auto":
-            data["convention"] = "centred" if name == "hyperformer" else "plain"
-        settled = {**raw, "data": data}
-        if name == "hyperformer" and isinstance(encoder, dict) and encoder.get("hyperedges", "auto") == "auto":
-            bone = str(data.get("stream", "joint")).startswith("bone")
-            settled["encoder"] = {
-                **encoder,
-                "hyperedges": "bone" if bone and dataset == "nw-ucla" else "default",
-            }
-        return settled
+        data, encoder = dict(raw["data"]), raw.get("encoder")
+        name = encoder.get("name") if isinstance(encoder, dict) else getattr(encoder, "name", None)
+        kind = specs.encoders().get(name) if isinstance(name, str) else None
+        dataset = specs.datasets().get(data["dataset"]) if isinstance(data.get("dataset"), str) else None
+        # With an unknown name nothing is known to stand for auto; the name is the fault that is reported.
+        settled = {
+            "protocol": ("default", dataset.default_protocol if dataset else "default"),
+            "frames": ("auto", dataset.frames if dataset else 1),
+            "convention": ("auto", kind.convention if kind else "plain"),
+        }
+        for key, (unsettled, value) in settled.items():
+            if data.get(key, unsettled) == unsettled:
+                data[key] = value
+        out = {**raw, "data": data}
+        if kind is not None and isinstance(encoder, dict):
+            out["encoder"] = dict(kind.settle(encoder, data))
+        return out
 
     @model_validator(mode="after")
     def _parts_fit(self) -> RunConfig:
@@ -349,17 +221,19 @@ class RunConfig(Section):
 
     def _clashes(self) -> Iterator[tuple[str, str]]:
         data, contrast, training = self.data, self.contrast, self.training
-        allowed = PROTOCOLS.get(data.dataset)
-        if allowed is not None and data.protocol not in allowed:
+        dataset = specs.dataset(data.dataset)
+        allowed = dataset.protocols
+        if allowed and data.protocol not in allowed:
             yield (
                 "data.protocol",
                 f"data.protocol is '{data.protocol}', which {data.dataset} does not have; "
                 f"allowed: {', '.join(allowed)}",
             )
-        if data.synthetic is not None and data.dataset == "custom":
+        if data.synthetic is not None and not dataset.synthesise:
+            made = ", ".join(each.name for each in specs.datasets().values() if each.synthesise)
             yield (
                 "data.synthetic",
-                "data.synthetic makes nw-ucla, ntu60 or ntu120 corpora; data.dataset is 'custom'",
+                f"data.synthetic makes corpora of {made}; data.dataset is '{data.dataset}'",
             )
         if data.convention == "centred" and data.stream.startswith("relative-"):
             yield (

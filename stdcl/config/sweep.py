@@ -28,7 +28,8 @@ from stdcl.config.load import (
     resolve,
     validate_fragment,
 )
-from stdcl.config.model import Natural, Positive, ResourcesConfig, RunConfig, Section
+from stdcl.config.model import ResourcesConfig, RunConfig
+from stdcl.config.section import Natural, Positive, Section
 from stdcl.errors import UserError, nearest
 
 ARM_BASELINE = "baseline"

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stdcl import specs
 from stdcl.data import augment, streams
 from stdcl.data.store import SequenceStore
 from stdcl.errors import UserError
@@ -56,8 +57,9 @@ class Transform:
 
 
 def default_loader(dataset: str) -> Loader:
-    """Return the loader a dataset is used with: ``pick`` for NW-UCLA, ``resample`` for all others."""
-    return "pick" if dataset == "nw-ucla" else "resample"
+    """Return the loader that a dataset is used with; one that is not known is somebody's own."""
+    known = specs.datasets()
+    return known.get(dataset, known["custom"]).loader
 
 
 class Batch(NamedTuple):

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, TextIO
+from typing import Any, Literal, NamedTuple, Protocol, TextIO
 
+from stdcl import specs
 from stdcl.data.store import (
     MANIFEST_FILE,
     Manifest,
@@ -116,6 +117,49 @@ class Prepared:
                 *(f"  note: {note}" for note in self.notes),
             ]
         )
+
+
+class Summary(Protocol):
+    """What a preparation found and did."""
+
+    def render(self) -> str:
+        """Return it as text."""
+
+
+class Prepare(Protocol):
+    """What ``DatasetSpec.prepare`` leads to: makes the store of a dataset from its raw files."""
+
+    def __call__(self, dataset: str, out: Path, *, force: bool, progress: Progress, **options: Any) -> Summary:
+        """Prepare ``dataset`` at ``out``; ``options`` are among ``DatasetSpec.prepare_options``.
+
+        Raises:
+            UserError: raw files are missing or cannot be used, or the destination is taken.
+        """
+
+
+def prepare_dataset(
+    dataset: str, out: Path, *, force: bool = False, progress: Progress = silent, **options: Any
+) -> Summary:
+    """Make the store of a dataset.
+
+    Args:
+        dataset: its name.
+        out: folder of the store.
+        force: replace another store at ``out``.
+        progress: told of each file.
+        options: what the dataset's preparation takes beside these; what is None, False or empty counts as not given.
+
+    Raises:
+        UserError: an unknown dataset, an option that its preparation does not read, or as ``Prepare``.
+    """
+    spec = specs.dataset(dataset)
+    given = {name: value for name, value in options.items() if value not in (None, False, [], ())}
+    unread = [f"--{name.replace('_', '-')}" for name in given if name not in spec.prepare_options]
+    if unread:
+        known = ", ".join(f"--{name.replace('_', '-')}" for name in (*spec.prepare_options, "force"))
+        raise UserError(f"stdcl data prepare {dataset}: {', '.join(unread)} has no meaning for it; it reads {known}")
+    prepare: Prepare = specs.load(spec.prepare)
+    return prepare(dataset, out, force=force, progress=progress, **given)
 
 
 def describe_size(manifest: Manifest) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from stdcl import specs
 from stdcl.errors import UserError, nearest
 from stdcl.seeding import generator
 
@@ -92,36 +93,11 @@ def rule_from_json(value: Mapping[str, Any]) -> SplitRule:
     )
 
 
-def _spans(text: str) -> frozenset[int]:
-    out: set[int] = set()
-    for part in text.split(","):
-        low, _, high = part.partition("-")
-        out.update(range(int(low), int(high or low) + 1))
-    return frozenset(out)
-
-
-_NTU60_SUBJECTS = _spans("1,2,4,5,8,9,13-19,25,27,28,31,34,35,38")
-_NTU120_SUBJECTS = _NTU60_SUBJECTS | _spans("45-47,49,50,52-59,70,74,78,80-86,89,91-95,97,98,100,103")
-
-#: The benchmarks' own splits, by dataset and protocol.
-RULES: Mapping[str, Mapping[str, SplitRule]] = {
-    "nw-ucla": {"cross-view": SplitRule("view", frozenset({1, 2}), frozenset({3}))},
-    "ntu60": {
-        "x-sub": SplitRule("subject", _NTU60_SUBJECTS),
-        "x-view": SplitRule("view", frozenset({2, 3}), frozenset({1})),
-    },
-    "ntu120": {
-        "x-sub": SplitRule("subject", _NTU120_SUBJECTS),
-        "x-set": SplitRule("setup", frozenset(range(2, 33, 2)), frozenset(range(1, 33, 2))),
-    },
-}
-
-#: Numbers of training and test sequences of the complete datasets.
-OFFICIAL_COUNTS: Mapping[str, Mapping[str, tuple[int, int]]] = {
-    "nw-ucla": {"cross-view": (1020, 464)},
-    "ntu60": {"x-sub": (40091, 16487), "x-view": (37646, 18932)},
-    "ntu120": {"x-sub": (63026, 50919), "x-set": (54468, 59477)},
-}
+def official_rules(dataset: str) -> dict[str, SplitRule]:
+    """Return a dataset's official protocols by name, the default first; none for one that is not known."""
+    spec = specs.datasets().get(dataset)
+    protocols = spec.protocols if spec is not None else {}
+    return {name: SplitRule(part.column, part.train, part.test) for name, part in protocols.items()}
 
 
 @dataclass(frozen=True)

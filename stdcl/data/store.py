@@ -37,7 +37,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stdcl import atomic
-from stdcl.data.protocols import RULES, SplitRule, class_counts, rule_from_json
+from stdcl.data.protocols import SplitRule, class_counts, official_rules, rule_from_json
 from stdcl.errors import UserError
 from stdcl.skeleton import Skeleton
 
@@ -337,7 +337,7 @@ class StoreWriter:
         self._source = dict(source)
         self._max_persons = max_persons
         self._absent_person: AbsentPerson = absent_person
-        self._protocols = dict(RULES.get(dataset, {}) if protocols is None else protocols)
+        self._protocols = official_rules(dataset) if protocols is None else dict(protocols)
         self._batch_bytes = batch_bytes
         self._columns = _Columns()
         self._digests: list[tuple[str, bytes]] = []

@@ -7,43 +7,40 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Protocol
 
+from stdcl import specs
 from stdcl.config import RunConfig
 from stdcl.config.model import SyntheticConfig
 from stdcl.config.paths import data_path
-from stdcl.data.prepare import ConsoleProgress, Progress, silent
+from stdcl.data.prepare import ConsoleProgress, Progress, prepare_dataset, silent
 from stdcl.data.store import MANIFEST_FILE, read_manifest
 from stdcl.errors import UserError
 
-SyntheticDataset = Literal["nw-ucla", "ntu60", "ntu120"]
+
+class Synthesise(Protocol):
+    """What ``DatasetSpec.synthesise`` leads to: writes a synthetic corpus in the dataset's own raw format."""
+
+    def __call__(self, dataset: str, out: Path, *, sequences: int, seed: int, progress: Progress) -> None:
+        """Write raw files to the new folder ``out``.
+
+        Raises:
+            UserError: something else is at ``out``, or a number is out of range.
+        """
 
 
-def synthesise(dataset: SyntheticDataset, out: Path, sequences: int, seed: int, *, progress: Progress = silent) -> None:
+def synthesise(dataset: str, out: Path, sequences: int, seed: int, *, progress: Progress = silent) -> None:
     """Write a synthetic corpus of raw files in ``dataset``'s own format and names.
 
     Raises:
-        UserError: something else is at ``out``, or a number is out of range.
+        UserError: the dataset has no synthetic form, something else is at ``out``, or a number is out of range.
     """
-    if dataset == "nw-ucla":
-        from stdcl.data.nw_ucla.synthetic import write_corpus
-
-        write_corpus(out, sequences, seed, progress=progress)
-        return
-    from stdcl.data.ntu.synthetic import synth_ntu
-
-    synth_ntu(dataset, out, sequences=sequences, seed=seed, progress=progress)
-
-
-def _prepare(dataset: SyntheticDataset, raw: Path, out: Path, progress: Progress) -> None:
-    if dataset == "nw-ucla":
-        from stdcl.data.nw_ucla.prepare import prepare_nw_ucla
-
-        prepare_nw_ucla(raw, out, progress=progress)
-        return
-    from stdcl.data.ntu.prepare import prepare_ntu
-
-    prepare_ntu(dataset, [raw], out, progress=progress)
+    spec = specs.dataset(dataset)
+    if not spec.synthesise:
+        known = ", ".join(each.name for each in specs.datasets().values() if each.synthesise)
+        raise UserError(f"'{dataset}' has no synthetic corpus; allowed: {known}")
+    write: Synthesise = specs.load(spec.synthesise)
+    write(dataset, out, sequences=sequences, seed=seed, progress=progress)
 
 
 def ensure_data(config: RunConfig) -> bool:
@@ -56,7 +53,7 @@ def ensure_data(config: RunConfig) -> bool:
     """
     wanted = config.data.synthetic
     dataset = config.data.dataset
-    if wanted is None or dataset == "custom":
+    if wanted is None:
         return False
     out = data_path(config.data.path)
     with _locked(out):
@@ -67,7 +64,7 @@ def ensure_data(config: RunConfig) -> bool:
         raw = out.with_name(f"{out.name}-raw")
         if not raw.exists():
             synthesise(dataset, raw, wanted.sequences, wanted.seed, progress=progress)
-        _prepare(dataset, raw, out, progress)
+        prepare_dataset(dataset, out, raw=[raw], progress=progress)
     return True
 
 

@@ -1,8 +1,7 @@
 """Public checkpoints of the reference repositories, turned into weights of ours.
 
-The encoders here keep the shapes of the public code's parameters, so an import is a matter of names. Known are the
-checkpoints of CTR-GCN, 2s-AGCN (as trained in CTR-GCN's framework, without or with its constant adjacency),
-Hyperformer, InfoGCN and HCN-pytorch.
+The encoders here keep the shapes of the public code's parameters, so an import is a matter of names; each encoder's
+record has its own (``EncoderSpec.published``).
 """
 
 from __future__ import annotations
@@ -17,88 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stdcl.encoders.agcn import AGCN
+from stdcl import specs
 from stdcl.encoders.base import Encoder
-from stdcl.encoders.ctrgcn import CTRGCN
-from stdcl.encoders.hcn import HCN
-from stdcl.encoders.hyperformer import Hyperformer
-from stdcl.encoders.infogcn import InfoGCN
 from stdcl.errors import UserError
 from stdcl.skeleton import spatial_partition
+from stdcl.specs import EncoderSpec
 
-_Rules = tuple[tuple[str, str], ...]
-
-# Pairs (pattern in our name, the public name's part), tried in this order, each applied to what the one before left.
-_MULTI_SCALE: _Rules = (
-    (r"\.br(\d)\.pw\.", r".branches.\1.0."),
-    (r"\.br(\d)\.bn1\.", r".branches.\1.1."),
-    (r"\.br(\d)\.conv\.", r".branches.\1.3.conv."),
-    (r"\.br([01])\.bn2\.", r".branches.\1.3.bn."),
-    (r"\.br2\.bn2\.", r".branches.2.4."),
-)
-_SHELL: _Rules = (
-    (r"^in_bn\.", "data_bn."),
-    (r"\.down\.conv\.", ".down.0."),
-    (r"\.down\.bn\.", ".down.1."),
-    (r"^b(\d+)\.res\.", r"l\1.residual."),
-)
-_GRAPH_SHELL: _Rules = (*_SHELL, (r"^b(\d+)\.gcn\.", r"l\1.gcn1."), (r"^b(\d+)\.tcn\.", r"l\1.tcn1."))
-_CTRGCN: _Rules = (
-    *_MULTI_SCALE,
-    *_GRAPH_SHELL,
-    (r"\.gcn1\.A$", ".gcn1.PA"),
-    (r"\.s(\d)\.q\.", r".convs.\1.conv1."),
-    (r"\.s(\d)\.k\.", r".convs.\1.conv2."),
-    (r"\.s(\d)\.v\.", r".convs.\1.conv3."),
-    (r"\.s(\d)\.r\.", r".convs.\1.conv4."),
-)
-_AGCN: _Rules = (
-    *_GRAPH_SHELL,
-    (r"\.gcn1\.B$", ".gcn1.PA"),
-    (r"\.s(\d)\.theta\.", r".conv_a.\1."),
-    (r"\.s(\d)\.phi\.", r".conv_b.\1."),
-    (r"\.s(\d)\.out\.", r".conv_d.\1."),
-)
-_HYPERFORMER: _Rules = (
-    *_MULTI_SCALE,
-    *_SHELL,
-    (r"^b(\d+)\.tcn\.", r"l\1.tcn1."),
-    (r"^b(\d+)\.skip\.", r"l\1.vit1.skip_proj."),
-    (r"^b(\d+)\.att\.e\.", r"l\1.vit1.pe_proj."),
-    (r"^b(\d+)\.att\.ln\.", r"l\1.vit1.norm1."),
-    (r"^b(\d+)\.att\.", r"l\1.vit1.attn."),
-)
-_INFOGCN: _Rules = (
-    *_MULTI_SCALE,
-    *_SHELL,
-    (r"^pos$", "pos_embedding"),
-    (r"^emb\.", "to_joint_embedding."),
-    (r"^b(\d+)\.tcn\.", r"l\1.tcn."),
-    (r"^b(\d+)\.gcn\.topo$", r"l\1.agcn.shared_topology"),
-    (r"^b(\d+)\.gcn\.h(\d+)\.", r"l\1.agcn.conv_d.\2."),
-    (r"^b(\d+)\.gcn\.ln\.", r"l\1.agcn.attn.ln."),
-    (r"^b(\d+)\.gcn\.qk\.", r"l\1.agcn.attn.to_qk."),
-    (r"^b(\d+)\.gcn\.", r"l\1.agcn."),
-    (r"^mu\.", "fc_mu."),
-    (r"^logvar\.", "fc_logvar."),
-    (r"^dec\.", "decoder."),
-)
-_HCN: _Rules = (
-    (r"^position\.(conv[134])\.", r"\1.0."),
-    (r"^position\.", ""),
-    (r"^motion\.(conv[134])\.", r"\1m.0."),
-    (r"^motion\.(conv2)\.", r"\1m."),
-    (r"^(conv[56]|fc7)\.", r"\1.0."),
-)
-_RULES: dict[type[Encoder], _Rules] = {
-    AGCN: _AGCN,
-    CTRGCN: _CTRGCN,
-    HCN: _HCN,
-    Hyperformer: _HYPERFORMER,
-    InfoGCN: _INFOGCN,
-}
-# Ours alone, in no public checkpoint: InfoGCN draws its priors anew and only training reads them.
-_OURS_ALONE = frozenset({"priors"})
 # Theirs alone, without effect on the result: how many batches a running mean has seen.
 _COUNTER = re.compile(r"(^|\.)num_batches_tracked$")
 # Theirs alone, and known from the skeleton: the constant adjacency.
@@ -166,26 +89,34 @@ def published_names(encoder: Encoder) -> dict[str, str]:
     Raises:
         UserError: for an encoder that has no public counterpart.
     """
-    rules = _RULES.get(type(encoder))
-    if rules is None:
-        known = ", ".join(sorted(kind.__name__ for kind in _RULES))
-        raise UserError(f"{type(encoder).__name__}: no published checkpoints are known for it; known are: {known}")
+    spec = _spec_of(encoder)
     names = {}
     for ours in encoder.state_dict():
-        if ours in _OURS_ALONE:
+        if ours in spec.unpublished:
             continue
         public = ours
-        for pattern, replacement in rules:
+        for pattern, replacement in spec.published:
             public = re.sub(pattern, replacement, public)
         names[public] = ours
     return names
+
+
+def _spec_of(encoder: Encoder) -> EncoderSpec:
+    """Return the record of an encoder that public checkpoints are known for."""
+    kind = type(encoder)
+    known = [spec for spec in specs.encoders().values() if spec.published]
+    for spec in known:
+        if spec.build == f"{kind.__module__}:{kind.__qualname__}":
+            return spec
+    titles = ", ".join(spec.title for spec in known)
+    raise UserError(f"{kind.__name__}: no published checkpoints are known for it; known are: {titles}")
 
 
 def import_published(encoder: Encoder, state: Mapping[str, Tensor], where: str = "published checkpoint") -> None:
     """Give ``encoder`` the weights of a public checkpoint; on an error it is left as it was.
 
     ``num_batches_tracked`` is passed over (it has no effect); a constant adjacency ``A`` must equal the skeleton's and
-    is then passed over; InfoGCN's priors, which no public checkpoint holds, stay the encoder's own.
+    is then passed over; what no public checkpoint holds (InfoGCN's priors) stays the encoder's own.
 
     Args:
         encoder: built for the layout that the checkpoint was trained on.
@@ -220,11 +151,8 @@ def import_published(encoder: Encoder, state: Mapping[str, Tensor], where: str =
             f"{where}: does not fit {type(encoder).__name__} with {layout.num_joints} joints, {layout.num_persons} "
             f"persons, {layout.num_frames} frames and {layout.num_classes} classes:\n" + "\n".join(faults)
         )
-    encoder.load_state_dict({ours: state[name] for name, ours in names.items()} | _kept(own))
-
-
-def _kept(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in own.items() if name in _OURS_ALONE}
+    kept = {name: own[name] for name in _spec_of(encoder).unpublished}
+    encoder.load_state_dict({ours: state[name] for name, ours in names.items()} | kept)
 
 
 def _list(title: str, entries: Iterable[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stdcl import specs
 from stdcl.config import RunConfig
 from stdcl.methods.base import FeatureShapes, Method, Task
 
@@ -19,6 +20,6 @@ def build_method(config: RunConfig, task: Task, shapes: FeatureShapes) -> Method
     """
     if config.contrast.strategy == "none":
         return Method()
-    from stdcl.methods.stdcl.method import STDCL
-
-    return STDCL(config.contrast, task, shapes)
+    spec = specs.methods()["stdcl"]
+    method: Method = specs.load(spec.build)(getattr(config, spec.section), task, shapes)
+    return method

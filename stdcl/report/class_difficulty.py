@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stdcl import specs
 from stdcl.errors import UserError
 from stdcl.report.display import Display
-from stdcl.report.published import BENCHMARK_TEST_SEQUENCES, reported_results
+from stdcl.report.published import benchmark_test_sequences, reported_results
 from stdcl.results.fusion import check_same_sequences
 from stdcl.results.scores import Scores, per_class_accuracy
 
@@ -22,8 +23,6 @@ BOUNDS = (0.8, 0.9)
 """Accuracies below the first are hard, above the second easy; both bounds themselves are medium."""
 
 _COLUMNS = ("grouped by", "level", "classes", "baseline", "with contrast", "difference")
-_PAPER = {"agcn": "2S-AGCN", "ctrgcn": "CTR-AGCN", "hyperformer": "Hyperformer"}
-"""The paper's names in Table 4(d)."""
 
 
 def level_of(accuracies: np.ndarray) -> np.ndarray:
@@ -84,8 +83,9 @@ def difficulty(baseline: Sequence[Scores], contrast: Sequence[Scores]) -> Displa
 
 
 def _paper(scores: Scores, level: str, arm: str) -> str:
-    if BENCHMARK_TEST_SEQUENCES.get((scores.dataset, scores.protocol)) == len(scores.ids):
-        method = f"{_PAPER.get(scores.encoder)}{arm}"
+    if benchmark_test_sequences(scores.dataset, scores.protocol) == len(scores.ids):
+        encoder = specs.encoders().get(scores.encoder)
+        method = f"{encoder.paper_name}{arm}" if encoder is not None and encoder.paper_name else None
         for row in reported_results():
             if (row.method, row.dataset, row.protocol, row.stream) == (
                 method, scores.dataset, scores.protocol, f"level:{level}",

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from stdcl import specs
 from stdcl.errors import UserError, nearest
 from stdcl.results.scores import Scores, per_class_accuracy
+from stdcl.specs import FusionWeights
 
 STREAMS = ("joint", "bone", "joint-motion", "bone-motion")
 """The four streams, in the order in which weights are quoted: J, B, JM, BM."""
@@ -61,51 +63,42 @@ def _no_preset(name: str, what: str) -> UserError:
     return UserError(f"the weights '{name}' {what}; give numbers, one a run in the order of the runs")
 
 
-def _by_stream(name: str, sets: dict[int, tuple[float, ...]]) -> Callable[[Sequence[Scores]], tuple[float, ...]]:
-    """Weights that are quoted for the first 1, 2, 3 or 4 of the streams J, B, JM, BM."""
-
-    def weights(parts: Sequence[Scores]) -> tuple[float, ...]:
-        streams = tuple(part.stream for part in parts)
-        quoted = sets.get(len(parts))
-        if quoted is None or streams != STREAMS[: len(parts)]:
-            known = " and ".join("+".join(SYMBOLS[each] for each in STREAMS[:n]) for n in sorted(sets))
-            raise _no_preset(name, f"are quoted for {known}, not for {'+'.join(map(_symbol, streams))}")
-        return quoted
-
-    return weights
-
-
-def _hyperformer(parts: Sequence[Scores]) -> tuple[float, ...]:
-    four = (0.4, 0.4, 0.3, 0.2) if parts[0].dataset == "nw-ucla" else (0.4, 0.6, 0.2, 0.2)
-    return _by_stream("hyperformer", {4: four})(parts)
+_PROJECTS = (
+    # The same for every encoder and dataset.
+    FusionWeights("default", {2: (1.0, 1.0), 4: (0.6, 0.6, 0.4, 0.4)}),
+    FusionWeights(
+        "fr-head",
+        {2: (1.0, 1.0), 4: (0.6, 0.6, 0.4, 0.4)},
+        {
+            "ntu120": {2: (1.0, 1.0), 4: (0.6, 0.75, 0.3, 0.15)},
+            "ntu60/x-sub": {2: (1.0, 1.0), 4: (2.0, 2.0, 1.0, 1.0)},
+        },
+    ),
+    FusionWeights("gap", {2: (1.0, 1.0), 4: (0.8, 0.8, 0.2, 0.2)}),
+    FusionWeights("pyskl", {2: (1.0, 1.0), 4: (2.0, 2.0, 1.0, 1.0)}),
+)
 
 
-def _fr_head(parts: Sequence[Scores]) -> tuple[float, ...]:
-    first = parts[0]
-    if first.dataset == "ntu120":
-        four = (0.6, 0.75, 0.3, 0.15)
-    elif first.dataset == "ntu60" and first.protocol == "x-sub":
-        four = (2.0, 2.0, 1.0, 1.0)
-    else:
-        four = (0.6, 0.6, 0.4, 0.4)
-    return _by_stream("fr-head", {2: (1.0, 1.0), 4: four})(parts)
+def presets() -> dict[str, FusionWeights]:
+    """Return the weights by the public project that uses them, those of encoders and methods among them."""
+    described = [spec.fusion for spec in specs.encoders().values()]
+    described += [spec.fusion for spec in specs.methods().values()]
+    known = {weights.name: weights for weights in _PROJECTS}
+    return known | {weights.name: weights for weights in described if weights is not None}
 
 
-def _infogcn(parts: Sequence[Scores]) -> tuple[float, ...]:
-    return tuple(1.0 if part.stream.endswith("motion") else 1.5 for part in parts)
-
-
-PRESETS: dict[str, Callable[[Sequence[Scores]], tuple[float, ...]]] = {
-    "default": _by_stream("default", {2: (1.0, 1.0), 4: (0.6, 0.6, 0.4, 0.4)}),
-    "2s-agcn": _by_stream("2s-agcn", {2: (1.0, 1.0)}),
-    "ctr-gcn": _by_stream("ctr-gcn", {2: (1.0, 1.0), 3: (0.6, 0.6, 0.4), 4: (0.6, 0.6, 0.4, 0.4)}),
-    "hyperformer": _hyperformer,
-    "infogcn": _infogcn,
-    "fr-head": _fr_head,
-    "gap": _by_stream("gap", {2: (1.0, 1.0), 4: (0.8, 0.8, 0.2, 0.2)}),
-    "pyskl": _by_stream("pyskl", {2: (1.0, 1.0), 4: (2.0, 2.0, 1.0, 1.0)}),
-}
-"""Weights by the public project that uses them; ``default`` is the same for every encoder and data set."""
+def _weights_of(preset: FusionWeights, parts: Sequence[Scores]) -> tuple[float, ...]:
+    """Return a preset's weight of each part; ``parts`` are in the order J, B, JM, BM."""
+    if preset.by_kind is not None:
+        position, motion = preset.by_kind
+        return tuple(motion if part.stream.endswith("motion") else position for part in parts)
+    first, streams = parts[0], tuple(part.stream for part in parts)
+    places = (f"{first.dataset}/{first.protocol}", first.dataset)
+    quoted = next((preset.exceptions[place] for place in places if place in preset.exceptions), preset.quoted)
+    if len(parts) not in quoted or streams != STREAMS[: len(parts)]:
+        known = " and ".join("+".join(SYMBOLS[each] for each in STREAMS[:n]) for n in sorted(quoted))
+        raise _no_preset(preset.name, f"are quoted for {known}, not for {'+'.join(map(_symbol, streams))}")
+    return quoted[len(parts)]
 
 
 def fuse(runs: Sequence[Scores], weights: str | Sequence[float] = "default", *, mixed: bool = False) -> Fused:
@@ -113,7 +106,7 @@ def fuse(runs: Sequence[Scores], weights: str | Sequence[float] = "default", *, 
 
     Args:
         runs: two runs or more, of the same sequences, in any order.
-        weights: numbers, one a run in the order of ``runs``; or a preset's name (see ``PRESETS``), whose weights go
+        weights: numbers, one a run in the order of ``runs``; or a preset's name (see ``presets``), whose weights go
             by stream, whatever the order of ``runs``.
         mixed: whether the runs may be of different arms (other keys of the contrast).
 
@@ -286,7 +279,7 @@ def parse_weights(text: str) -> str | tuple[float, ...]:
         UserError: it is neither.
     """
     words = text.replace(",", " ").split()
-    if len(words) == 1 and words[0].lower() in PRESETS:
+    if len(words) == 1 and words[0].lower() in presets():
         return words[0].lower()
     try:
         return tuple(float(word) for word in words) if words else _unknown_preset(text)
@@ -296,20 +289,21 @@ def parse_weights(text: str) -> str | tuple[float, ...]:
 
 def _unknown_preset(name: str) -> str:
     raise UserError(
-        f"unknown weights '{name}'{nearest(name.lower(), PRESETS)}; allowed: numbers (0.6,0.4), or one of "
-        f"{', '.join(PRESETS)}"
+        f"unknown weights '{name}'{nearest(name.lower(), presets())}; allowed: numbers (0.6,0.4), or one of "
+        f"{', '.join(presets())}"
     )
 
 
 def _preset(name: str, parts: Sequence[Scores]) -> tuple[float, ...]:
-    if name not in PRESETS:
+    known = presets()
+    if name not in known:
         _unknown_preset(name)
     seen: dict[str, str] = {}
     for part in parts:
         if part.stream in seen:
             raise _no_preset(name, f"go by stream, and both {seen[part.stream]} and {part.run} are of '{part.stream}'")
         seen[part.stream] = part.run
-    return PRESETS[name](parts)
+    return _weights_of(known[name], parts)
 
 
 def _stream_order(stream: str) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from stdcl import atomic
+from stdcl import atomic, specs
 from stdcl.config import RunConfig, fingerprint, to_yaml
 from stdcl.config.load import resolve_with
 from stdcl.encoders.base import Layout
@@ -17,21 +17,24 @@ from stdcl.encoders.published import import_published, read_published
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
 from stdcl.results.layout import RunFolder
-from stdcl.skeleton import NTU, NW_UCLA
 from stdcl.train import checkpoint
 from stdcl.train.checkpoint import Identity, Position
 from stdcl.train.components import new_encoder
 from stdcl.version import code_version
 
-# V, M, K and the skeleton of the datasets that checkpoints were published for.
-_SHAPES = {"nw-ucla": (20, 1, 10, NW_UCLA), "ntu60": (25, 2, 60, NTU), "ntu120": (25, 2, 120, NTU)}
-
 
 def _layout(config: RunConfig) -> Layout:
-    joints, persons, classes, skeleton = _SHAPES[config.data.dataset]
-    if not isinstance(config.data.frames, int):
-        raise TypeError("data.frames is settled when a configuration is loaded")
-    return Layout(joints, persons, config.data.frames, classes, skeleton)
+    """Return the shape of the sequences that checkpoints were published for."""
+    spec = specs.dataset(config.data.dataset)
+    if spec.skeleton is None or spec.num_persons is None:
+        raise UserError(f"data.dataset is '{spec.name}': no public checkpoints are known for it")
+    return Layout(
+        num_joints=spec.skeleton.num_joints,
+        num_persons=spec.num_persons,
+        num_frames=config.data.frames,
+        num_classes=len(spec.classes),
+        skeleton=spec.skeleton,
+    )
 
 
 def adopt(

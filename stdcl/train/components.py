@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from stdcl import specs
 from stdcl.config import RunConfig, fingerprint
 from stdcl.config.paths import data_path
 from stdcl.data.dataset import SkeletonDataset, Transform, default_loader
@@ -73,7 +74,7 @@ def open_data(config: RunConfig) -> Data:
     path = data_path(settings.path)
     store = SequenceStore.open(path)
     found = store.manifest.dataset
-    if settings.dataset != "custom" and found != settings.dataset:
+    if found != settings.dataset and not specs.dataset(settings.dataset).describes_itself:
         raise UserError(f"{path}: this store holds '{found}', but data.dataset is '{settings.dataset}'")
     protocol = settings.protocol
     if protocol == "default":
@@ -85,13 +86,11 @@ def open_data(config: RunConfig) -> Data:
         held = validation_split(store, parts.train, fraction=settings.validation_fraction)
         train_rows, test_rows = held.train, held.test
         name = f"{found}/{protocol}/validation on subjects {','.join(map(str, held.subjects))}"
-    if not isinstance(settings.frames, int):
-        raise TypeError("data.frames is settled when a configuration is loaded")
     transform = Transform(
         loader=default_loader(found),
         frames=settings.frames,
         stream=settings.stream,
-        convention="centred" if settings.convention == "centred" else "plain",
+        convention=settings.convention,
         orientation=settings.orientation,
         align=settings.align,
         centre=settings.centre,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stdcl import specs
 from stdcl.config import fingerprint, load_run, to_yaml
 from stdcl.config.load import all_paths, check_path, parse_yaml, read_recipe, resolve
 from stdcl.errors import UserError
@@ -142,9 +143,8 @@ def test_fingerprint_without_contrast_ignores_contrast_options(tmp_path: Path) -
 
 
 def test_every_recipe_resolves() -> None:
-    benchmarks = {"nw-ucla": "default", "ntu60": "x-view", "ntu120": "x-set"}
-    for encoder in ("hcn", "agcn", "ctrgcn", "hyperformer", "infogcn"):
-        for dataset, protocol in benchmarks.items():
+    for encoder in specs.encoders():
+        for dataset, protocol in ((name, p) for name, spec in specs.datasets().items() for p in spec.protocols):
             for kind in ("full", "lite"):
                 raw = {
                     "recipe": kind,
@@ -156,7 +156,7 @@ def test_every_recipe_resolves() -> None:
 
 def test_unknown_recipe_is_refused() -> None:
     with pytest.raises(UserError, match="no 'tiny' recipe"):
-        read_recipe("ctrgcn", "nw-ucla", "tiny")
+        read_recipe("ctrgcn", ("nw-ucla",), "tiny")
 
 
 def test_every_listed_path_is_a_path() -> None:

@@ -13,8 +13,9 @@ import pytest
 import torch
 import yaml
 
+from stdcl import specs
 from stdcl.config import load_run
-from stdcl.data.custom import branches, load_spec, prepare_custom, reroot
+from stdcl.data.custom.prepare import branches, load_spec, prepare_custom, reroot
 from stdcl.data.dataset import SkeletonDataset, Transform
 from stdcl.data.prepare import BadFilesError
 from stdcl.data.protocols import split
@@ -329,7 +330,7 @@ def test_the_example_loads(example: SequenceStore) -> None:
     assert tuple(batch.x.shape) == (4, 3, 64, 9, 1)
 
 
-@pytest.mark.parametrize("encoder", ["hcn", "agcn", "ctrgcn", "hyperformer", "infogcn"])
+@pytest.mark.parametrize("encoder", specs.encoders())
 def test_any_encoder_runs_on_the_example(example: SequenceStore, encoder: str) -> None:
     run = load_run(EXAMPLE / "train.yaml", [f"encoder.name={encoder}"])
     layout = Layout(num_joints=9, num_persons=1, num_frames=64, num_classes=4, skeleton=example.skeleton)

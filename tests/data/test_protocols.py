@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stdcl import specs
 from stdcl.data.protocols import (
-    OFFICIAL_COUNTS,
-    RULES,
     SplitRule,
     class_counts,
+    official_rules,
     rule_from_json,
     split,
     validation_split,
@@ -45,27 +45,28 @@ def table(count: int = 300, seed: int = 0) -> Table:
 
 
 def test_official_rules() -> None:
-    sixty, more = RULES["ntu60"]["x-sub"].train, RULES["ntu120"]["x-sub"].train
+    sixty, more = official_rules("ntu60")["x-sub"].train, official_rules("ntu120")["x-sub"].train
     assert sorted(sixty) == [1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38]
     assert len(more) == 53
     assert sixty < more
-    assert RULES["ntu60"]["x-view"].to_json() == {"column": "view", "train": [2, 3], "test": [1]}
-    assert RULES["ntu120"]["x-set"].train == frozenset(range(2, 33, 2))
-    for dataset, protocols in OFFICIAL_COUNTS.items():
-        assert protocols.keys() == RULES[dataset].keys()
-        assert len({sum(counts) for counts in protocols.values()}) == 1
+    assert official_rules("ntu60")["x-view"].to_json() == {"column": "view", "train": [2, 3], "test": [1]}
+    assert official_rules("ntu120")["x-set"].train == frozenset(range(2, 33, 2))
+    for spec in specs.datasets().values():
+        assert len({part.num_train + part.num_test for part in spec.protocols.values()}) <= 1
 
 
-@pytest.mark.parametrize(("dataset", "protocol"), [(d, p) for d, rules in RULES.items() for p in rules])
+@pytest.mark.parametrize(
+    ("dataset", "protocol"), [(name, p) for name, spec in specs.datasets().items() for p in spec.protocols]
+)
 def test_parts_are_disjoint_whole_and_sorted_by_id(dataset: str, protocol: str) -> None:
     columns = table()
-    parts = split(columns, RULES[dataset], protocol, dataset)
+    parts = split(columns, official_rules(dataset), protocol, dataset)
     both = np.concatenate([parts.train, parts.test])
     assert sorted(both) == list(range(300))
     for rows in (parts.train, parts.test):
         ids = [columns.ids[r] for r in rows]
         assert ids == sorted(ids)
-    rule = RULES[dataset][protocol]
+    rule = official_rules(dataset)[protocol]
     assert set(columns.numbers[rule.column][parts.train]) <= set(rule.train)
     counts = class_counts(columns, rule, 5)
     assert counts["train"] == np.bincount(columns.labels[parts.train], minlength=5).tolist()
@@ -80,7 +81,7 @@ def test_order_does_not_depend_on_the_order_of_the_rows() -> None:
         columns.labels[shuffled],
         {k: v[shuffled] for k, v in columns.numbers.items()},
     )
-    one, two = (split(t, RULES["ntu60"], "x-view", "ntu60") for t in (columns, other))
+    one, two = (split(t, official_rules("ntu60"), "x-view", "ntu60") for t in (columns, other))
     assert [columns.ids[r] for r in one.train] == [other.ids[r] for r in two.train]
 
 
@@ -96,7 +97,7 @@ def test_rules_of_ones_own() -> None:
 def test_mistakes_are_refused() -> None:
     columns = table()
     with pytest.raises(UserError, match=r"no protocol 'x-veiw' \(did you mean 'x-view'\?\); allowed are x-sub, x-view"):
-        split(columns, RULES["ntu60"], "x-veiw", "ntu60")
+        split(columns, official_rules("ntu60"), "x-veiw", "ntu60")
     with pytest.raises(UserError, match="test part has no sequence"):
         split(columns, {"p": SplitRule("view", frozenset({1, 2, 3}))}, "p", "mine")
     with pytest.raises(UserError, match="training part has no sequence"):
@@ -111,7 +112,7 @@ def test_mistakes_are_refused() -> None:
 
 def test_validation_split_holds_out_whole_training_subjects() -> None:
     columns = table(2000)
-    parts = split(columns, RULES["ntu120"], "x-sub", "ntu120")
+    parts = split(columns, official_rules("ntu120"), "x-sub", "ntu120")
     owner = columns.column("subject")
     known = np.unique(owner[parts.train])
     got = validation_split(columns, parts.train, fraction=0.2, seed=0)
@@ -148,7 +149,7 @@ def test_validation_split_by_named_subjects_and_its_limits() -> None:
 def test_nw_ucla_cross_view(nw_ucla_store: Path) -> None:
     store = SequenceStore.open(nw_ucla_store)
     parts = split(store, store.rules, "cross-view", "nw-ucla")
-    assert (len(parts.train), len(parts.test)) == OFFICIAL_COUNTS["nw-ucla"]["cross-view"]
+    assert (len(parts.train), len(parts.test)) == (1020, 464)
     held = validation_split(store, parts.train, fraction=0.2)
     assert len(held.subjects) == 2
     assert set(store.column("view")[held.test]) == {1, 2}

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from stdcl.config.model import ContrastConfig
-from stdcl.methods.stdcl import Contrast, DecouplingHead
+from stdcl.config.contrast import ContrastConfig
+from stdcl.methods.stdcl.head import DecouplingHead
+from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import Comm, LocalComm
 from tests.distributed.ranks import run_on_ranks
 from tests.methods.stdcl.runs import assert_same, make_plan, run

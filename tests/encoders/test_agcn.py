@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from stdcl.encoders.agcn import AGCN
+from stdcl.encoders.agcn.network import AGCN
 from stdcl.encoders.base import Encoder, Layout
 from stdcl.skeleton import spatial_partition
 from tests.encoders import golden

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stdcl.encoders.base import Encoder, Layout
-from stdcl.encoders.ctrgcn import CTRGCN
+from stdcl.encoders.ctrgcn.network import CTRGCN
 from stdcl.skeleton import spatial_partition
 from tests.encoders import golden
 from tests.encoders.contract import EncoderContract

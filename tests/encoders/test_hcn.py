@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from stdcl.encoders.base import Encoder, FeatureAxes, Layout
-from stdcl.encoders.hcn import HCN, Hook, frame_differences
+from stdcl.encoders.hcn.network import HCN, Hook, frame_differences
 from stdcl.errors import UserError
 from tests.encoders import golden
 from tests.encoders.contract import EncoderContract, sequences

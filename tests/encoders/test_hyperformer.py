@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from stdcl.encoders import hyperformer
 from stdcl.encoders.base import Encoder, Layout
-from stdcl.encoders.hyperformer import HEAD_WIDTH, HEADS, Attention, Hyperformer, Topology
+from stdcl.encoders.hyperformer import network as hyperformer
+from stdcl.encoders.hyperformer.network import HEAD_WIDTH, HEADS, Attention, Hyperformer, Topology
 from stdcl.errors import UserError
 from stdcl.skeleton import NTU, NW_UCLA, hop_distance
 from tests.encoders import golden

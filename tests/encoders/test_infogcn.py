@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from stdcl.encoders import infogcn
 from stdcl.encoders.base import Encoder, EncoderOutput, Layout
-from stdcl.encoders.infogcn import InfoGCN, SelfAttentionGraph, bottleneck_losses
+from stdcl.encoders.infogcn import network as infogcn
+from stdcl.encoders.infogcn.network import InfoGCN, SelfAttentionGraph, bottleneck_losses
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
 from tests.encoders import golden

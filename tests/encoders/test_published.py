@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from stdcl.encoders.agcn import AGCN
+from stdcl.encoders.agcn.network import AGCN
 from stdcl.encoders.base import Encoder, EncoderOutput, Layout
-from stdcl.encoders.ctrgcn import CTRGCN
-from stdcl.encoders.hcn import HCN
-from stdcl.encoders.hyperformer import Hyperformer
-from stdcl.encoders.infogcn import InfoGCN
+from stdcl.encoders.ctrgcn.network import CTRGCN
+from stdcl.encoders.hcn.network import HCN
+from stdcl.encoders.hyperformer.network import Hyperformer
+from stdcl.encoders.infogcn.network import InfoGCN
 from stdcl.encoders.published import import_published, published_names, read_published
 from stdcl.errors import UserError
 from stdcl.skeleton import spatial_partition

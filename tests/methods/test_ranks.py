@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from stdcl.config.model import ContrastConfig
+from stdcl.config.contrast import ContrastConfig
 from stdcl.errors import UserError
 from stdcl.methods.base import Method
 from stdcl.methods.frhead.method import FRHead

@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from stdcl.encoders.base import Encoder, Layout
-from stdcl.encoders.ctrgcn import CTRGCN
+from stdcl.encoders.ctrgcn.network import CTRGCN
 from stdcl.parallel.batch_norm import BatchNorm, normalise, use_synchronised
 from stdcl.parallel.comm import ProcessGroupComm
 from stdcl.skeleton import NW_UCLA

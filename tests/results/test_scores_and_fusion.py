@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stdcl.errors import UserError
-from stdcl.results.fusion import PRESETS, STREAMS, fuse, fuse_all, parse_weights, render_fused
+from stdcl.results.fusion import STREAMS, fuse, fuse_all, parse_weights, presets, render_fused
 from stdcl.results.scores import Scores, in_half_precision, per_class_accuracy, read_runs, read_scores, write_scores
 
 
@@ -305,7 +305,7 @@ def test_weights_as_text() -> None:
     assert parse_weights("0.6,0.4") == (0.6, 0.4)
     assert parse_weights("1 1 .5, .5") == (1.0, 1.0, 0.5, 0.5)
     assert parse_weights("CTR-GCN") == "ctr-gcn"
-    assert set(map(parse_weights, PRESETS)) == set(PRESETS)
+    assert set(map(parse_weights, presets())) == set(presets())
     for text in ("", "ctrgcn-", "1,two"):
         with pytest.raises(UserError, match="allowed: numbers"):
             parse_weights(text)

@@ -17,25 +17,23 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
 
-from stdcl import atomic
-from stdcl.data.ntu.classes import ACTIONS
+from stdcl import atomic, specs
 from stdcl.data.ntu.clean import clean
-from stdcl.data.ntu.raw import ClipName, RawFileError, missing_ids, parse_name, parse_skeleton
+from stdcl.data.ntu.raw import SETUPS, ClipName, RawFileError, missing_ids, parse_name, parse_skeleton
 from stdcl.data.pool import ordered_map, worker_count
 from stdcl.data.prepare import CORPUS_FILE, Action, Progress, check_destination, settle, silent
-from stdcl.data.protocols import OFFICIAL_COUNTS, RULES
+from stdcl.data.protocols import official_rules
 from stdcl.data.store import (
     MANIFEST_FILE,
-    AbsentPerson,
     Manifest,
     Record,
     SequenceStore,
@@ -46,8 +44,7 @@ from stdcl.data.store import (
 )
 from stdcl.errors import UserError
 from stdcl.skeleton import NTU
-
-NtuDataset = Literal["ntu60", "ntu120"]
+from stdcl.specs import SplitSpec
 
 PIECE_FILES = 128
 """Raw files a piece, on average: what a kill can cost, times the number of workers."""
@@ -55,18 +52,6 @@ PIECE_FILES = 128
 _PART_VERSION = 1
 _LIST_AT_MOST = 200
 
-
-@dataclass(frozen=True)
-class _Benchmark:
-    classes: int
-    setups: int
-    absent_person: AbsentPerson
-
-
-_BENCHMARKS: dict[NtuDataset, _Benchmark] = {
-    "ntu60": _Benchmark(classes=60, setups=17, absent_person="zeros"),
-    "ntu120": _Benchmark(classes=120, setups=32, absent_person="copy"),
-}
 
 PADDED_FRAMES = 300
 """Frames that public preparations pad every clip to."""
@@ -115,13 +100,13 @@ class Listing:
     corpus: dict[str, Any] | None
 
 
-def list_raw(dataset: NtuDataset, raw: Sequence[Path]) -> Listing:
+def list_raw(dataset: str, raw: Sequence[Path]) -> Listing:
     """Look through raw folders and everything below them.
 
     Raises:
         UserError: a folder does not exist, or there is no ``.skeleton`` file in any.
     """
-    benchmark = _BENCHMARKS[dataset]
+    setups, classes = SETUPS[dataset], len(specs.dataset(dataset).classes)
     missing = missing_ids(dataset)
     found: dict[str, RawFile] = {}
     bad: list[BadFile] = []
@@ -150,7 +135,7 @@ def list_raw(dataset: NtuDataset, raw: Sequence[Path]) -> Listing:
                 continue
             if stem in missing:
                 listed_missing += 1
-            elif name.setup > benchmark.setups or name.action > benchmark.classes:
+            elif name.setup > setups or name.action > classes:
                 other_dataset += 1
             elif stem in found:
                 bad.append(BadFile(entry.path, "duplicate name", f"{found[stem].path} is used"))
@@ -197,7 +182,7 @@ def _read_note(path: Path) -> dict[str, Any]:
 
 
 class _Task(NamedTuple):
-    dataset: NtuDataset
+    dataset: str
     keep_gaps: bool
     files: tuple[RawFile, ...]
     work: str
@@ -256,7 +241,7 @@ def _prepare_piece(task: _Task) -> _Piece:
         except OSError as error:
             failed.append((file.clip, "unreadable", error.strerror or str(error)))
             continue
-        if people.shape[1] == 2 and _BENCHMARKS[task.dataset].absent_person == "zeros" and not people[:, 1].any():
+        if people.shape[1] == 2 and not people[:, 1].any() and specs.dataset(task.dataset).absent_person == "zeros":
             people = people[:, :1]
         record = _record(file.clip, people)
         ids.append(file.clip)
@@ -392,11 +377,11 @@ class NtuReport:
         return "\n".join(lines + bad_lines(self.bad, self.path))
 
 
-def count_lines(manifest: Manifest) -> list[str]:
-    """Compare the sequences of each protocol with the published numbers, a line each."""
+def count_lines(manifest: Manifest, published: Mapping[str, SplitSpec] | None = None) -> list[str]:
+    """Compare the sequences of each protocol with the published numbers (by default the dataset's), a line each."""
     lines = []
-    for protocol, (train, test) in OFFICIAL_COUNTS[manifest.dataset].items():
-        counts = manifest.counts[protocol]
+    for protocol, part in (published or specs.dataset(manifest.dataset).protocols).items():
+        counts, train, test = manifest.counts[protocol], part.num_train, part.num_test
         have = sum(counts["train"]), sum(counts["test"])
         if have == (train, test):
             verdict = "as published"
@@ -442,7 +427,7 @@ def bad_lines(bad: Sequence[BadFile], out: Path | None) -> list[str]:
 
 
 def prepare_ntu(
-    dataset: NtuDataset,
+    dataset: str,
     raw: Sequence[Path],
     out: Path,
     *,
@@ -516,6 +501,15 @@ def prepare_ntu(
     return report(manifest, action, bad, sum(piece.files for piece in pieces if piece.reused))
 
 
+def prepare(
+    dataset: str, out: Path, *, raw: Sequence[Path] = (), force: bool, progress: Progress, **options: Any
+) -> NtuReport:
+    """Prepare one of the two, see ``stdcl.data.prepare.Prepare``."""
+    if not raw:
+        raise UserError(f"stdcl data prepare {dataset}: --raw DIR is missing")
+    return prepare_ntu(dataset, raw, out, force=force, progress=progress, **options)
+
+
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode("utf-8")).hexdigest()
 
@@ -547,7 +541,7 @@ def pieces_of(files: Sequence[RawFile]) -> list[tuple[RawFile, ...]]:
 
 
 def _make_parts(
-    dataset: NtuDataset,
+    dataset: str,
     files: tuple[RawFile, ...],
     work: Path,
     keep_gaps: bool,
@@ -565,7 +559,7 @@ def _make_parts(
 
 
 def _assemble(
-    dataset: NtuDataset,
+    dataset: str,
     pieces: Sequence[_Piece],
     out: Path,
     source: dict[str, Any],
@@ -574,19 +568,18 @@ def _assemble(
     progress: Progress,
 ) -> tuple[Action, Manifest]:
     """Stream the parts into the store, unless the same one is there."""
-    benchmark = _BENCHMARKS[dataset]
+    spec = specs.dataset(dataset)
     total = sum(piece.files - len(piece.bad) for piece in pieces)
     if total == 0:
         raise UserError("\n".join([f"no usable file for {dataset}; no store was made", *bad_lines(bad, None)]))
-    classes = ACTIONS[: benchmark.classes]
     expected = content_hash(
         (pair for piece in pieces for pair in _digests_of(Path(piece.part))),
         dataset=dataset,
-        classes=classes,
+        classes=spec.classes,
         skeleton=NTU,
         max_persons=2,
-        absent_person=benchmark.absent_person,
-        protocols=RULES[dataset],
+        absent_person=spec.absent_person,
+        protocols=official_rules(dataset),
     )
     action = settle(out, expected, force=force)
     if action == "unchanged":
@@ -595,10 +588,10 @@ def _assemble(
         out,
         dataset=dataset,
         skeleton=NTU,
-        classes=classes,
+        classes=spec.classes,
         source=source,
         max_persons=2,
-        absent_person=benchmark.absent_person,
+        absent_person=spec.absent_person,
     ) as writer:
         done = 0
         for piece in pieces:

@@ -108,14 +108,16 @@ def parse_name(stem: str) -> ClipName:
     return ClipName(*values)
 
 
+SETUPS = {"ntu60": 17, "ntu120": 32}
+"""The setups of each dataset are 1 to this number."""
+
+
 @cache
-def missing_ids(dataset: Literal["ntu60", "ntu120"]) -> frozenset[str]:
+def missing_ids(dataset: str) -> frozenset[str]:
     """Return the ids that the dataset's owners list as without a skeleton: 302 for NTU60, 535 for NTU120."""
     text = resources.files("stdcl.data.ntu").joinpath("missing.txt").read_text(encoding="ascii")
     ids = frozenset(text.split())
-    if dataset == "ntu60":
-        return frozenset(i for i in ids if parse_name(i).setup <= 17)
-    return ids
+    return frozenset(i for i in ids if parse_name(i).setup <= SETUPS[dataset])
 
 
 @dataclass(frozen=True)

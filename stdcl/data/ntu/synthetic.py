@@ -28,13 +28,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stdcl import atomic
+from stdcl import atomic, specs
 from stdcl.data.ntu.classes import TWO_PERSONS
-from stdcl.data.ntu.prepare import NtuDataset
 from stdcl.data.ntu.raw import NUM_JOINTS, ClipName, missing_ids
 from stdcl.data.pool import ordered_map, worker_count
 from stdcl.data.prepare import CORPUS_FILE, Progress, silent
-from stdcl.data.protocols import RULES
+from stdcl.data.protocols import official_rules
 from stdcl.errors import UserError
 from stdcl.seeding import generator
 
@@ -296,12 +295,12 @@ def _write_piece(task: _Task) -> int:
     return size
 
 
-def _names_of_class(dataset: NtuDataset, action: int, seed: int) -> Iterator[ClipName]:
+def _names_of_class(dataset: str, action: int, seed: int) -> Iterator[ClipName]:
     """All names an action can have, so ordered that every few in a row cover both parts of every protocol."""
     second_half = action > 60
     performers = range(41, 107) if second_half else range(1, 41)
     setups = range(18, 33) if second_half else range(1, 18)
-    train = RULES[dataset]["x-sub"].train
+    train = official_rules(dataset)["x-sub"].train
     rng = generator(seed, "ntu-synthetic-names", action)
 
     def cell(index: int) -> Iterator[ClipName]:
@@ -326,13 +325,13 @@ def _names_of_class(dataset: NtuDataset, action: int, seed: int) -> Iterator[Cli
                 yield name
 
 
-def clip_names(dataset: NtuDataset, sequences: int, seed: int) -> list[ClipName]:
+def clip_names(dataset: str, sequences: int, seed: int) -> list[ClipName]:
     """Return the names of a corpus, sorted: classes as equal as can be, performers, setups and cameras mixed.
 
     Raises:
         UserError: more sequences than there are names.
     """
-    classes = 60 if dataset == "ntu60" else 120
+    classes = len(specs.dataset(dataset).classes)
     names: list[ClipName] = []
     for action in range(1, classes + 1):
         want = sequences // classes + (action <= sequences % classes)
@@ -348,7 +347,7 @@ def clip_names(dataset: NtuDataset, sequences: int, seed: int) -> list[ClipName]
     return sorted(names)
 
 
-def _description(dataset: NtuDataset, sequences: int, seed: int, frames: tuple[int, int]) -> dict[str, Any]:
+def _description(dataset: str, sequences: int, seed: int, frames: tuple[int, int]) -> dict[str, Any]:
     return {
         "dataset": dataset,
         "made_by": {
@@ -380,7 +379,7 @@ class SynthReport:
 
 
 def synth_ntu(
-    dataset: NtuDataset,
+    dataset: str,
     out: Path,
     *,
     sequences: int,
@@ -431,3 +430,8 @@ def synth_ntu(
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return SynthReport(out, dataset, len(names), size, time.perf_counter() - begin)
+
+
+def synthesise(dataset: str, out: Path, *, sequences: int, seed: int, progress: Progress) -> None:
+    """Write a corpus, see ``stdcl.data.synthetic.Synthesise``."""
+    synth_ntu(dataset, out, sequences=sequences, seed=seed, progress=progress)

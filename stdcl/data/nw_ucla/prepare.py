@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stdcl.data.nw_ucla import CLASSES
 from stdcl.data.nw_ucla import raw as raw_ucla
 from stdcl.data.prepare import (
     CORPUS_FILE,
@@ -24,7 +25,7 @@ from stdcl.data.prepare import (
     settle,
     silent,
 )
-from stdcl.data.protocols import RULES
+from stdcl.data.protocols import official_rules
 from stdcl.data.store import (
     Record,
     StoreWriter,
@@ -118,11 +119,11 @@ def prepare_nw_ucla(
     expected = content_hash(
         digests.items(),
         dataset="nw-ucla",
-        classes=raw_ucla.CLASSES,
+        classes=CLASSES,
         skeleton=NW_UCLA,
         max_persons=1,
         absent_person="zeros",
-        protocols=RULES["nw-ucla"],
+        protocols=official_rules("nw-ucla"),
     )
     action = settle(out, expected, force=force)
     if action == "unchanged":
@@ -132,12 +133,22 @@ def prepare_nw_ucla(
         source["made_by"] = dict(corpus["made_by"])
     if copies:
         source["test_copies_of_train"] = copies
-    with StoreWriter(out, dataset="nw-ucla", skeleton=NW_UCLA, classes=raw_ucla.CLASSES, source=source) as writer:
+    with StoreWriter(out, dataset="nw-ucla", skeleton=NW_UCLA, classes=CLASSES, source=source) as writer:
         for done, file in enumerate(files, 1):
             known = kept.get(file.stem)
             writer.add(_read_again(file, digests[file.stem]) if known is None else known)
             progress("writing", done, len(files))
     return Prepared(out, writer.manifest, action, time.monotonic() - begun, tuple(notes))
+
+
+def prepare(
+    dataset: str, out: Path, *, raw: Sequence[Path] = (), force: bool, progress: Progress, allow_partial: bool = False
+) -> Prepared:
+    """Prepare NW-UCLA, see ``stdcl.data.prepare.Prepare``."""
+    if len(raw) != 1:
+        what = "give --raw once; its files are in one folder" if raw else "--raw DIR is missing"
+        raise UserError(f"stdcl data prepare {dataset}: {what}")
+    return prepare_nw_ucla(raw[0], out, force=force, allow_partial=allow_partial, progress=progress)
 
 
 def _read_again(file: Path, digest: bytes) -> Record:
@@ -184,7 +195,7 @@ def _corpus(raw: Path) -> Mapping[str, Any] | None:
             raise UserError(f"{file}: describes a corpus of '{value['dataset']}', not of nw-ucla")
         parts = value["counts"]["cross-view"]
         dict(value["made_by"])
-        if any(len(parts[part]) != len(raw_ucla.CLASSES) for part in ("train", "test")):
+        if any(len(parts[part]) != len(CLASSES) for part in ("train", "test")):
             raise ValueError("counts must give 10 classes for train and test")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: cannot be read as a corpus description ({error!r}); make the corpus again") from error
@@ -236,7 +247,7 @@ def _check_corpus(
                 out.append(
                     BadFile(
                         CORPUS_FILE,
-                        f"wrong count: class {label} ({raw_ucla.CLASSES[label]}) has {counts[label]} {part} files,"
+                        f"wrong count: class {label} ({CLASSES[label]}) has {counts[label]} {part} files,"
                         f" {should} are expected",
                     )
                 )

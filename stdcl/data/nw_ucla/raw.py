@@ -20,19 +20,6 @@ from numpy.typing import NDArray
 from stdcl.data.store import Record
 from stdcl.skeleton import NW_UCLA
 
-#: Class names in the order of the labels.
-CLASSES = (
-    "pick up with one hand",
-    "pick up with two hands",
-    "drop trash",
-    "walk around",
-    "sit down",
-    "stand up",
-    "donning",
-    "doffing",
-    "throw",
-    "carry",
-)
 #: Action codes of the file names in the order of the labels (7 and 10 are not used).
 ACTION_CODES = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
 VIEWS = (1, 2, 3)

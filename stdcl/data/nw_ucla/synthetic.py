@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stdcl import atomic
+from stdcl.data.nw_ucla import CLASSES
 from stdcl.data.nw_ucla.prepare import prepare_nw_ucla
-from stdcl.data.nw_ucla.raw import CLASSES, VIEWS, Name, file_stem
+from stdcl.data.nw_ucla.raw import VIEWS, Name, file_stem
 from stdcl.data.prepare import CORPUS_FILE, Prepared, Progress, silent
 from stdcl.errors import UserError
 from stdcl.seeding import generator
@@ -498,3 +499,8 @@ def prepare_synthetic(out: Path, sequences: int, seed: int, *, progress: Progres
     raw = out.with_name(f"{out.name}-raw")
     write_corpus(raw, sequences, seed, progress=progress)
     return prepare_nw_ucla(raw, out, progress=progress)
+
+
+def synthesise(dataset: str, out: Path, *, sequences: int, seed: int, progress: Progress) -> None:
+    """Write a corpus, see ``stdcl.data.synthetic.Synthesise``."""
+    write_corpus(out, sequences, seed, progress=progress)

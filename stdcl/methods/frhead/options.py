@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from stdcl.config.model import Natural, Positive, Section
+from stdcl.config.section import Natural, Positive, Section
 
 
 class FRHeadOptions(Section):

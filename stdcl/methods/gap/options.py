@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from stdcl.config.model import Natural, Positive, Section
+from stdcl.config.section import Natural, Positive, Section
 from stdcl.methods.gap.parts import PARTS
 
 RANDOM = "random"

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from stdcl.config.model import ContrastConfig, Natural, Positive, Section
+from stdcl.config.contrast import ContrastConfig
+from stdcl.config.section import Natural, Positive, Section
 
 
 class SkeletonGCLOptions(Section):

@@ -1,11 +1,21 @@
-"""STD-CL's contrast: decoupling head, sharded memory banks, sampling and loss (paper, section 3).
+"""STD-CL: decoupling head, sharded memory banks, sampling and loss (paper, section 3).
 
-Read in this order: ``head`` (eq. 4-5), ``bank`` (eq. 6), ``scores``, ``ordering`` and ``draw`` (sampling), ``loss``
-(eq. 7-9), ``sharded`` (all of it over ranks), ``store`` (on disk), ``feasibility`` (before a launch).
+Read in this order: ``head`` (eq. 4-5), ``bank`` (eq. 6), ``scores``, ``stable_topk`` and ``random_negatives``
+(sampling), ``loss`` (eq. 7-9), ``sharded`` (all of it over ranks), ``bank_files`` (on disk), ``feasibility`` (before a
+launch), ``method`` (what the training loop calls).
 """
 
-from stdcl.methods.stdcl.feasibility import check_feasible
-from stdcl.methods.stdcl.head import DecouplingHead, branches_of
-from stdcl.methods.stdcl.sharded import Contrast, ContrastResult
+from __future__ import annotations
 
-__all__ = ["Contrast", "ContrastResult", "DecouplingHead", "branches_of", "check_feasible"]
+from stdcl.config.contrast import ContrastConfig
+from stdcl.specs import MethodSpec
+
+SPECS = (
+    MethodSpec(
+        name="stdcl",
+        title="STD-CL",
+        options=ContrastConfig,
+        section="contrast",
+        build="stdcl.methods.stdcl.method:STDCL",
+    ),
+)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stdcl.config.model import ContrastConfig
+from stdcl.config.contrast import ContrastConfig
 from stdcl.errors import UserError
 from stdcl.methods.base import EpochCost, Method, Step, Task
 from stdcl.methods.stdcl.feasibility import check_feasible

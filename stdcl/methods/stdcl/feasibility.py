@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stdcl.config.model import ContrastConfig
+from stdcl.config.contrast import ContrastConfig
 
 
 def check_feasible(config: ContrastConfig, labels: Tensor) -> list[str]:

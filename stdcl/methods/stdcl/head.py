@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from stdcl.config.model import ContrastConfig
+from stdcl.config.contrast import ContrastConfig
 from stdcl.errors import UserError
 from stdcl.parallel.batch_norm import BatchNorm
 

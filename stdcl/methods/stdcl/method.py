@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from stdcl.config.model import ContrastConfig
+from stdcl.config.contrast import ContrastConfig
 from stdcl.methods.base import Features, FeatureShapes, Task
 from stdcl.methods.stdcl.banked import BankedMethod
 from stdcl.methods.stdcl.head import DecouplingHead, branches_of

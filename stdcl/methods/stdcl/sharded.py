@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stdcl.config.model import ContrastConfig
+from stdcl.config.contrast import ContrastConfig
 from stdcl.methods.stdcl import bank_files
 from stdcl.methods.stdcl.bank import Shard, SlotIndex, first_of_each
 from stdcl.methods.stdcl.exchange import EXCHANGES

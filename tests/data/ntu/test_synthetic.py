@@ -11,7 +11,7 @@ from stdcl.data.ntu.classes import TWO_PERSONS
 from stdcl.data.ntu.prepare import prepare_ntu
 from stdcl.data.ntu.raw import missing_ids, parse_name, parse_patiently, parse_skeleton
 from stdcl.data.ntu.synthetic import clip_names, synth_ntu
-from stdcl.data.protocols import RULES, split
+from stdcl.data.protocols import official_rules, split
 from stdcl.data.store import SequenceStore
 from stdcl.errors import UserError
 
@@ -26,7 +26,7 @@ def test_names_cover_every_class_in_every_part(dataset: str, classes: int) -> No
         assert parse_name(str(name)) == name
         assert (name.setup <= 17) == (name.action <= 60)
     column = {"subject": "performer", "view": "camera", "setup": "setup"}
-    for rule in RULES[dataset].values():
+    for rule in official_rules(dataset).values():
         for in_train in (True, False):
             seen = {n.action for n in names if (getattr(n, column[rule.column]) in rule.train) == in_train}
             assert len(seen) == classes

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stdcl.encoders.ctrgcn import CTRGCN
+from stdcl.encoders.ctrgcn.network import CTRGCN
 from stdcl.methods.frhead.head import Depth, RefinementHeads
 from stdcl.methods.frhead.loss import Refined, members, refine
 from stdcl.methods.frhead.method import taps_of

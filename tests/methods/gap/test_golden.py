@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stdcl.encoders.ctrgcn import CTRGCN
+from stdcl.encoders.ctrgcn.network import CTRGCN
 from stdcl.methods.gap.head import PartHeads
 from stdcl.methods.gap.loss import matching
 from stdcl.methods.gap.parts import JOINT_SETS, PARTS, RELEASED_BONE_SETS, part_joints

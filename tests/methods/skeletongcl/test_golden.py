@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from stdcl.encoders.agcn import AGCN
+from stdcl.encoders.agcn.network import AGCN
 from stdcl.encoders.base import Encoder
-from stdcl.encoders.ctrgcn import CTRGCN
+from stdcl.encoders.ctrgcn.network import CTRGCN
 from stdcl.methods.skeletongcl.head import Projection
 from stdcl.methods.skeletongcl.options import SkeletonGCLOptions
 from stdcl.methods.stdcl.sharded import Contrast

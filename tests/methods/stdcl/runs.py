@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stdcl.config.model import ContrastConfig
-from stdcl.methods.stdcl import Contrast, branches_of
+from stdcl.config.contrast import ContrastConfig
+from stdcl.methods.stdcl.head import branches_of
+from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import Comm
 
 SETS = ("positives", "hard_negatives", "random_negatives")

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from stdcl.config.model import ContrastConfig
+from stdcl.config.contrast import ContrastConfig
 from stdcl.errors import UserError
-from stdcl.methods.stdcl import Contrast
 from stdcl.methods.stdcl.bank_files import DamagedBank
+from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import Comm, LocalComm
 from tests.distributed.ranks import run_on_threads
 from tests.methods.stdcl.runs import Plan, make_plan

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from benchmarks.communication import EchoComm, counted, predicted
-from stdcl.config.model import ContrastConfig
-from stdcl.methods.stdcl import Contrast
+from stdcl.config.contrast import ContrastConfig
+from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import Comm
 from tests.distributed.ranks import run_on_ranks
 

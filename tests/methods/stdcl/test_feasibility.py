@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from stdcl.config.model import ContrastConfig
-from stdcl.methods.stdcl import check_feasible
+from stdcl.config.contrast import ContrastConfig
+from stdcl.methods.stdcl.feasibility import check_feasible
 
 
 def test_one_slot_a_clip_of_nw_ucla_is_refused_with_numbers() -> None:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stdcl.config.model import ContrastConfig
+from stdcl.config.contrast import ContrastConfig
 from stdcl.errors import UserError
-from stdcl.methods.stdcl import DecouplingHead, branches_of
+from stdcl.methods.stdcl.head import DecouplingHead, branches_of
 
 ALL = "spatial+temporal+global"
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stdcl.config.model import ContrastConfig
-from stdcl.methods.stdcl import Contrast
+from stdcl.config.contrast import ContrastConfig
+from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import LocalComm
 
 # ATen operations that on a GPU make the host wait: values read back, and results whose shape depends on data.

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stdcl.config.model import ContrastConfig
-from stdcl.methods.stdcl import Contrast
+from stdcl.config.contrast import ContrastConfig
+from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import LocalComm
 from tests.distributed.ranks import run_on_threads
 from tests.methods.stdcl.oracle import Oracle

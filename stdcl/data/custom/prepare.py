@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stdcl.config.load import Origin, read_located, validate_fragment
-from stdcl.config.model import Positive, Section
+from stdcl.config.section import Positive, Section
 from stdcl.data.prepare import BadFile, BadFilesError, Prepared, Progress, check_destination, settle, silent
-from stdcl.data.protocols import RULES, SplitRule, class_counts
+from stdcl.data.protocols import SplitRule, class_counts, official_rules
 from stdcl.data.store import Record, StoreWriter, content_hash, read_manifest, sequence_digest
 from stdcl.errors import UserError, nearest
 from stdcl.skeleton import Skeleton
@@ -139,7 +139,7 @@ def load_spec(path: Path) -> CustomDataset:
 def _checked(
     spec: CustomSpec, entries: Sequence[FileEntry], splits: Mapping[str, SplitEntry], folder: Path
 ) -> CustomDataset:
-    if spec.name in RULES:
+    if official_rules(spec.name):
         raise UserError(f"'name' is '{spec.name}', which is a benchmark's; choose another")
     skeleton, notes = _skeleton(spec)
     _unique(spec.classes, "classes")
@@ -560,6 +560,13 @@ class _Columns:
 
     def column(self, name: str) -> NDArray[np.int64]:
         return np.array([getattr(record, name) for record in self._records], dtype=np.int64)
+
+
+def prepare(dataset: str, out: Path, *, spec: Path | None = None, force: bool, progress: Progress) -> Prepared:
+    """Prepare a dataset of one's own, see ``stdcl.data.prepare.Prepare``."""
+    if spec is None:
+        raise UserError(f"stdcl data prepare {dataset}: --spec FILE.yaml is missing")
+    return prepare_custom(spec, out, force=force, progress=progress)
 
 
 def prepare_custom(spec: Path, out: Path, *, force: bool = False, progress: Progress = silent) -> Prepared:

@@ -1,0 +1,79 @@
+"""The options of STD-CL: the section ``contrast``."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from stdcl.config.section import Natural, Positive, Section
+
+Strategy = Literal["none", "spatial", "temporal", "spatial+temporal", "global", "spatial+temporal+global"]
+
+
+class ContrastConfig(Section):
+    """STD-CL: decoupling head, memory banks, sampling, loss (paper, section 3)."""
+
+    strategy: Strategy = "spatial+temporal"
+    """Which features are contrasted (paper, Table 4c); none: cross-entropy alone."""
+    temperature: float = Field(default=0.8, gt=0)
+    """tau of eq. 8-9."""
+    channel_reduction: Positive = 8
+    """r of eq. 4."""
+    embedding_dim: Positive = 256
+    """D of eq. 5."""
+    hard_positives: Positive = 128
+    """N_H+: least similar slots of the anchor's class."""
+    hard_negatives: Natural = 512
+    """N_H-: most similar slots of other classes."""
+    random_negatives: Natural = 512
+    """N_R-: slots of other classes drawn at random, without replacement."""
+    negative_sets: Literal["separate", "union"] = "separate"
+    """Hard and random negatives in two terms, averaged, or in one denominator."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Over positives: the mean, or the sum as eq. 8-9 print it (about hard_positives times larger)."""
+    write: Literal["before", "after"] = "before"
+    """Whether the batch enters the bank before or after it is compared with it."""
+    exclude_own_slot: bool = True
+    """Whether an anchor's own slot is barred from its positives."""
+    shortage: Literal["skip", "clamp"] = "skip"
+    """An anchor with fewer candidates than asked for: leave it out, or use what exists (always so with slots: clip)."""
+    slots: Literal["item", "clip"] = "item"
+    """One slot a training item (a clip's repeats have their own), or one a clip."""
+    weights: Literal["printed", "release"] = "printed"
+    """What the weights of the spatial and temporal loss are if not given: 1 and 1 as eq. 10 prints, or 0.5 and 0.5 as
+    the authors' later release has."""
+    weight_spatial: float = Field(default=1.0, ge=0)
+    """w_s of eq. 10; by default as weights says."""
+    weight_temporal: float = Field(default=1.0, ge=0)
+    """w_t of eq. 10; by default as weights says."""
+    weight_global: float = Field(default=1.0, ge=0)
+    """Of the global loss, for the strategies that have one."""
+    start_epoch: Natural = 0
+    """First epoch (from 0) whose loss holds the contrastive terms; the banks are filled from epoch 0."""
+    bias: bool = True
+    """Bias in the head's linear maps."""
+    nonlinearity: Literal["none", "relu", "bn+relu"] = "none"
+    """Between the two linear maps of a branch."""
+    person_mask: Literal["all", "present"] = "all"
+    """Mean over all persons, or over those who are there."""
+    freeze_head: bool = False
+    """Leave the head at its random start (to study it)."""
+    exchange: Literal["candidates", "allgather"] = "candidates"
+    """What travels between ranks: anchors and candidates' scores, or the bank itself. The result is the same."""
+
+    @model_validator(mode="after")
+    def _has_negatives(self) -> ContrastConfig:
+        if self.strategy != "none" and self.hard_negatives + self.random_negatives == 0:
+            raise ValueError("hard_negatives and random_negatives cannot both be 0: the loss needs negatives")
+        return self
+
+
+def settle_contrast(given: dict[str, Any]) -> dict[str, Any]:
+    """Fill what another key of the section decides, unless it is given."""
+    decided: dict[str, Any] = {}
+    if given.get("slots") == "clip":
+        decided["shortage"] = "clamp"
+    if given.get("weights") == "release":
+        decided |= {"weight_spatial": 0.5, "weight_temporal": 0.5}
+    return {**decided, **given}

@@ -1,0 +1,78 @@
+"""What every part of a configuration is, and fields whose allowed values are found when they are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+Positive = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A part of a configuration: immutable, unknown keys refused, values never coerced between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=False, allow_inf_nan=False)
+
+
+class EncoderOptions(Section):
+    """Base of every encoder's options. A subclass narrows ``name`` to its own name."""
+
+    name: str
+
+
+class Clashes(ValueError):
+    """Keys that are right one by one but not together: (dotted key, what is wrong) for each."""
+
+    def __init__(self, clashes: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(said for _, said in clashes))
+        self.clashes = list(clashes)
+
+
+class Auto:
+    """Marks a field that a file may leave out or set to ``auto``: it is settled before the section is checked."""
+
+
+class OneOf:
+    """Marks a text field: one of the names that ``names()`` gives when the field is checked."""
+
+    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
+        self.names = names
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, value: str) -> str:
+        known = tuple(self.names())
+        if value not in known:
+            raise PydanticCustomError("not_one_of", "must be one of: {known}", {"known": ", ".join(known)})
+        return value
+
+
+class ChosenByName:
+    """Marks a section that is one of several models: its ``name`` chooses among ``models()`` when it is checked."""
+
+    def __init__(self, models: Callable[[], Mapping[str, type[BaseModel]]]) -> None:
+        self.models = models
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        dump = core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True)
+        return core_schema.no_info_plain_validator_function(self._check, serialization=dump)
+
+    def _check(self, value: Any) -> BaseModel:
+        models = self.models()
+        if isinstance(value, BaseModel) and type(value) in models.values():
+            return value
+        if not isinstance(value, Mapping):
+            raise PydanticCustomError("model_type", "must be a section")
+        name = value.get("name")
+        if not isinstance(name, str) or name not in models:
+            raise PydanticCustomError("unknown_choice", "must be one of: {known}", {"known": ", ".join(models)})
+        return models[name].model_validate(dict(value))
+
+
+def _dump(value: BaseModel, info: core_schema.SerializationInfo) -> dict[str, Any]:
+    return value.model_dump(mode=info.mode)

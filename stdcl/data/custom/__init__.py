@@ -1,0 +1,16 @@
+"""Datasets of one's own, described by a YAML file."""
+
+from __future__ import annotations
+
+from stdcl.specs import DatasetSpec
+
+SPECS = (
+    DatasetSpec(
+        name="custom",
+        title="a dataset of one's own",
+        prepare="stdcl.data.custom.prepare:prepare",
+        prepare_options=("spec",),
+        # The recipes made for larger data with several persons.
+        recipe_family="ntu",
+    ),
+)

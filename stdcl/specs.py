@@ -1,0 +1,263 @@
+"""Records that describe encoders, datasets and methods, and the functions that find them.
+
+A record is made of plain values. It names code by import path (``package.module:name``), so reading a record imports
+neither torch nor Ray. The package of an encoder, a dataset or a method under ``stdcl/encoders``, ``stdcl/data`` or
+``stdcl/methods`` holds its records in ``SPECS``; an installed package can offer more through the entry point groups
+``stdcl.encoders``, ``stdcl.datasets`` and ``stdcl.methods``. Nothing registers itself: the first call of
+``encoders()``, ``datasets()`` or ``methods()`` looks for the records, and everything that lists them (configuration,
+command line, reports, documentation, tests) asks there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+from stdcl.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from stdcl.skeleton import Skeleton
+
+Renaming = tuple[tuple[str, str], ...]
+"""Pairs (pattern in our parameter name, its replacement), each applied to what the one before left."""
+
+Settle = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
+"""(section of the encoder, section of the data), both unchecked -> the encoder's section without ``auto``."""
+
+
+def _as_given(options: Mapping[str, Any], data: Mapping[str, Any]) -> Mapping[str, Any]:
+    return options
+
+
+@dataclass(frozen=True)
+class FusionWeights:
+    """Weights of fused streams, as a public project quotes them.
+
+    Attributes:
+        name: the project's, as ``stdcl fuse --weights`` takes it.
+        quoted: number of streams -> weights of the first so many of joint, bone, joint motion and bone motion.
+        exceptions: dataset, or ``dataset/protocol`` -> other weights there.
+        by_kind: weights of (positions, motions) instead, for any set of streams.
+    """
+
+    name: str
+    quoted: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    exceptions: Mapping[str, Mapping[int, tuple[float, ...]]] = field(default_factory=dict)
+    by_kind: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """An encoder.
+
+    Attributes:
+        name: its name in a configuration.
+        title: its name for people.
+        options: the model of its section ``encoder``; its first field is ``name``.
+        build: import path of a callable that takes a layout and the options by keyword and returns the encoder.
+        convention: how its streams are derived where the configuration says ``auto``.
+        settle: replaces ``auto`` in its section.
+        feature_options: options that change the feature map alone, which only a method reads.
+        paper_name: its name in the paper's Table 4(d); empty where it has none.
+        published: how the names of its parameters become those of public checkpoints; empty where there are none.
+        unpublished: parameters that no public checkpoint holds.
+        recipes: ``package:folder`` of its recipes; empty where it has none.
+        fusion: the weights that its public code fuses streams with.
+    """
+
+    name: str
+    title: str
+    options: type[BaseModel]
+    build: str
+    convention: Literal["plain", "centred"] = "plain"
+    settle: Settle = _as_given
+    feature_options: tuple[str, ...] = ()
+    paper_name: str = ""
+    published: Renaming = ()
+    unpublished: frozenset[str] = frozenset()
+    recipes: str = ""
+    fusion: FusionWeights | None = None
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """An official protocol: training and test sequences by the values of one column.
+
+    Attributes:
+        column: ``subject``, ``view`` or ``setup``.
+        train: the values that train.
+        test: the values that test; None: all others.
+        num_train: training sequences of the complete dataset.
+        num_test: test sequences of the complete dataset.
+    """
+
+    column: str
+    train: frozenset[int]
+    test: frozenset[int] | None
+    num_train: int
+    num_test: int
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A dataset.
+
+    Attributes:
+        name: its name in a configuration and in the manifest of its store.
+        title: its name for people.
+        prepare: import path of the function that makes its store, see ``stdcl.data.prepare.Prepare``.
+        prepare_options: keyword arguments of that function beyond those that every dataset has.
+        synthesise: import path of the function that writes synthetic raw files, see ``stdcl.data.synthetic``; empty
+            where there is none.
+        protocols: official protocols by name, the default first; empty where each store names its own.
+        frames: T where the configuration says ``auto``.
+        loader: how clips become inputs, see ``stdcl.data.dataset``.
+        skeleton: the joint tree; None where each store has its own, as for the two below.
+        num_persons: M.
+        classes: names of the classes.
+        absent_person: what fills the persons that a clip lacks.
+        recipe: prefix of its recipes' names; with several protocols the protocol's name follows (``ntu60-xsub``).
+        recipe_family: name of recipes that it shares with other datasets, taken where it has none of its own.
+    """
+
+    name: str
+    title: str
+    prepare: str
+    prepare_options: tuple[str, ...] = ()
+    synthesise: str = ""
+    protocols: Mapping[str, SplitSpec] = field(default_factory=dict)
+    frames: int = 64
+    loader: Literal["pick", "resample"] = "resample"
+    skeleton: Skeleton | None = None
+    num_persons: int | None = None
+    classes: tuple[str, ...] = ()
+    absent_person: Literal["zeros", "copy"] = "zeros"
+    recipe: str = ""
+    recipe_family: str = ""
+
+    @property
+    def default_protocol(self) -> str:
+        """The protocol that ``default`` names; ``default`` itself where each store names its own."""
+        return next(iter(self.protocols), "default")
+
+    @property
+    def describes_itself(self) -> bool:
+        """Whether name, skeleton, classes and protocols are each store's own, and not the dataset's."""
+        return not self.protocols
+
+    def recipe_names(self, protocol: str) -> tuple[str, ...]:
+        """Return the names that a protocol's recipe can have, the first that exists being taken."""
+        own = self.recipe
+        if len(self.protocols) > 1:
+            known = protocol if protocol in self.protocols else self.default_protocol
+            own = f"{own}-{known.replace('-', '')}"
+        return tuple(name for name in (own, self.recipe_family) if name)
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A training method: loss terms beside cross-entropy.
+
+    Attributes:
+        name: its name; also that of a sweep's arm that is trained with it.
+        title: its name for people.
+        options: the model of its section.
+        section: the configuration's section that holds its options.
+        build: import path of a callable ``(options, task, shapes)`` that returns a ``stdcl.methods.base.Method``.
+        fusion: the weights that its public code fuses streams with.
+    """
+
+    name: str
+    title: str
+    options: type[BaseModel]
+    section: str
+    build: str
+    fusion: FusionWeights | None = None
+
+
+# ---- finding them ------------------------------------------------------------------------------------------------
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Spec = TypeVar("Spec", bound=_Named)
+
+
+@cache
+def encoders() -> Mapping[str, EncoderSpec]:
+    """Return every encoder by name."""
+    return _by_name(_found("stdcl.encoders", "stdcl.encoders", EncoderSpec))
+
+
+@cache
+def datasets() -> Mapping[str, DatasetSpec]:
+    """Return every dataset by name."""
+    return _by_name(_found("stdcl.data", "stdcl.datasets", DatasetSpec))
+
+
+@cache
+def methods() -> Mapping[str, MethodSpec]:
+    """Return every method by name."""
+    return _by_name(_found("stdcl.methods", "stdcl.methods", MethodSpec))
+
+
+def encoder(name: str) -> EncoderSpec:
+    """Return the encoder of that name, or raise ``UserError`` with the names that there are."""
+    return _one("encoder", name, encoders())
+
+
+def dataset(name: str) -> DatasetSpec:
+    """Return the dataset of that name, or raise ``UserError`` with the names that there are."""
+    return _one("dataset", name, datasets())
+
+
+def load(path: str) -> Any:
+    """Return what an import path ``package.module:name`` leads to."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _one(kind: str, name: str, known: Mapping[str, Spec]) -> Spec:
+    if name not in known:
+        raise UserError(f"unknown {kind} '{name}'{nearest(name, known)}; allowed: {', '.join(known)}")
+    return known[name]
+
+
+def _found(package: str, group: str, kind: type[Spec]) -> Iterator[tuple[str, Spec]]:
+    """Yield (where it is, record) of the sub-packages of ``package``, then of the entry points of ``group``."""
+    home = importlib.import_module(package)
+    for info in pkgutil.iter_modules(home.__path__, f"{package}."):
+        if info.ispkg:
+            for spec in getattr(importlib.import_module(info.name), "SPECS", ()):
+                if isinstance(spec, kind):
+                    yield info.name, spec
+    for point in entry_points(group=group):
+        where = f"entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a package'}"
+        try:
+            offered = point.load()
+        except Exception as error:  # whatever a package of somebody else raises when it is imported
+            raise UserError(f"{where}: cannot be loaded: {type(error).__name__}: {error}") from error
+        for spec in offered if isinstance(offered, tuple | list) else (offered,):
+            if not isinstance(spec, kind):
+                raise UserError(f"{where}: gives a {type(spec).__name__}; a {kind.__name__} is expected")
+            yield where, spec
+
+
+def _by_name(found: Iterable[tuple[str, Spec]]) -> dict[str, Spec]:
+    places: dict[str, str] = {}
+    out: dict[str, Spec] = {}
+    for where, spec in found:
+        if spec.name in out:
+            raise UserError(f"{where}: the name '{spec.name}' is taken by {places[spec.name]}")
+        out[spec.name], places[spec.name] = spec, where
+    return out
