@@ -11,12 +11,33 @@ from stdcl import __version__
 _SUFFIXES = {".py", ".c", ".h", ".yaml", ".csv", ".txt"}
 
 
+EXECUTED = (
+    "compiled", "data", "encoders", "hashing.py", "kernels", "methods", "parallel", "seeding.py", "skeleton.py",
+    "taps.py", "train",
+)  # fmt: skip
+"""The files and folders of the package that can change what a training computes, beside its resolved configuration."""
+
+
 @cache
 def code_version() -> str:
     """Return, for example, ``0.1.0+3fa8c1d2e4``; equal for equal code: in a checkout, installed, or a job's copy."""
+    return f"{__version__}+{_digest(())[:10]}"
+
+
+@cache
+def execution_digest() -> str:
+    """Return 16 hexadecimal digits, equal for equal code of what a training executes: not of reports or commands."""
+    return _digest(EXECUTED)[:16]
+
+
+def _digest(parts: tuple[str, ...]) -> str:
+    """Digest the package's files below ``parts``; all of them if there are none."""
     package = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(p for p in package.rglob("*") if p.suffix in _SUFFIXES):
-        digest.update(path.relative_to(package).as_posix().encode("utf-8") + b"\0")
+        name = path.relative_to(package)
+        if parts and name.parts[0] not in parts:
+            continue
+        digest.update(name.as_posix().encode("utf-8") + b"\0")
         digest.update(path.read_bytes() + b"\0")
-    return f"{__version__}+{digest.hexdigest()[:10]}"
+    return digest.hexdigest()

@@ -26,6 +26,11 @@ class RunResult:
         workers: ranks of the last attempt.
         sweep: name of the sweep; empty if there is none.
         trial: key of the trial in the sweep, else the folder's name.
+        execution: digest of the code that training executes (``version.execution_digest``).
+        threads: per worker.
+        device: ``cpu`` or ``cuda``.
+        exchange: between the ranks of a sharded bank; empty without one.
+        taken_from: the run folder that this result was copied from; empty if it was trained here.
     """
 
     row: Mapping[str, Any]
@@ -37,6 +42,11 @@ class RunResult:
     workers: int | None = None
     sweep: str = ""
     trial: str = ""
+    execution: str = ""
+    threads: int | None = None
+    device: str = ""
+    exchange: str = ""
+    taken_from: str = ""
 
 
 _FACTS = [name for name in RunResult.__dataclass_fields__ if name != "row"]

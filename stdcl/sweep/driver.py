@@ -24,6 +24,7 @@ from stdcl.config import RunConfig
 from stdcl.config.paths import data_path, storage_path
 from stdcl.config.shipped import find_sweep
 from stdcl.config.sweep import OptunaConfig, Sweep, Trial, load_sweep
+from stdcl.data.store import read_manifest
 from stdcl.errors import UserError
 from stdcl.launch.cluster import Cluster, capacity, connected, environment_to_hand_on, prepare_environment
 from stdcl.launch.worker import TrainingLoop, session_loop
@@ -34,10 +35,12 @@ from stdcl.report.table import sweep_table
 from stdcl.report.wording import display
 from stdcl.results.history import read_history
 from stdcl.results.layout import SweepFolder
-from stdcl.sweep.plan import check_same_question, corner_trials, write_plan, write_sweep
+from stdcl.sweep.plan import check_same_question, corner_trials, left_out, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
+from stdcl.sweep.reuse import take_over, wanted_identity
 from stdcl.tracking import wandb_settings
 from stdcl.tracking.wandb_sink import log_sweep_summary
+from stdcl.version import execution_digest
 
 if TYPE_CHECKING:
     import optuna
@@ -209,7 +212,14 @@ class _Runner:
 
     def run_grid(self, trials: Sequence[Trial]) -> _Outcome:
         """Run the trials that are not finished."""
+        gone = left_out(self._folder, trials)
+        if gone:
+            self._say(
+                f"{len(gone)} trial(s) of values that the file no longer names stay in {self._folder.trials}, out of the "
+                f"table: {', '.join(gone[:3])}{', ...' if len(gone) > 3 else ''}"
+            )
         write_plan(self._folder, self._sweep, trials)
+        self._take_over(trials)
         todo = [trial for trial in trials if not self._recorder.complete(trial)]
         before = len(trials) - len(todo)
         self._say(f"{self._sweep.config.name}: {len(trials)} trials, {before} finished before")
@@ -224,6 +234,22 @@ class _Runner:
             space = {"trial": tune.grid_search([payload(trial) for trial in todo])}
             self._fit(cluster, progress, space, {})
         return _Outcome(progress.failures, self._stop.requested)
+
+    def _take_over(self, trials: Sequence[Trial]) -> None:
+        """Take over the results of equal finished runs elsewhere; a loop that is a stand-in has none."""
+        if self._loop is not session_loop():
+            return
+        hashes: dict[str, str] = {}
+        wanted = []
+        for trial in trials:
+            path = trial.config.data.path
+            if path not in hashes:
+                hashes[path] = read_manifest(data_path(path)).content_hash
+            wanted.append((trial, wanted_identity(trial, hashes[path], execution_digest())))
+        for trial, source in take_over(wanted, self._folder, self._folder.root.parent):
+            self._say(
+                f"{trial.key}: finished elsewhere with equal configuration, data and code; taken from {source.root}"
+            )
 
     def run_search(self) -> _Outcome:
         """Let the study propose trials until it has judged as many as asked for."""

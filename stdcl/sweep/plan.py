@@ -57,8 +57,9 @@ def corner_trials(sweep: Sweep) -> list[Trial]:
 def check_same_question(folder: SweepFolder, sweep: Sweep) -> bool:
     """Return whether ``folder`` holds the sweep already; check that what it holds is this sweep or a part of it.
 
-    Seeds, values of a grid, the baseline and the number of a search's trials may be added. Anything else that changes
-    what is measured needs a new name: one table must not mix two questions.
+    Seeds, values of a grid, the baseline and the number of a search's trials may be added, and values of a grid left out
+    (their trials stay on the disk and leave the table). Anything else that changes what is measured needs a new name: one
+    table must not mix two questions.
 
     Raises:
         UserError: with a line for each difference.
@@ -82,9 +83,16 @@ def check_same_question(folder: SweepFolder, sweep: Sweep) -> bool:
             f"{sweep.where}: the sweep '{sweep.config.name}' exists in {folder.root} and asks something else:\n"
             f"{lines}\n"
             "Give the new question another name (--set name=...), or take the change back. "
-            "Seeds, values of the grid, the baseline and optuna.trials may be added."
+            "Seeds, values of the grid, the baseline and optuna.trials may be added, values of the grid left out."
         )
     return True
+
+
+def left_out(folder: SweepFolder, trials: Sequence[Trial]) -> list[str]:
+    """Return the keys of trials that the sweep planned before and does not plan any more."""
+    plan = read_plan(folder.plan)
+    now = {trial.key for trial in trials}
+    return [trial.key for trial in plan.trials if trial.key not in now] if plan is not None else []
 
 
 def _flat(config: Mapping[str, Any], free: Sequence[str], prefix: str = "") -> dict[str, Any]:
@@ -119,8 +127,6 @@ def _grid_changes(old: Mapping[str, Sequence[Any]], new: Mapping[str, Sequence[A
     if set(old) != set(new):
         yield f"grid: varied {', '.join(old) or 'nothing'}, varies {', '.join(new) or 'nothing'}"
         return
-    for key, values in old.items():
-        yield from _lost(f"grid.{key}", values, new[key])
 
 
 def _trial_changes(folder: SweepFolder, sweep: Sweep) -> list[str]:

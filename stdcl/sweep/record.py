@@ -50,7 +50,8 @@ class Recorder:
         if result is None:
             return False
         if trial.key not in self._finished_keys():
-            self.record(trial, "finished", result.row, {"recovered": True})
+            how = {"taken_from": result.taken_from} if result.taken_from else {"recovered": True}
+            self.record(trial, "finished", result.row, how)
         return True
 
     def _result(self, trial: Trial) -> RunResult | None:

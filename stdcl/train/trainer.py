@@ -39,7 +39,7 @@ from stdcl.train.model import ModelOutput
 from stdcl.train.objective import Objective
 from stdcl.train.optim import build_optimizer, learning_rate, set_learning_rate
 from stdcl.train.state import Row, TrainState
-from stdcl.version import code_version
+from stdcl.version import code_version, execution_digest
 
 _log = logging.getLogger(__name__)
 
@@ -137,6 +137,7 @@ class Trainer:
         self._root = self.folder.checkpoints
         self._newest = ""  # name of the checkpoint that this attempt wrote last, or resumed from
         self._watch = Stopwatch(device)
+        self._execution = execution_digest()
 
     # ---- the run ----------------------------------------------------------------------------------------------
 
@@ -308,6 +309,7 @@ class Trainer:
                 **state.state_dict(position, sums),
                 "config": to_yaml(self.config),
                 "code_version": code_version(),
+                "execution": self._execution,
                 "ranks": self.comm.size,
             }
 
@@ -344,6 +346,8 @@ class Trainer:
             checkpoint.check_identity(folder, manifest, self.parts.identity, changed)
             self.state.load_state_dict(saved, folder, self.comm)
             self._newest = folder.name
+            if saved.get("execution") != self._execution:
+                self._execution = ""  # of several codes: no other run can be said to equal it
             if self.comm.rank == 0:
                 _log.info("%s: resuming from %s", self.run_dir, folder.name)
         self.on_rank_zero(lambda: atomic.write_text(self.folder.config, to_yaml(self.config)))
@@ -358,6 +362,10 @@ class Trainer:
             "data_hash": self.parts.identity.dataset_hash,
             "split": self.parts.data.split,
             "workers": self.comm.size,
+            "threads": max(1, int(self.config.resources.cpus_per_worker)),
+            "device": self.device.type,
+            "exchange": self.config.contrast.exchange if self.parts.method.num_slots else "",
+            "execution": self._execution,
             "resume_epoch": self.state.position.epoch,
         }
 
