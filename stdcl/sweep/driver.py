@@ -215,8 +215,8 @@ class _Runner:
         gone = left_out(self._folder, trials)
         if gone:
             self._say(
-                f"{len(gone)} trial(s) of values that the file no longer names stay in {self._folder.trials}, out of the "
-                f"table: {', '.join(gone[:3])}{', ...' if len(gone) > 3 else ''}"
+                f"{len(gone)} trial(s) of values that the file no longer names stay in {self._folder.trials}, out of "
+                f"the table: {', '.join(gone[:3])}{', ...' if len(gone) > 3 else ''}"
             )
         write_plan(self._folder, self._sweep, trials)
         self._take_over(trials)

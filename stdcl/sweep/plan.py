@@ -57,9 +57,9 @@ def corner_trials(sweep: Sweep) -> list[Trial]:
 def check_same_question(folder: SweepFolder, sweep: Sweep) -> bool:
     """Return whether ``folder`` holds the sweep already; check that what it holds is this sweep or a part of it.
 
-    Seeds, values of a grid, the baseline and the number of a search's trials may be added, and values of a grid left out
-    (their trials stay on the disk and leave the table). Anything else that changes what is measured needs a new name: one
-    table must not mix two questions.
+    Seeds, values of a grid, the baseline and the number of a search's trials may be added, and values of a grid left
+    out (their trials stay on the disk and leave the table). Anything else that changes what is measured needs a new
+    name: one table must not mix two questions.
 
     Raises:
         UserError: with a line for each difference.
