@@ -1,7 +1,7 @@
 """The shape of a run and of a sweep; strict loading. Imports neither torch nor ray."""
 
 from stdcl.config.contrast import ContrastConfig
-from stdcl.config.fingerprint import changed_keys, differing_keys, fingerprint, to_yaml
+from stdcl.config.fingerprint import changed_keys, fingerprint, to_yaml
 from stdcl.config.load import load_run
 from stdcl.config.model import (
     DataConfig,
@@ -19,7 +19,6 @@ __all__ = [
     "RunConfig",
     "TrainingConfig",
     "changed_keys",
-    "differing_keys",
     "fingerprint",
     "load_run",
     "to_yaml",

@@ -56,10 +56,9 @@ def changed_keys(old: str, new: RunConfig) -> list[str]:
     ]
 
 
-def differing_keys(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Return each key that can change a result and differs: key -> (value in one, value in other; None: not given)."""
-    first, second = flat_scientific(one), flat_scientific(other)
-    pairs = {key: (first.get(key), second.get(key)) for key in dict.fromkeys((*first, *second))}
+def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return what differs between two of :func:`flat_scientific`: key -> (value in one, in other; None: not given)."""
+    pairs = {key: (one.get(key), other.get(key)) for key in dict.fromkeys((*one, *other))}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 

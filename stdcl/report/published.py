@@ -10,7 +10,8 @@ from importlib.resources import files
 from typing import Any
 
 from stdcl import specs
-from stdcl.config import RunConfig, differing_keys
+from stdcl.config import RunConfig
+from stdcl.config.fingerprint import differing_keys, flat_scientific
 from stdcl.config.load import resolve
 from stdcl.errors import UserError
 
@@ -107,32 +108,90 @@ def paper_value(config: RunConfig, num_test: int | None, varied: Collection[str]
         num_test: test sequences; must be the benchmark's own.
         varied: dotted keys that the sweep varies.
     """
-    data, strategy = config.data, config.contrast.strategy
-    if num_test is None or benchmark_test_sequences(data.dataset, data.protocol) != num_test:
+    place = _Place.of(flat_scientific(config))
+    found = _differences(place, flat_scientific(config), num_test)
+    if found is None:
         return None
-    arm = "baseline" if strategy == "none" else "std-cl"
-    setting = published_setting(
-        data.dataset, data.protocol, data.stream, config.encoder.name, "none" if arm == "baseline" else STRATEGY
-    )
-    if setting is None:
-        return None
-    differences = differing_keys(config, setting)
-    differences.pop("training.seed", None)
-    temperature, _ = differences.pop("contrast.temperature", (None, None))
-    if temperature is not None and temperature not in TEMPERATURES:
-        return None
-    asked = {key for key in differences if key.startswith("contrast.") or key in varied}
+    asked = {key for key in found if key.startswith("contrast.") or key in varied}
     if len(asked) > 1:
         return None
     parameter = next(iter(asked), "")
-    value = str(differences.pop(parameter)[0]) if parameter else ""
+    value = str(found.pop(parameter)[0]) if parameter else ""
     for row in reported_results():
         if (
             row.source.startswith("STD-CL paper")
             and (row.encoder, row.arm, row.dataset, row.protocol, row.run_stream)
-            == (config.encoder.name, arm, data.dataset, data.protocol, data.stream)
+            == (place.encoder, place.arm, place.dataset, place.protocol, place.stream)
             and (row.parameter, row.value) == (parameter, value)
             and row.accuracy is not None
         ):
-            return PaperValue(row.accuracy, row.source, arm == "std-cl", row.note, differences)
+            return PaperValue(row.accuracy, row.source, place.arm == "std-cl", row.note, found)
     return None
+
+
+LEVELS_TABLE = "STD-CL paper Table 4(d)"
+
+
+def level_value(settings: Mapping[str, Any], num_test: int, level: str) -> PaperValue | None:
+    """The paper's mean class accuracy of a level of difficulty, or None where it has none for this setting.
+
+    Args:
+        settings: dotted key -> value of the run's configuration, as its scores have it; empty where it is not known.
+        num_test: test sequences; must be the benchmark's own.
+        level: ``Hard``, ``Medium`` or ``Easy``.
+    """
+    if not settings:
+        return None
+    place = _Place.of(settings)
+    found = _differences(place, settings, num_test)
+    if found is None or any(key.startswith("contrast.") for key in found):
+        return None
+    encoder = specs.encoders().get(place.encoder)
+    if encoder is None or not encoder.paper_name:
+        return None
+    method = f"{encoder.paper_name}{' w/ours' if place.arm == 'std-cl' else ''}"
+    for row in reported_results():
+        if (
+            row.source == LEVELS_TABLE
+            and (row.method, row.dataset, row.protocol, row.stream)
+            == (method, place.dataset, place.protocol, f"level:{level}")
+            and place.stream == "joint"  # the paper names no stream; its other tables of this kind are of joints
+            and row.accuracy is not None
+        ):
+            return PaperValue(row.accuracy, row.source, place.arm == "std-cl", row.note, found)
+    return None
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What a published number is of."""
+
+    dataset: str
+    protocol: str
+    stream: str
+    encoder: str
+    arm: str
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> _Place:
+        return cls(
+            dataset=str(settings.get("data.dataset")),
+            protocol=str(settings.get("data.protocol")),
+            stream=str(settings.get("data.stream")),
+            encoder=str(settings.get("encoder.name")),
+            arm="baseline" if settings.get("contrast.strategy") == "none" else "std-cl",
+        )
+
+
+def _differences(place: _Place, settings: Mapping[str, Any], num_test: int | None) -> dict[str, tuple[Any, Any]] | None:
+    """How a setting differs from the published one; None where it is another experiment."""
+    if num_test is None or benchmark_test_sequences(place.dataset, place.protocol) != num_test:
+        return None
+    strategy = "none" if place.arm == "baseline" else STRATEGY
+    setting = published_setting(place.dataset, place.protocol, place.stream, place.encoder, strategy)
+    if setting is None:
+        return None
+    found = differing_keys(settings, flat_scientific(setting))
+    found.pop("training.seed", None)
+    temperature, _ = found.pop("contrast.temperature", (None, None))
+    return None if temperature is not None and temperature not in TEMPERATURES else found
