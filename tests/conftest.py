@@ -6,9 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Many tests play several ranks at once: more threads a product would only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A busy machine is no fault of the code.
+settings.register_profile("stdcl", deadline=None)
+settings.load_profile("stdcl")
 
 ROOT = Path(__file__).resolve().parents[1]
 
