@@ -26,6 +26,8 @@ def scientific(config: RunConfig) -> dict[str, Any]:
     if config.contrast.strategy == "none":
         contrast = {"strategy": "none"}
     out = {"data": data, "encoder": whole["encoder"], "contrast": contrast, "training": training}
+    if config.init_from is not None:
+        out["init_from"] = {"what": config.init_from.what, "digest": config.init_from.digest or config.init_from.run}
     if config.training.batch_norm == "local":
         out["workers"] = config.resources.workers
     return out

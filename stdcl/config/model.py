@@ -172,6 +172,19 @@ class TrackingConfig(Section):
         return value
 
 
+class InitConfig(Section):
+    """Another run that this one starts from."""
+
+    run: str = Field(min_length=1)
+    """Its folder (a finished run, or an imported checkpoint); a relative one is looked up under the current folder and
+    $STDCL_STORAGE."""
+    what: Literal["encoder", "training"] = "encoder"
+    """encoder: its weights, with a new optimiser and schedule (fine-tuning). training: everything, to train longer; the
+    learning rate of the further epochs is what this configuration's schedule says for them."""
+    digest: str | None = None
+    """Of the checkpoint; filled in by the command, and compared where it is given."""
+
+
 class RunConfig(Section):
     """One training, completely."""
 
@@ -181,6 +194,8 @@ class RunConfig(Section):
     encoder: EncoderConfig
     contrast: ContrastConfig = ContrastConfig()
     training: TrainingConfig
+    init_from: InitConfig | None = None
+    """Start from another run instead of random weights."""
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
 

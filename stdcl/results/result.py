@@ -30,6 +30,7 @@ class RunResult:
         threads: per worker.
         device: ``cpu`` or ``cuda``.
         exchange: between the ranks of a sharded bank; empty without one.
+        init_from: the run folder that training started from; empty for random weights.
         taken_from: the run folder that this result was copied from; empty if it was trained here.
     """
 
@@ -46,6 +47,7 @@ class RunResult:
     threads: int | None = None
     device: str = ""
     exchange: str = ""
+    init_from: str = ""
     taken_from: str = ""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import torch
+
 from stdcl.config import RunConfig, fingerprint
 from stdcl.config.paths import data_path, storage_path
 from stdcl.data.synthetic import ensure_data
@@ -13,7 +15,10 @@ from stdcl.launch.worker import Row
 from stdcl.launch.worker_group import TrainingFailed, is_divergence, launch
 from stdcl.tracking import wandb_settings
 from stdcl.tracking.sink import NOTICES
+from stdcl.train.checkpoint import load_state
 from stdcl.train.components import check
+from stdcl.train.optim import learning_rate
+from stdcl.train.start_from import settled, source_checkpoint
 
 GROUP = "train"
 """Folder and W&B group of the runs that belong to no sweep."""
@@ -38,6 +43,19 @@ def _show(row: Row) -> None:
     print(describe(row), flush=True)
 
 
+def _what_starts(config: RunConfig) -> str:
+    init, training = config.init_from, config.training
+    if init is None or init.what == "encoder":
+        return "its encoder's weights; optimiser, banks and schedule begin anew"
+    state = load_state(source_checkpoint(Path(init.run)), torch.device("cpu"))
+    first = int(state["position"][0])
+    rate = learning_rate(training, first, 0, 1)
+    return (
+        f"its training after {first} epochs; epochs {first + 1} to {training.epochs} follow this file's schedule, "
+        f"learning rate {rate:g} at first"
+    )
+
+
 def train_file(config: RunConfig, file: Path, out: Path | None) -> int:
     """Train a run file's configuration and show its progress; return the exit code.
 
@@ -49,6 +67,9 @@ def train_file(config: RunConfig, file: Path, out: Path | None) -> int:
     # Settled here: a worker's current folder can be another.
     data_section = config.data.model_copy(update={"path": str(data_path(config.data.path))})
     config = config.model_copy(update={"data": data_section})
+    if config.init_from is not None:
+        init = settled(config.init_from, (Path.cwd(), storage_path()))
+        config = config.model_copy(update={"init_from": init})
     run_dir = (out or storage_path() / GROUP / f"{file.stem}-{fingerprint(config)[:8]}").absolute()
     if ensure_data(config):
         print("made the synthetic data", file=sys.stderr)
@@ -59,6 +80,8 @@ def train_file(config: RunConfig, file: Path, out: Path | None) -> int:
     wandb_settings.check(wandb_settings.settings_of(config.tracking))
     print(f"run     {run_dir}")
     print(f"data    {data.split}: {data.train.num_items:,} training items, {data.test.num_items:,} test sequences")
+    if config.init_from is not None:
+        print(f"from    {config.init_from.run} ({_what_starts(config)})")
     print(f"workers {config.resources.workers}, fingerprint {fingerprint(config)}", flush=True)
     try:
         last = launch(

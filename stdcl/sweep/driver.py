@@ -21,6 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from stdcl.config import RunConfig
+from stdcl.config.model import InitConfig
 from stdcl.config.paths import data_path, storage_path
 from stdcl.config.shipped import find_sweep
 from stdcl.config.sweep import OptunaConfig, Sweep, Trial, load_sweep
@@ -40,6 +41,7 @@ from stdcl.sweep.record import Recorder
 from stdcl.sweep.reuse import take_over, wanted_identity
 from stdcl.tracking import wandb_settings
 from stdcl.tracking.wandb_sink import log_sweep_summary
+from stdcl.train.start_from import settled
 from stdcl.version import execution_digest
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ def run_sweep(
     Raises:
         UserError: a fault in the file, the data, the cluster, or the sweep's folder.
     """
-    sweep = _with_absolute_data(load_sweep(find_sweep(str(file)), overrides))
+    sweep = _with_settled_paths(load_sweep(find_sweep(str(file)), overrides))
     folder = SweepFolder((storage or storage_path()).absolute() / sweep.config.name)
     command = shlex.join(["stdcl", "sweep", str(file), *(part for text in overrides for part in ("--set", text))])
     check_same_question(folder, sweep)
@@ -137,8 +139,13 @@ def show_on_wandb(sweep: Sweep, folder: SweepFolder) -> None:
     )
 
 
-def _with_absolute_data(sweep: Sweep) -> Sweep:
-    """Settle where the data lie here, in the driver: a worker's current folder can be another."""
+def _with_settled_paths(sweep: Sweep) -> Sweep:
+    """Settle in the driver where data and another run are: a worker's current folder can be another."""
+    init = sweep.base.get("init_from")
+    if isinstance(init, dict):
+        found = settled(InitConfig.model_validate(init), (Path.cwd(), storage_path()))
+        base = {**sweep.base, "init_from": found.model_dump(mode="json")}
+        sweep = Sweep(sweep.config, base, sweep.origin)
     data = sweep.base.get("data")
     if not isinstance(data, dict) or "path" not in data:
         return sweep

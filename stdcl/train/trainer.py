@@ -17,6 +17,7 @@ import torch
 
 from stdcl import atomic
 from stdcl.config import RunConfig, changed_keys, fingerprint, to_yaml
+from stdcl.config.model import InitConfig
 from stdcl.data.dataset import Batch
 from stdcl.data.loader import prefetch
 from stdcl.data.sampler import epoch_order, global_batches, local_part
@@ -38,6 +39,7 @@ from stdcl.train.metrics import Stopwatch, Sums, peak_memory
 from stdcl.train.model import ModelOutput
 from stdcl.train.objective import Objective
 from stdcl.train.optim import build_optimizer, learning_rate, set_learning_rate
+from stdcl.train.start_from import start_from
 from stdcl.train.state import Row, TrainState
 from stdcl.version import code_version, execution_digest
 
@@ -350,7 +352,18 @@ class Trainer:
                 self._execution = ""  # of several codes: no other run can be said to equal it
             if self.comm.rank == 0:
                 _log.info("%s: resuming from %s", self.run_dir, folder.name)
+        elif self.config.init_from is not None:
+            self._start_from(self.config.init_from)
         self.on_rank_zero(lambda: atomic.write_text(self.folder.config, to_yaml(self.config)))
+
+    def _start_from(self, init: InitConfig) -> None:
+        """Begin with another run's state, and with its history where its training is continued."""
+        run = start_from(init, self.state, self.parts.identity, self.config.training.epochs, self.comm)
+        source = RunFolder(run).history
+        if init.what == "training" and source.exists():
+            self.on_rank_zero(lambda: atomic.write_bytes(self.folder.history, source.read_bytes()))
+        if self.comm.rank == 0:
+            _log.info("%s: starting from %s (%s)", self.folder.root, run, init.what)
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -366,6 +379,7 @@ class Trainer:
             "device": self.device.type,
             "exchange": self.config.contrast.exchange if self.parts.method.num_slots else "",
             "execution": self._execution,
+            "init_from": self.config.init_from.run if self.config.init_from is not None else "",
             "resume_epoch": self.state.position.epoch,
         }
 
