@@ -34,9 +34,12 @@ class Cluster:
 
 
 def environment_to_hand_on(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the variables that trials and ranks get. They may hold secrets (WANDB_API_KEY)."""
+    """Return the variables that trials and ranks get. They may hold secrets (WANDB_API_KEY).
+
+    An empty variable counts as not set.
+    """
     source = os.environ if environment is None else environment
-    return {key: value for key, value in source.items() if key.startswith(HANDED_ON)}
+    return {key: value for key, value in source.items() if value and key.startswith(HANDED_ON)}
 
 
 def per_worker(resources: ResourcesConfig) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import shutil
 import threading
 import time
@@ -20,6 +21,7 @@ from typing import Any, Literal
 
 import ray
 import ray.train
+from ray.exceptions import RayActorError
 from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -30,6 +32,8 @@ from ray.util.queue import Empty, Queue
 from stdcl.config import RunConfig
 from stdcl.errors import UserError
 from stdcl.launch.cluster import connected, environment_to_hand_on, per_worker
+from stdcl.launch.failures import one_sentence
+from stdcl.launch.network import use_interface_of_node
 from stdcl.launch.worker import Job, Row, TrainingLoop, run_alone, session_loop, train_worker
 from stdcl.results.layout import RunFolder
 from stdcl.train.checkpoint import CheckpointError
@@ -42,6 +46,13 @@ SCHEDULING_ATTEMPTS = 10
 
 ABORT_SECONDS = 20.0
 
+SETUP_FAILURES = (
+    "WorkerGroupStartupTimeoutError",
+    "WorkerGroupStartupFailedError",
+    "InsufficientClusterResourcesError",
+)
+"""What Ray Train's controller raises when a worker group cannot be placed or started."""
+
 
 class TrainingFailed(Exception):
     """A training ended in an error that another attempt would meet again, or in too many lost workers."""
@@ -49,6 +60,10 @@ class TrainingFailed(Exception):
 
 class TrainingDiverged(TrainingFailed):
     """The loss of a training was not finite."""
+
+
+class ClusterSetupFailed(TrainingFailed):
+    """The cluster could not place a worker group or connect its ranks: the training did not begin."""
 
 
 def is_divergence(error: BaseException) -> bool:
@@ -61,7 +76,7 @@ def is_divergence(error: BaseException) -> bool:
 class _Fatal(Exception):
     """Tells Ray Train's controller not to start the group again. Carries plain text, so that it always unpickles."""
 
-    def __init__(self, kind: Literal["user", "diverged", "failed"], message: str) -> None:
+    def __init__(self, kind: Literal["user", "diverged", "failed", "setup"], message: str) -> None:
         super().__init__(kind, message)
         self.kind = kind
         self.message = message
@@ -92,6 +107,45 @@ def fatal_error(errors: Mapping[int, BaseException]) -> tuple[int, BaseException
         return None
     own = [(rank, error) for rank, error in sorted(errors.items()) if not is_lost_worker(error)]
     return own[0] if own else None
+
+
+_TorchBackend: Any = TorchConfig().backend_cls
+
+PEERS_SECONDS = 5.0
+"""How long a rank whose process group failed is given to show that it lives."""
+
+
+class _Backend(_TorchBackend):  # type: ignore[misc]
+    """Forms the process group through each rank's own interface, and says in a sentence why it could not."""
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        worker_group.execute(use_interface_of_node)
+        try:
+            super().on_start(worker_group, backend_config)
+        except RayActorError:
+            raise  # Ray starts the group again
+        except Exception as error:
+            # So does it if a rank has died: the others' errors are consequences.
+            answers = worker_group.execute_async(use_interface_of_node)
+            ray.get(ray.wait(answers, num_returns=len(answers), timeout=PEERS_SECONDS)[0])
+            raise _Fatal("setup", _not_connected(error)) from None
+
+
+class _TransportConfig(TorchConfig):  # type: ignore[misc]
+    """``TorchConfig`` with ``_Backend``."""
+
+    @property
+    def backend_cls(self) -> type[_Backend]:
+        return _Backend
+
+
+def _not_connected(error: BaseException) -> str:
+    node = re.search(r"\bip=([0-9A-Fa-f.:]+)", str(error))  # only the text of a task's error names it
+    where = f"on node {node[1]}: " if node else ""
+    return (
+        f"the workers cannot connect to each other ({where}{one_sentence(error)}). Every node must reach the others at "
+        "the addresses that 'ray list nodes' shows; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME names another interface"
+    )
 
 
 class _Reports(UserCallback):  # type: ignore[misc]
@@ -199,7 +253,7 @@ class GroupTraining:
 
         return TorchTrainer(
             train,
-            torch_config=TorchConfig(
+            torch_config=_TransportConfig(
                 backend="nccl" if cuda else "gloo", timeout_s=math.ceil(resources.collective_timeout)
             ),
             scaling_config=ray.train.ScalingConfig(
@@ -278,13 +332,20 @@ class GroupTraining:
 def _translate(error: BaseException) -> Exception:
     cause = getattr(error, "controller_failure", error)
     if isinstance(cause, _Fatal):
-        kinds = {"user": UserError, "diverged": TrainingDiverged, "failed": TrainingFailed}
+        kinds = {
+            "user": UserError,
+            "diverged": TrainingDiverged,
+            "failed": TrainingFailed,
+            "setup": ClusterSetupFailed,
+        }
         return kinds[cause.kind](cause.message)
     failures = getattr(error, "worker_failures", None)
     if failures:
         first = "; ".join(f"rank {rank}: {_first_line(failure)}" for rank, failure in sorted(failures.items()))
         return TrainingFailed(f"workers were lost more often than resources.max_failures allows; last: {first}")
-    return TrainingFailed(f"{type(cause).__name__}: {cause}")
+    if type(cause).__name__ in SETUP_FAILURES:
+        return ClusterSetupFailed(f"the worker group did not start ({one_sentence(cause)})")
+    return TrainingFailed(one_sentence(cause))
 
 
 def follow_group(

@@ -190,6 +190,8 @@ def _list_trials(sweep: Sweep, trials: Sequence[Trial], recorder: Recorder, say:
 class _Outcome:
     failures: dict[str, str]
     interrupted: bool
+    stopped: str = ""
+    """Why the sweep ended itself before its last trial."""
 
 
 def _conclude(outcome: _Outcome, folder: SweepFolder, command: str, say: Say) -> int:
@@ -201,7 +203,14 @@ def _conclude(outcome: _Outcome, folder: SweepFolder, command: str, say: Say) ->
         say(f"{len(outcome.failures)} trial(s) failed:")
         for key, error in outcome.failures.items():
             say(f"  {key}: {error.splitlines()[0]}")
-        say(f"this tries them again:\n  {command}")
+        if outcome.stopped:
+            say(f"stopped: {outcome.stopped}")
+        what = (
+            "when that is mended, this tries them again and runs the others"
+            if outcome.stopped
+            else "this tries them again"
+        )
+        say(f"{what}:\n  {command}")
         return FAILED
     return 0
 
@@ -240,7 +249,7 @@ class _Runner:
             progress = self._progress({trial.key: trial for trial in todo}, len(trials), before)
             space = {"trial": tune.grid_search([payload(trial) for trial in todo])}
             self._fit(cluster, progress, space, {})
-        return _Outcome(progress.failures, self._stop.requested)
+        return self._outcome(progress)
 
     def _take_over(self, trials: Sequence[Trial]) -> None:
         """Take over the results of equal finished runs elsewhere; a loop that is a stand-in has none."""
@@ -277,7 +286,11 @@ class _Runner:
         with self._cluster() as cluster:
             progress = self._progress(known, settings.trials, before)
             self._search(cluster, study, settings, progress)
-        return _Outcome(progress.failures, self._stop.requested)
+        return self._outcome(progress)
+
+    def _outcome(self, progress: Progress) -> _Outcome:
+        reason = self._stop.reason
+        return _Outcome(progress.failures, self._stop.requested and not reason, reason)
 
     def _search(self, cluster: Cluster, study: optuna.Study, settings: OptunaConfig, progress: Progress) -> None:
         from stdcl.sweep import study as studies

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 
 from stdcl.config.sweep import Trial
+from stdcl.launch.failures import one_sentence
 from stdcl.launch.worker_group import describe
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.stopping import Stop
-from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENTS, STATUS, trial_key
+from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENTS, SETUP_FAILED, STATUS, trial_key
 from stdcl.tracking.sink import NOTICES
 
 Say = Callable[[str], None]
+
+SETUP_FAILURES_IN_A_ROW = 2
+"""After so many trials whose workers the cluster could not start, the next ones would fail as well."""
 
 
 def duration(seconds: float) -> str:
@@ -25,6 +32,31 @@ def duration(seconds: float) -> str:
     hours, rest = divmod(whole, 3600)
     minutes, secs = divmod(rest, 60)
     return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
+
+
+@dataclass(frozen=True)
+class Death:
+    """Why the process of a trial died."""
+
+    cause: str
+    """In one line."""
+    never_began: bool
+    """The process could not be set up, so that the next trial's could not either."""
+
+
+def death_of(trial: Any) -> Death:
+    """Return why the process of one of Tune's trials died.
+
+    Read from where Tune writes it, on this machine: its own ``get_error`` looks where it is copied to later.
+    """
+    pickled, text = trial.pickled_error_file, trial.error_file
+    with suppress(Exception):  # an error of a class that is not known here
+        error = cloudpickle.loads(Path(pickled).read_bytes())
+        return Death(one_sentence(error), bool(getattr(error, "actor_init_failed", False)))
+    with suppress(OSError):
+        if text:
+            return Death(one_sentence(Path(text).read_text(errors="replace").rpartition("Failure # ")[2]), False)
+    return Death("no reason given", False)
 
 
 class Progress(tune.Callback):  # type: ignore[misc]
@@ -55,6 +87,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
         self._epochs: dict[str, int] = {}
         self._clock: float | None = None
         self._noticed: set[str] = set()
+        self._setup_failures = 0
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray stores experiments with all they hold; this one is never restored.
@@ -80,6 +113,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
                 self._line(key, notice)
         if result[STATUS] in ("failed", "diverged") or EPOCHS_DONE not in result:
             return
+        self._setup_failures = 0
         done = int(result[EPOCHS_DONE])
         self._first.setdefault(key, done - 1)
         self._epochs[key] = done
@@ -102,12 +136,20 @@ class Progress(tune.Callback):  # type: ignore[misc]
             self._line(key, f"stopped early by the scheduler after epoch {result.get(EPOCHS_DONE)}")
         else:
             self._fail(key, str(result.get(ERROR, "ended without a result")), result)
+        self._count_setup_failures(str(result.get(ERROR, "")), status == "failed" and bool(result.get(SETUP_FAILED)))
+
+    def _count_setup_failures(self, error: str, failed: bool) -> None:
+        self._setup_failures = self._setup_failures + 1 if failed else 0
+        if self._setup_failures == SETUP_FAILURES_IN_A_ROW:
+            self._stop.request(f"the cluster could not start {self._setup_failures} trials in a row: {error}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = getattr(trial, "get_error", lambda: None)()
-        text = str(error).strip().splitlines()[-1] if error is not None else "its process died"
         with self._stop.on_error():
-            self._fail(trial_key(trial), f"the trial's process died: {text}", trial.last_result or {})
+            death = death_of(trial)
+            what = "the trial's process did not start" if death.never_began else "the trial's process died"
+            error = f"{what}: {death.cause}"
+            self._fail(trial_key(trial), error, trial.last_result or {})
+            self._count_setup_failures(error, death.never_began)
 
     # ---- what they lead to ------------------------------------------------------------------------------------
 

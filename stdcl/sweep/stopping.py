@@ -15,10 +15,13 @@ class Stop(tune.Stopper):  # type: ignore[misc]
     def __init__(self) -> None:
         self.requested = False
         self.error: Exception | None = None
+        self.reason = ""
+        """Why the sweep ended itself; empty if it was interrupted from outside."""
 
-    def request(self) -> None:
+    def request(self, reason: str = "") -> None:
         """Ask for the end; trials are stopped where they stand."""
         self.requested = True
+        self.reason = self.reason or reason
 
     @contextmanager
     def on_error(self) -> Iterator[None]:

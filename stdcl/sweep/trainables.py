@@ -20,8 +20,9 @@ from stdcl.config import ResourcesConfig, RunConfig
 from stdcl.config.sweep import Trial
 from stdcl.errors import UserError
 from stdcl.launch.cluster import per_worker
+from stdcl.launch.failures import one_sentence
 from stdcl.launch.worker import Job, Row, TrainingLoop, run_alone
-from stdcl.launch.worker_group import follow_group, is_divergence
+from stdcl.launch.worker_group import ClusterSetupFailed, TrainingFailed, follow_group, is_divergence
 
 TrialStatus = Literal["running", "finished", "failed", "diverged"]
 
@@ -29,6 +30,8 @@ STATUS = "trial_status"
 EPOCHS_DONE = "epochs_done"
 """Epochs that are complete, from 1: the time axis of schedulers. (``epoch`` counts from 0.)"""
 ERROR = "error"
+SETUP_FAILED = "cluster_setup_failed"
+"""Set beside ``ERROR`` if the cluster could not start the trial's workers: the trial itself did nothing wrong."""
 EVENTS = "events"
 """Texts of what else happened since the last row."""
 
@@ -120,10 +123,13 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
             return self._result("finished" if row["done"] else "running")
         except UserError as error:
             return self._result("failed", str(error))
+        except ClusterSetupFailed as error:
+            return {**self._result("failed", str(error)), SETUP_FAILED: True}
         except Exception as error:
             return self._result(
                 "diverged" if is_divergence(error) else "failed",
-                f"{type(error).__name__}: {error}",
+                # Says whose error it is.
+                str(error) if isinstance(error, TrainingFailed) else one_sentence(error),
                 trace=traceback.format_exc(),
             )
 

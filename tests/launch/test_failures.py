@@ -5,11 +5,14 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, RayTaskError
 from ray.train import ControllerError, WorkerGroupError
+from ray.train.v2._internal import exceptions as ray_train_exceptions
 
 from stdcl.errors import UserError
+from stdcl.launch.failures import LONGEST, one_sentence, root_cause
 from stdcl.launch.worker_group import (
+    ClusterSetupFailed,
     TrainingDiverged,
     TrainingFailed,
     _Fatal,
@@ -65,3 +68,68 @@ def test_errors_arrive_as_what_they_were() -> None:
     lost = _translate(WorkerGroupError("lost", {1: DEAD}))
     assert isinstance(lost, TrainingFailed)
     assert "resources.max_failures" in str(lost)
+
+
+def _of_a_task(error: Exception) -> Exception:
+    text = f"Traceback (most recent call last):\n  File 'x.py', line 1, in f\n{type(error).__name__}: {error}"
+    return RayTaskError("f", text, error, proctitle="ray::f").as_instanceof_cause()
+
+
+NOT_CONNECTED = RuntimeError(
+    "[/pytorch/gloo/transport/tcp/pair.cc:144] Gloo connectFullMesh failed with [..] timed out connecting: SO_ERROR: "
+    "Connection refused, remote=[127.0.1.1]:38137\nand more"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("no\nmore"), "ValueError: no"),
+        (KeyError(), "KeyError"),
+        (_of_a_task(ValueError("no")), "ValueError: no"),
+        (ControllerError(_of_a_task(ValueError("no"))), "ValueError: no"),
+        (
+            NOT_CONNECTED,
+            "RuntimeError: Gloo connectFullMesh failed with [..] timed out connecting: SO_ERROR: Connection refused, "
+            "remote=[127.0.1.1]:38137",
+        ),
+        (str(_of_a_task(ValueError("no"))), "ValueError: no"),
+        ("\x1b[36mray::f()\x1b[39m (pid=1)\n  x\npandas.errors.ParserError: no\n", "pandas.errors.ParserError: no"),
+        ("", "no reason given"),
+        ("only words", "only words"),
+        ("x" * 1000, "x" * (LONGEST - 4) + " ..."),
+    ],
+)  # fmt: skip
+def test_one_sentence_without_wrappers_and_colours(error: Exception | str, expected: str) -> None:
+    assert one_sentence(error) == expected
+
+
+def test_a_process_killed_by_the_system_is_described_by_ray_itself() -> None:
+    text = (
+        "The actor died unexpectedly before finishing this task.\n\tclass_name: LocalTrial\n\tactor_id: 12\n\tip: "
+        "10.0.0.2\nThe actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
+    )
+    expected = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
+    assert one_sentence(text) == expected
+
+
+def test_the_root_cause_is_below_every_wrapper() -> None:
+    inner = ValueError("no")
+    assert root_cause(ControllerError(RayTaskError("f", "Traceback", inner, proctitle="p"))) is inner
+    assert root_cause(inner) is inner
+
+
+@pytest.mark.parametrize(
+    "name", ["WorkerGroupStartupTimeoutError", "WorkerGroupStartupFailedError", "InsufficientClusterResourcesError"]
+)
+def test_a_group_that_does_not_start_is_the_fault_of_the_cluster(name: str) -> None:
+    kind = getattr(ray_train_exceptions, name)
+    failed = _translate(ControllerError(kind(2) if "Timeout" in name else kind("why it failed")))
+    assert isinstance(failed, ClusterSetupFailed)
+    assert str(failed).startswith(f"the worker group did not start ({name}: ")
+
+
+def test_ranks_that_cannot_connect_are_the_fault_of_the_cluster() -> None:
+    failed = _translate(ControllerError(pickle.loads(pickle.dumps(_Fatal("setup", "the workers cannot connect")))))
+    assert isinstance(failed, ClusterSetupFailed)
+    assert str(failed) == "the workers cannot connect"

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import cloudpickle
+from ray.exceptions import ActorDiedError, RayTaskError
 
 from stdcl.config.sweep import Sweep, Trial
 from stdcl.errors import UserError
@@ -14,7 +16,7 @@ from stdcl.results.store import read_attempts
 from stdcl.sweep.progress import Progress, duration
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.stopping import Stop
-from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENTS, STATUS, payload
+from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENTS, SETUP_FAILED, STATUS, payload
 from tests.sweep.conftest import GRID, MakeSweep
 
 
@@ -24,6 +26,17 @@ class TuneTrial:
     def __init__(self, trial: Trial) -> None:
         self.config = {"trial": payload(trial)}
         self.last_result: dict[str, Any] = {}
+        self.error_file: str | None = None
+        self.pickled_error_file: str | None = None
+
+    def dies(self, folder: Path, error: Exception) -> TuneTrial:
+        """Leave what Tune leaves of a trial whose process died."""
+        folder.mkdir(exist_ok=True)
+        pickled = folder / "error.pkl"
+        pickled.write_bytes(cloudpickle.dumps(error))
+        self.pickled_error_file, self.error_file = str(pickled), str(folder / "error.txt")
+        (folder / "error.txt").write_text(f"Failure # 1 (occurred at 2026-01-01)\n{error}\n")
+        return self
 
 
 class Watched:
@@ -144,6 +157,60 @@ def test_a_run_folder_of_another_configuration_is_refused(watched: Watched, fold
     (run / "result.json").write_text("{")
     with pytest.raises(UserError, match="not the result of a run"):
         watched.recorder.is_finished(trial)
+
+
+CANNOT_CONNECT = {ERROR: "the workers cannot connect to each other (no route)", SETUP_FAILED: True}
+
+
+def test_two_trials_in_a_row_that_the_cluster_could_not_start_stop_the_sweep(watched: Watched) -> None:
+    for number in range(2):
+        assert not watched.stop.stop_all()
+        trial = TuneTrial(watched.trials[number])
+        trial.last_result = {STATUS: "failed", **CANNOT_CONNECT}
+        watched.progress.on_trial_complete(0, [], trial)
+    assert watched.stop.stop_all()
+    assert watched.stop.error is None
+    expected = "the cluster could not start 2 trials in a row: the workers cannot connect to each other (no route)"
+    assert watched.stop.reason == expected
+    assert watched.lines[-1].endswith("FAILED: the workers cannot connect to each other (no route)")
+
+
+@pytest.mark.parametrize("between", ["a finished trial", "a trial that failed by itself", "a row of a running trial"])
+def test_trials_that_the_cluster_could_not_start_count_only_in_a_row(watched: Watched, between: str) -> None:
+    first, middle, last = (TuneTrial(trial) for trial in watched.trials[:3])
+    for trial in (first, last):
+        trial.last_result = {STATUS: "failed", **CANNOT_CONNECT}
+    watched.progress.on_trial_complete(0, [], first)
+    if between == "a row of a running trial":
+        watched.row(middle, 0)
+    else:
+        middle.last_result = {STATUS: "failed", ERROR: "ValueError: no"}
+        if between == "a finished trial":
+            middle.last_result = {"epoch": 5, "accuracy": 0.5, "num_test": 464, EPOCHS_DONE: 6, STATUS: "finished"}
+        watched.progress.on_trial_complete(0, [], middle)
+    assert watched.stop.error is None
+    watched.progress.on_trial_complete(0, [], last)
+    assert not watched.stop.stop_all()
+
+
+def _in_creation(error: Exception) -> ActorDiedError:
+    text = f"Traceback (most recent call last):\n  File 'x.py', line 1, in <module>\n{type(error).__name__}: {error}"
+    return ActorDiedError(RayTaskError("ImplicitFunc.__init__", text, error, proctitle="ray::ImplicitFunc"))
+
+
+def test_a_dead_process_is_reported_with_its_cause(watched: Watched, tmp_path: Path) -> None:
+    killed = TuneTrial(watched.trials[0]).dies(tmp_path / "a", ActorDiedError())
+    watched.progress.on_trial_error(0, [], killed)
+    expected = "FAILED: the trial's process died: The actor died unexpectedly before finishing this task."
+    assert watched.lines[-1].endswith(expected)
+    assert not watched.stop.stop_all()
+    missing = ModuleNotFoundError("No module named 'stdcl.data'")
+    for number in (1, 2):
+        trial = TuneTrial(watched.trials[number]).dies(tmp_path / str(number), _in_creation(missing))
+        watched.progress.on_trial_error(0, [], trial)
+        expected = "FAILED: the trial's process did not start: ModuleNotFoundError: No module named 'stdcl.data'"
+        assert watched.lines[-1].endswith(expected)
+    assert watched.stop.stop_all(), "the processes of the next trials would not start either"
 
 
 def test_duration() -> None:
