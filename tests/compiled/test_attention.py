@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stdcl.compiled import attention
 from tests.compiled.threads import assert_same_bits
+from tests.rounding import Rounded, assert_within, cat, einsum, gamma
 
 pytestmark = pytest.mark.skipif(
     not attention.usable(torch.ones(1), torch.ones(1, 1)),
@@ -53,22 +54,64 @@ def definition(arguments: list[Tensor], groups: Tensor, distances: Tensor) -> Te
     return torch.einsum("fhuw,fwhd->fuhd", mixing, value).reshape(f, v, h * d)
 
 
+def rounded(
+    arguments: list[Tensor], groups: Tensor, distances: Tensor, grad: Tensor, exact_scores: bool
+) -> list[Rounded]:
+    """The result and the gradients of all arguments, and how far float32 may be from them."""
+    qkv, e, rpe, w1, alpha, outer, g = (Rounded(x) for x in (*arguments, grad))
+    f, v, _ = qkv.value.shape
+    h, d = w1.value.shape
+    qkv, g, rpe = qkv.reshape(f, v, 3, h, d), g.reshape(f, v, h, d), rpe.reshape(-1, h, d)
+    q, k, value = (qkv[:, :, i] for i in range(3))
+    of_group = e[:, groups].reshape(f, v, h, d)
+    keys = k + of_group
+    at_hop = Rounded(torch.nn.functional.one_hot(distances, len(rpe.value)))
+    member = Rounded(torch.nn.functional.one_hot(groups, e.value.shape[1]))
+    scores = einsum("fuhd,fwhd->fhuw", q, keys) + einsum("fuhd,uwhd->fhuw", q, rpe[distances])
+    scores = scores + einsum("hd,fwhd->fhw", w1, of_group)[:, :, None]
+    shares = (Rounded(scores.value) if exact_scores else scores).softmax()
+    mixing = alpha * shares + outer
+    of_mixing = einsum("fuhd,fwhd->fhuw", g, value)
+    mean = einsum("fhuw,fhuw->fhu", of_mixing, shares)
+    of_scores = shares * alpha * (of_mixing - mean[..., None])
+    of_keys = einsum("fhuw,fuhd->fwhd", of_scores, q)
+    of_q = einsum("fhuw,fwhd->fuhd", of_scores, keys) + einsum("fhuw,uwhd->fuhd", of_scores, rpe[distances])
+    of_value = einsum("fhuw,fuhd->fwhd", mixing, g)
+    of_joint = of_scores.sum(2).permute(0, 2, 1)
+    of_e = of_keys + of_joint[..., None] * w1
+    by_hop = einsum("fhuw,uwj->fhuj", of_scores, at_hop)
+    return [
+        einsum("fhuw,fwhd->fuhd", mixing, value).reshape(f, v, h * d),
+        cat([x[:, :, None] for x in (of_q, of_keys, of_value)], 2).reshape(f, v, 3 * h * d),
+        einsum("vg,fvhd->fghd", member, of_e).reshape(f, -1, h * d),
+        einsum("fhuj,fuhd->jhd", by_hop, q).reshape(-1, h * d),
+        einsum("fwh,fwhd->hd", of_joint, of_group),
+        mean.sum(0, 1, 2).reshape(1),
+        of_mixing.sum(0),
+    ]
+
+
 @pytest.mark.parametrize("spread", [0.1, 1.0, 30.0])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_equals_its_definition(size: tuple[int, ...], spread: float) -> None:
     arguments, groups, distances, grad = tensors(size, spread)
+    if spread > 1.0:
+        # Whole numbers: scores, however large, are exact in float32, so their size does not widen the bounds.
+        arguments[:4] = [x.round() for x in arguments[:4]]
     exact = [x.double().requires_grad_() for x in arguments]
     expected = definition(exact, groups, distances)
     expected.backward(grad.double())
+    bounds = rounded(arguments, groups, distances, grad, exact_scores=spread > 1.0)
     out, shares = attention.forward(*arguments, groups, distances)
     gradients = attention.backward(*arguments, groups, distances, shares, grad)
-    assert torch.allclose(shares.sum(-1), torch.ones(()), atol=1e-5)
-    # Scores of a large spread are themselves rounded. Gradients that cancel are as exact as what they are sums of.
-    tolerance = 1e-5 if spread <= 1.0 else 2e-3
-    for got, leaf in zip((out, *gradients), (expected.detach(), *(x.grad for x in exact)), strict=True):
+    assert_within(shares.double().sum(-1), torch.ones(shares.shape[:-1]), gamma(2 * size[1] + 8))
+    names = ("out", "qkv", "e", "rpe", "w1", "alpha", "outer")
+    for name, got, leaf, bound in zip(
+        names, (out, *gradients), (expected.detach(), *(x.grad for x in exact)), bounds, strict=True
+    ):
         assert leaf is not None
-        assert got.shape == leaf.shape
-        assert (got.double() - leaf).abs().max() <= tolerance * max(float(leaf.abs().max()), 2.0)
+        assert_within(bound.value, leaf, 1e-9 * (leaf.abs().max() + 1), f"{name}: the bound's own formula")
+        assert_within(got, leaf, bound.error, name)
 
 
 def test_bits_do_not_depend_on_threads() -> None:

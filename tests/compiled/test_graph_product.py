@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stdcl.compiled import graph_product
 from tests.compiled.threads import assert_same_bits
+from tests.rounding import Rounded, assert_within, cat, einsum
 
 needs_kernel = pytest.mark.skipif(
     not graph_product.usable(), reason="the kernel was not built, or this processor has no AVX-512"
@@ -50,22 +51,55 @@ def definition(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Te
     return torch.einsum("bcsvu,bcsvt->butc", graphs, values) + offset[:, :, None, :]
 
 
+def rounded(inputs: list[Tensor], grad: Tensor) -> list[Rounded]:
+    """The result and the gradients of all arguments, and how far float32 may be from them."""
+    values, qk, a, mixing, biased, g = (Rounded(x) for x in (*inputs, grad))
+    reduced, subsets = qk.value.shape[4], a.value.shape[0]
+    q, k = (qk[:, :, i].permute(0, 2, 3, 1) for i in (0, 1))  # (B, S, R, V)
+    relation = (q[:, :, :, None, :] - k[:, :, :, :, None]).tanh()
+    shape = (*relation.value.shape[:2], 1, *relation.value.shape[3:])
+    ones = Rounded(torch.ones(shape))
+    adjacency = Rounded(a.value.transpose(1, 2)[None, :, None].expand(shape))
+    basis = cat((relation, ones, adjacency), 2)
+    biased = biased.reshape(subsets, reduced + 2, -1)
+    graphs = einsum("sck,bskvu->bcsvu", mixing, basis)
+    out = einsum("bcsvu,bcsvt->butc", graphs, values) + einsum("skc,bskvu->buc", biased, basis)[:, :, None, :]
+    of_offset = g.sum(2)
+    of_graphs = einsum("butc,bcsvt->bcsvu", g, values)
+    of_column = einsum("skc,buc->bsku", biased, of_offset)[:, :, :, None, :]
+    of_basis = einsum("sck,bcsvu->bskvu", mixing, of_graphs) + of_column
+    of_relation = of_basis[:, :, :reduced] * (Rounded(torch.ones(())) - relation * relation)
+    of_q, of_k = of_relation.sum(3).permute(0, 3, 1, 2), (-of_relation.sum(4)).permute(0, 3, 1, 2)
+    return [
+        out,
+        einsum("butc,bcsvu->bcsvt", g, graphs),
+        cat((of_q[:, :, None], of_k[:, :, None]), 2),
+        of_basis[:, :, -1].sum(0).permute(0, 2, 1),
+        einsum("bcsvu,bskvu->sck", of_graphs, basis),
+        einsum("buc,bskvu->skc", of_offset, basis).reshape(-1, grad.shape[3]),
+    ]
+
+
 @pytest.mark.parametrize("spread", [0.05, 1.0, 20.0])
-@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=needs_kernel), torch.float64])
+@pytest.mark.parametrize("way", [pytest.param("kernel", marks=needs_kernel), "operations", "float64"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_equals_its_definition(size: tuple[int, ...], dtype: torch.dtype, spread: float) -> None:
+def test_equals_its_definition(monkeypatch: pytest.MonkeyPatch, size: tuple[int, ...], way: str, spread: float) -> None:
     inputs, grad = tensors(size, spread)
     exact = [x.double().requires_grad_() for x in inputs]
     expected = definition(*exact)
     expected.backward(grad.double())
-
+    if way == "operations":
+        monkeypatch.setattr(graph_product, "_graph_product", None)
+    dtype = torch.float64 if way == "float64" else torch.float32
     given = [x.to(dtype) for x in inputs]
-    tolerance = 5e-6 if dtype == torch.float32 else 1e-13
     results = (graph_product.forward(*given), *graph_product.backward(*given, grad.to(dtype)))
-    for got, leaf in zip(results, (expected.detach(), *(x.grad for x in exact)), strict=True):
+    names = ("out", *graph_product.Gradients._fields)
+    scale = torch.finfo(dtype).eps / torch.finfo(torch.float32).eps
+    for name, got, leaf, bound in zip(
+        names, results, (expected.detach(), *(x.grad for x in exact)), rounded(inputs, grad), strict=True
+    ):
         assert leaf is not None
-        assert got.shape == leaf.shape
-        assert (got.double() - leaf).abs().max() <= tolerance * max(float(leaf.abs().max()), 1.0)
+        assert_within(got, leaf, scale * bound.error, name)
 
 
 @needs_kernel
@@ -90,8 +124,8 @@ def test_bits_do_not_depend_on_threads() -> None:
 
 def test_channels_that_the_kernel_does_not_take_go_through_operations() -> None:
     inputs, _ = tensors((2, 12, 3, 4, 5, 6))
-    expected = definition(*(x.double() for x in inputs))
-    assert (graph_product.forward(*inputs) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    expected = rounded(inputs, torch.zeros(2, 5, 6, 12))[0]
+    assert_within(graph_product.forward(*inputs), expected.value, expected.error)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

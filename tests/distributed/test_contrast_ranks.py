@@ -18,7 +18,7 @@ from stdcl.methods.stdcl.head import DecouplingHead
 from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import Comm, LocalComm
 from tests.distributed.ranks import run_on_ranks
-from tests.methods.stdcl.runs import assert_same, make_plan, run
+from tests.methods.stdcl.runs import assert_same, make_plan, rounding, run
 
 SMALL = {
     "strategy": "spatial+temporal+global",
@@ -80,9 +80,12 @@ def test_the_head_trains_and_does_so_equally_on_any_number_of_ranks() -> None:
                 torch.testing.assert_close(value, alone["end"][name], rtol=1e-10, atol=1e-13)
 
 
+SOAK = {**SMALL, "embedding_dim": 32}
+
+
 def _soak(comm: Comm, steps: int, delays: bool) -> dict[str, Any]:
     """Run many steps, waiting at random; return a checksum of the logical bank and the memory along the way."""
-    config = ContrastConfig(**{**SMALL, "embedding_dim": 32})
+    config = ContrastConfig(**SOAK)
     contrast = Contrast(config, torch.arange(500) % 5, comm, seed=1)
     generator = torch.Generator().manual_seed(0)
     waiting = random.Random(comm.rank)
@@ -120,7 +123,7 @@ def test_banks_do_not_drift_apart() -> None:
     alone = _soak(LocalComm(), 60, delays=False)
     for result in run_on_ranks(_soak, 2, 60, True):
         assert result["bank"] == alone["bank"]
-        assert result["total"] == pytest.approx(alone["total"], rel=1e-6)
+        assert result["total"] == pytest.approx(alone["total"], rel=rounding(SOAK, torch.float32))
 
 
 @pytest.mark.slow
@@ -129,7 +132,7 @@ def test_soak_of_1000_steps_with_random_delays() -> None:
     alone = _soak(LocalComm(), 1000, delays=False)
     for result in run_on_ranks(_soak, 4, 1000, True, timeout=1200):
         assert result["bank"] == alone["bank"]
-        assert result["total"] == pytest.approx(alone["total"], rel=1e-6)
+        assert result["total"] == pytest.approx(alone["total"], rel=rounding(SOAK, torch.float32))
         assert result["memory"][-1] - result["memory"][1] < 4 * 1024  # KiB, after the first 200 steps
 
 

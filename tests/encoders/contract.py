@@ -12,6 +12,7 @@ from stdcl.encoders.base import Encoder, EncoderOutput, Layout
 from stdcl.errors import UserError
 from stdcl.taps import GRAPH
 from tests.encoders.golden import LAYOUTS
+from tests.rounding import UNIT, assert_within, network_bound
 
 
 def sequences(layout: Layout, count: int, seed: int = 0, frames: int | None = None) -> Tensor:
@@ -52,12 +53,10 @@ class EncoderContract:
     A subclass implements ``build`` and says what is special about its encoder:
         fixed_length: the clip length is part of the architecture.
         draws: random numbers are used in training.
-        bfloat16_tolerance: allowed difference of bfloat16 logits, as a share of the largest.
     """
 
     fixed_length = False
     draws = False
-    bfloat16_tolerance = 0.1
 
     def build(self, layout: Layout) -> Encoder:
         """Return a new encoder."""
@@ -132,7 +131,6 @@ class EncoderContract:
         parameters = list(model.parameters())
         direction = [torch.randn_like(p) * (p.detach().abs().mean() + 1e-3) for p in parameters]
         slope = sum(float((p.grad * d).sum()) for p, d in zip(parameters, direction, strict=True) if p.grad is not None)
-        step = 1e-8  # ReLU and max-pool bend the loss at larger ones
 
         def moved(by: float) -> float:
             with torch.no_grad():
@@ -143,8 +141,11 @@ class EncoderContract:
                     p.sub_(d, alpha=by)
             return value
 
-        measured = (moved(step) - moved(-step)) / (2 * step)
-        assert measured == pytest.approx(slope, rel=2e-3, abs=1e-5)
+        # Rounding of the loss asks for a large step, the corners of ReLU and of maxima on the way for a small one;
+        # which of a few steps meets no corner depends on the last bits. A wrong gradient fits none.
+        rounding = network_bound(model, torch.float64) * abs(float(loss().detach()))
+        found = {step: (moved(step) - moved(-step)) / (2 * step) for step in (1e-7, 1e-8, 1e-9)}
+        assert any(abs(measured - slope) <= rounding / step for step, measured in found.items()), (slope, found)
 
     def test_taps(self, layout: Layout) -> None:
         """Nothing without a request; then exactly what was asked for, with gradient, and the rest unchanged."""
@@ -253,7 +254,7 @@ class EncoderContract:
             single = model(x).logits
             double = copy.deepcopy(model).double()(x.double()).logits
         assert double.dtype == torch.float64
-        assert (single - double).abs().max() <= 2e-4 * double.abs().max()
+        assert_within(single, double, network_bound(model) * double.abs().max())
 
     def test_bfloat16_autocast(self, model: Encoder, layout: Layout) -> None:
         x, labels = sequences(layout, 4), self.labels(layout, 4)
@@ -262,7 +263,9 @@ class EncoderContract:
             want = model(x).logits
             with torch.autocast("cpu", torch.bfloat16):
                 got = model(x).logits
-        assert (want - got.float()).abs().max() <= self.bfloat16_tolerance * want.abs().max()
+        # Each layer rounds its inputs and weights; roundings of random signs add up as the root of their number.
+        layers = sum(p.dim() > 1 for p in model.parameters())
+        assert_within(got, want, 4 * UNIT[torch.bfloat16] * layers**0.5 * want.abs().max())
         model.train()
         with torch.autocast("cpu", torch.bfloat16):
             output = model(x, keys=self.keys(4), labels=labels)

@@ -12,6 +12,7 @@ from stdcl.encoders.base import Encoder, Layout
 from stdcl.skeleton import spatial_partition
 from tests.encoders import golden
 from tests.encoders.contract import EncoderContract
+from tests.rounding import sampling_bound
 
 
 class TestContract(EncoderContract):
@@ -51,5 +52,7 @@ def test_initialisation() -> None:
             assert not p.any(), name
         elif p.dim() == 4:
             product = p.shape[0] * p.shape[1] * 3 if ".out." in name else p.shape[0] * p.shape[2]
-            assert float(p.std()) == pytest.approx((2 / product) ** 0.5, rel=0.35 if p.numel() < 200 else 0.1), name
-    assert float(model.fc.weight.detach().std()) == pytest.approx((2 / layout.num_classes) ** 0.5, rel=0.05)
+            assert float(p.std()) == pytest.approx((2 / product) ** 0.5, rel=sampling_bound(p.numel())), name
+    assert float(model.fc.weight.detach().std()) == pytest.approx(
+        (2 / layout.num_classes) ** 0.5, rel=sampling_bound(model.fc.weight.numel())
+    )

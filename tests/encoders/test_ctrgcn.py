@@ -12,6 +12,7 @@ from stdcl.encoders.ctrgcn.network import CTRGCN
 from stdcl.skeleton import spatial_partition
 from tests.encoders import golden
 from tests.encoders.contract import EncoderContract
+from tests.rounding import sampling_bound
 
 
 class TestContract(EncoderContract):
@@ -55,6 +56,8 @@ def test_initialisation() -> None:
             assert not p.any(), name
         elif p.dim() == 4:
             fan_out = p.shape[0] * p.shape[2] * p.shape[3]
-            assert float(p.std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.35 if p.numel() < 200 else 0.1), name
-    assert float(model.fc.weight.detach().std()) == pytest.approx((2 / layout.num_classes) ** 0.5, rel=0.05)
+            assert float(p.std()) == pytest.approx((2 / fan_out) ** 0.5, rel=sampling_bound(p.numel())), name
+    assert float(model.fc.weight.detach().std()) == pytest.approx(
+        (2 / layout.num_classes) ** 0.5, rel=sampling_bound(model.fc.weight.numel())
+    )
     assert float(model.fc.bias.detach().abs().max()) <= 1 / 16

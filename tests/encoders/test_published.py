@@ -97,7 +97,7 @@ def test_golden_logits_through_an_import(encoder: str, dataset: str) -> None:
         x = relative(x, layout, transposed=dataset == "nwucla")
     import_published(model, state)
     with torch.no_grad():
-        logits = model.eval()(x).logits
+        logits = model.double().eval()(x.double()).logits
     want = torch.tensor(content["logits"])
     assert (logits - want).abs().max() <= 1e-4 * want.abs().max()
 

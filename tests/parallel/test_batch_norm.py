@@ -18,6 +18,7 @@ from stdcl.parallel.batch_norm import BatchNorm, normalise, use_synchronised
 from stdcl.parallel.comm import ProcessGroupComm
 from stdcl.skeleton import NW_UCLA
 from tests.encoders.contract import lively, sequences
+from tests.rounding import assert_within, gamma
 
 LAYOUT = Layout(num_joints=20, num_persons=1, num_frames=16, num_classes=10, skeleton=NW_UCLA)
 
@@ -98,10 +99,12 @@ def test_side_by_side_equals_one_by_one(training: bool) -> None:
     x = torch.randn(6, 3, 7)
     y = normalise(joined, x)
     want = torch.cat((single[0](x[..., :2]), single[1](x[..., 2:])), dim=-1)
-    assert (y - want).abs().max() < 1e-6
+    # Features are normalised: a sum over the rows, then some roundings.
+    allowed = gamma(2 * x[..., 0].numel() + 16)
+    assert_within(y.detach(), want.detach(), allowed * float(want.detach().abs().max()))
     for a, b in zip(joined, single, strict=True):
-        assert torch.allclose(a.running_var, b.running_var)
-        assert torch.allclose(a.running_mean, b.running_mean)
+        assert_within(a.running_var, b.running_var, allowed)
+        assert_within(a.running_mean, b.running_mean, allowed)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -112,7 +115,7 @@ def test_half_precision_input_has_float32_statistics(dtype: torch.dtype) -> None
     y = norm(x)
     assert y.dtype == dtype
     assert norm.running_mean.dtype == torch.float32
-    assert torch.allclose(norm.running_mean, 0.1 * x.float().mean(0), rtol=1e-5)
+    assert torch.allclose(norm.running_mean, 0.1 * x.float().mean(0), rtol=2 * gamma(500 + 16))
     assert y.float().std(0, unbiased=False).sub(1).abs().max() < 0.02
 
 

@@ -16,7 +16,8 @@ from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import LocalComm
 from tests.distributed.ranks import run_on_threads
 from tests.methods.stdcl.oracle import Oracle
-from tests.methods.stdcl.runs import assert_same, make_plan, run
+from tests.methods.stdcl.runs import assert_same, make_plan, rounding, run
+from tests.rounding import assert_within, gamma
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "contrast_loss.json"
 SMALL = {
@@ -51,8 +52,11 @@ def test_loss_and_gradient_equal_the_golden_numbers() -> None:
     contrast.step({"spatial": torch.tensor(bank)}, torch.arange(40), step=0, batch_size=40)
     result = contrast.step({"spatial": features}, torch.tensor([3, 10, 17, 21, 38]), step=1, batch_size=5)
     result.losses["spatial"].backward()
-    assert result.losses["spatial"].item() == pytest.approx(golden["loss"], rel=1e-6)
-    torch.testing.assert_close(features.grad, torch.tensor(golden["grad"]), rtol=1e-5, atol=1e-7)
+    assert features.grad is not None
+    allowed = rounding(config.model_dump(), torch.float32)
+    assert result.losses["spatial"].item() == pytest.approx(golden["loss"], rel=allowed)
+    # A gradient's parts are differences of the size of the largest.
+    assert_within(features.grad, torch.tensor(golden["grad"]), allowed * features.grad.abs().max())
 
 
 options = st.fixed_dictionaries(
@@ -117,7 +121,9 @@ def test_equal_to_the_paper_written_as_loops(
         assert _slots(selected["spatial hard_negatives"], rows) == expected["hard_negatives"]
         torch.testing.assert_close(results[0]["losses"][step][0], expected["loss"], rtol=1e-12, atol=1e-12)
         gradient = torch.cat([result["gradients"][step][:, 0] for result in results])
-        torch.testing.assert_close(gradient, expected["gradient"], rtol=1e-10, atol=1e-11)
+        # The gradient passes the division by the row's norm, which random rows of few numbers may have small.
+        steep = max(1.0, float(1.0 / embeddings["spatial"].norm(dim=1).min()))
+        torch.testing.assert_close(gradient, expected["gradient"], rtol=1e-10, atol=1e-11 * steep)
 
 
 @settings(max_examples=20, deadline=None)
@@ -311,7 +317,7 @@ def test_rows_are_unit_float32_and_hold_no_graph() -> None:
     features = contrast.shards[0].features
     assert features.dtype == torch.float32
     assert not features.requires_grad
-    torch.testing.assert_close(features[:12].norm(dim=1), torch.ones(12), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(features[:12].norm(dim=1), torch.ones(12), rtol=gamma(5 + 8), atol=0.0)
     assert result.losses["spatial"].dtype == torch.float32
     result.losses["spatial"].backward()
     assert embeddings.grad is not None
