@@ -30,7 +30,7 @@ KEEP_SEEDS = 0.5
 """A seed effect is kept where V_S / V_I exceeds this quantile of its distribution without one, else pooled."""
 KEEP_CLUSTERS = 0.75
 """The same for the cluster effect; 0.75 is the usual level of a preliminary test (Bancroft 1944)."""
-TWO_SEEDS_FREEDOM = 6.0
+TWO_SEEDS_FREEDOM = 4.0
 """Two seeds give their spread one degree of freedom, and often too small a value: the sum counts at most this many."""
 
 

@@ -13,16 +13,19 @@ False claims of the first kind are made in at most alpha of all tables, and so a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
 from scipy import stats
 
 from stdcl.errors import UserError
-from stdcl.statistics.difference import Difference
+from stdcl.statistics.answers import common_seeds
+from stdcl.statistics.difference import Difference, contrast
 from stdcl.statistics.power import ALPHA, POWER, smallest_difference, study_of
-from stdcl.statistics.sequential import SequentialRule, Stage, sequential_p
+from stdcl.statistics.questions import Question
+from stdcl.statistics.sequential import SequentialRule, Stage, sequential_p, stage_of
 from stdcl.statistics.significance import equivalence_p, holm
 
 
@@ -119,8 +122,7 @@ def verdicts(
     """Judge all questions of one table together.
 
     Args:
-        family: per question its difference. Questions that the sweep file asked but that have no result yet count too:
-            leave them out only before anything is known.
+        family: per question its difference.
         margin: equivalence margin, a fraction, named before the sweep ran.
         alpha: error level of the family.
         power: chance for the smallest difference and the seeds needed.
@@ -129,7 +131,7 @@ def verdicts(
     Raises:
         UserError: the margin is not above 0, or alpha or power is not between 0 and 1.
     """
-    return _judge({name: (each,) for name, each in family.items()}, margin, alpha, power, None, stage)
+    return _judge({name: (each,) for name, each in family.items()}, margin, alpha, power, None, lambda _: stage)
 
 
 def sequential_verdicts(
@@ -157,7 +159,74 @@ def sequential_verdicts(
     if len({len(looks) for looks in family.values()}) > 1:
         raise UserError("looks: all questions of a table are judged at the same looks")
     last = max((len(looks) for looks in family.values()), default=0) == len(rule.looks)
-    return _judge(family, margin, alpha, power, rule, Stage.FINAL if last else Stage.LOOK)
+    return _judge(family, margin, alpha, power, rule, lambda _: Stage.FINAL if last else Stage.LOOK)
+
+
+def answer(
+    runs: Mapping[str, Mapping[int, np.ndarray]],
+    questions: Sequence[Question],
+    margin: float,
+    planned: Sequence[int],
+    subjects: np.ndarray | None = None,
+    *,
+    kept: np.ndarray | None = None,
+    rule: SequentialRule | None = None,
+    alpha: float = ALPHA,
+    power: float = POWER,
+) -> dict[str, Verdict | None]:
+    """Answer the questions of a table from its runs: pairing, family, looks and words in one call.
+
+    Args:
+        runs: per arm and seed the (N,) answers, 1 right and 0 wrong, of the same sequences in the same order.
+        questions: see ``questions.py``.
+        margin: equivalence margin, a fraction.
+        planned: seeds of the sweep file, in its order.
+        subjects: (N,) subject per sequence; None where the data have none.
+        kept: (N,) bool, sequences to count; see ``answers.without``.
+        rule: looks of the sweep file. A question is judged at every look that its finished seeds reach.
+        alpha, power: as in ``verdicts``.
+
+    Returns:
+        per question its verdict; None where no seed is finished in all of its arms. Such questions count in the family.
+
+    Raises:
+        UserError: an arm without any run, answers that do not fit, or two questions of one name.
+    """
+    names = [question.name for question in questions]
+    if len(set(names)) < len(names):
+        raise UserError(f"questions: a name occurs twice: {', '.join(names)}")
+    if rule is not None and rule.looks[-1] != len(planned):
+        raise UserError(
+            f"looks: {list(rule.looks)} for {len(planned)} planned seeds; the last look is after all of them"
+        )
+    family: dict[str, list[Difference]] = {}
+    stages: dict[str, Stage] = {}
+    chosen = slice(None) if kept is None else kept
+    who = None if subjects is None else np.asarray(subjects)[chosen]
+    for question in questions:
+        unknown = [arm for arm in question.coefficients if arm not in runs]
+        if unknown:
+            raise UserError(f"{question.name}: no runs of arm '{unknown[0]}'; there are {', '.join(runs)}")
+        mine = {arm: runs[arm] for arm in question.coefficients}
+        if not set.intersection(*(set(each) for each in mine.values())):
+            continue
+        seeds, answers = common_seeds(mine)
+        stage = stage_of(planned, seeds, rule)
+        # In the order of the plan, which is that of the looks; seeds that it does not name come last.
+        order = sorted(
+            range(len(seeds)), key=lambda i: planned.index(seeds[i]) if seeds[i] in planned else len(planned)
+        )
+        looks = [len(seeds)]
+        if rule is not None and stage in (Stage.LOOK, Stage.FINAL):
+            looks = [look for look in rule.looks if look <= len(seeds)]
+        family[question.name] = [
+            contrast({arm: each[order[:look]][:, chosen] for arm, each in answers.items()}, question.coefficients, who)
+            for look in looks
+        ]
+        stages[question.name] = stage
+    asked = len(questions)
+    found = _judge(family, margin, alpha, power, rule, stages.__getitem__, asked - len(family))
+    return {name: found.get(name) for name in names}
 
 
 def _judge(
@@ -166,22 +235,28 @@ def _judge(
     alpha: float,
     power: float,
     rule: SequentialRule | None,
-    stage: Stage,
+    stage_of_question: Callable[[str], Stage],
+    unanswered: int = 0,
 ) -> dict[str, Verdict]:
     if not 0.0 < alpha < power < 1.0:
         raise UserError(f"verdict: alpha {alpha:g}, power {power:g}; expected 0 < alpha < power < 1")
     differing: list[float] = []
     equivalent: list[float] = []
-    for looks in family.values():
+    for name, looks in family.items():
+        by_rule = rule if stage_of_question(name) in (Stage.LOOK, Stage.FINAL) else None
         none = [each.p for each in looks]
         large = [equivalence_p(each.estimate, each.interval.error, each.interval.freedom, margin) for each in looks]
-        differing.append(none[-1] if rule is None else sequential_p(none, rule))
+        differing.append(none[-1] if by_rule is None else sequential_p(none, by_rule))
         # One-sided tests at level alpha are held against two-sided bounds of level 2 alpha.
-        equivalent.append(large[-1] if rule is None else sequential_p([min(1.0, 2.0 * v) for v in large], rule) / 2.0)
-    count = len(family)
+        doubled = [min(1.0, 2.0 * v) for v in large]
+        equivalent.append(large[-1] if by_rule is None else sequential_p(doubled, by_rule) / 2.0)
+    missing = [math.nan] * unanswered
+    count = len(family) + unanswered
+    adjusted = zip(family.items(), holm([*differing, *missing]), holm([*equivalent, *missing]), strict=False)
     out = {}
-    for (name, looks), p, q in zip(family.items(), holm(differing), holm(equivalent), strict=True):
+    for (name, looks), p, q in adjusted:
         last = looks[-1]
+        stage = stage_of_question(name)
         word = Word.UNDECIDED
         if stage is not Stage.INCOMPLETE:
             if p <= alpha:

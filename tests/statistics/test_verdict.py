@@ -11,9 +11,10 @@ import pytest
 from stdcl.errors import UserError
 from stdcl.statistics.difference import Difference, compare
 from stdcl.statistics.margins import DEFAULT_MARGINS, OTHER_DATA, default_margin
-from stdcl.statistics.sequential import SequentialRule, Spending, Stage, nominal_levels
+from stdcl.statistics.questions import to_baseline
+from stdcl.statistics.sequential import SequentialRule, Spending, Stage, nominal_levels, sequential_p
 from stdcl.statistics.significance import holm
-from stdcl.statistics.verdict import Word, sequential_verdicts, verdicts
+from stdcl.statistics.verdict import Word, answer, sequential_verdicts, verdicts
 
 SUBJECTS = np.repeat(np.arange(10), 200)
 
@@ -122,6 +123,76 @@ def test_equivalence_at_looks_is_corrected_too() -> None:
     single = verdicts({"q": look}, 0.03)["q"]
     looked = sequential_verdicts({"q": [look]}, 0.03, rule)["q"]
     assert looked.p_equivalence > single.p_equivalence
+
+
+def runs_of(gains: dict[str, float], seeds: tuple[int, ...]) -> dict[str, dict[int, np.ndarray]]:
+    """Per arm and seed: 2,000 sequences, a tenth of which are decided anew by each run."""
+    fixed = np.random.default_rng(0).random(2000) < 0.8
+    open_ = np.random.default_rng(1).random(2000) < 0.1
+
+    def run(arm: int, gain: float, seed: int) -> np.ndarray:
+        rng = np.random.default_rng([arm, seed])
+        return np.where(open_, rng.random(2000) < 0.5 + 10 * gain, fixed).astype(int)
+
+    return {arm: {s: run(k, gain, s) for s in seeds} for k, (arm, gain) in enumerate(gains.items())}
+
+
+def test_a_table_is_answered_in_one_call() -> None:
+    planned = (7, 3, 5)
+    runs = runs_of({"none": 0.0, "a": 0.045, "b": 0.0, "c": 0.0}, planned)
+    runs["c"] = {}
+    questions = to_baseline(list(runs), "none")
+    found = answer(runs, questions, 0.03, planned, SUBJECTS)
+    a, b = found["a - none"], found["b - none"]
+    assert a is not None
+    assert b is not None
+    assert found["c - none"] is None
+    assert (a.word, b.word) == (Word.BETTER, Word.NO_DIFFERENCE)
+    assert a.questions == 3, "a question without runs was asked all the same"
+    direct = compare(*(np.stack([runs[arm][s] for s in planned]) for arm in ("none", "a")), SUBJECTS)
+    assert a.difference.interval.error == pytest.approx(direct.interval.error)
+    assert a.p == pytest.approx(3 * direct.p)
+    kept = np.arange(2000) % 2 == 0
+    half = answer(runs, questions, 0.03, planned, SUBJECTS, kept=kept)["a - none"]
+    assert half is not None
+    assert half.difference.sequences == 1000
+
+
+def test_a_table_before_and_beyond_its_plan() -> None:
+    runs = runs_of({"none": 0.0, "a": 0.045}, (1, 2, 3))
+    questions = to_baseline(list(runs), "none")
+
+    def stage(planned: tuple[int, ...], rule: SequentialRule | None = None) -> tuple[Stage, Word]:
+        found = answer(runs, questions, 0.01, planned, SUBJECTS, rule=rule)["a - none"]
+        assert found is not None
+        return found.stage, found.word
+
+    assert stage((1, 2, 3)) == (Stage.FINAL, Word.BETTER)
+    assert stage((1, 2, 3, 4)) == (Stage.INCOMPLETE, Word.UNDECIDED)
+    assert stage((1, 2)) == (Stage.EXPLORATORY, Word.BETTER)
+    assert stage((1, 2, 3, 4), SequentialRule((3, 4), Spending.POCOCK)) == (Stage.LOOK, Word.BETTER)
+    with pytest.raises(UserError, match="the last look is after all of them"):
+        stage((1, 2, 3, 4), SequentialRule((3, 5)))
+
+
+def test_looks_of_a_table_are_in_the_order_of_the_plan() -> None:
+    planned, rule = (9, 1, 5, 2), SequentialRule((2, 4), Spending.POCOCK)
+    runs = runs_of({"none": 0.0, "a": 0.02}, planned)
+    found = answer(runs, to_baseline(list(runs), "none"), 0.01, planned, SUBJECTS, rule=rule)["a - none"]
+    assert found is not None
+    first, last = (
+        compare(*(np.stack([runs[arm][s] for s in planned[:look]]) for arm in ("none", "a")), SUBJECTS).p
+        for look in (2, 4)
+    )
+    assert found.p == pytest.approx(sequential_p([first, last], rule))
+
+
+def test_a_table_refuses() -> None:
+    runs = runs_of({"none": 0.0, "a": 0.0}, (1, 2))
+    with pytest.raises(UserError, match="no runs of arm 'b'"):
+        answer(runs, to_baseline(["none", "b"], "none"), 0.01, (1, 2))
+    with pytest.raises(UserError, match="occurs twice"):
+        answer(runs, to_baseline(list(runs), "none") * 2, 0.01, (1, 2))
 
 
 def test_bad_levels_are_refused() -> None:
