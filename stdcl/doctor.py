@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stdcl.config.paths import storage_path
+from stdcl.config.paths import data_path, expand, storage_path, variable
+from stdcl.errors import UserError
 
 PACKAGES = ("torch", "ray", "optuna", "pyarrow", "pandas", "wandb", "pydantic", "matplotlib")
 _LOW_DISK_GIB = 5.0
@@ -89,7 +90,11 @@ def _memory() -> Iterator[Finding]:
 
 
 def _storage() -> Iterator[Finding]:
-    folder = storage_path()
+    try:
+        folder = storage_path()
+    except UserError as error:
+        yield Finding("storage", "bad", str(error))
+        return
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     if not os.access(existing, os.W_OK):
         yield Finding("storage", "bad", f"{folder}: not writable; set STDCL_STORAGE")
@@ -97,15 +102,18 @@ def _storage() -> Iterator[Finding]:
     free = shutil.disk_usage(existing).free / 2**30
     text = f"{folder}: {free:.0f} GiB free"
     yield Finding("storage", "ok" if free > _LOW_DISK_GIB else "note", text)
-    if "STDCL_STORAGE" not in os.environ:
+    if variable("STDCL_STORAGE") is None:
         yield Finding("storage", "note", "STDCL_STORAGE is not set; on a cluster it must name a folder all nodes see")
 
 
 def _data() -> Iterator[Finding]:
     from stdcl.data.store import MANIFEST_FILE, read_manifest
-    from stdcl.errors import UserError
 
-    root = Path(os.environ.get("STDCL_DATA", ".")).expanduser()
+    try:
+        root = data_path(".")
+    except UserError as error:
+        yield Finding("data", "bad", str(error))
+        return
     found = [p.parent for p in sorted(root.glob(f"*/{MANIFEST_FILE}"))]
     if not found:
         yield Finding("data", "note", f"no prepared store under {root.absolute()}; see `stdcl data prepare --help`")
@@ -120,12 +128,16 @@ def _data() -> Iterator[Finding]:
 
 
 def _cluster() -> Iterator[Finding]:
-    address = os.environ.get("RAY_ADDRESS")
+    address = variable("RAY_ADDRESS")
     if address:
         yield Finding("cluster", "ok", f"RAY_ADDRESS is {address}")
     else:
         yield Finding("cluster", "note", "RAY_ADDRESS is not set; sweeps start a local Ray unless run as a job")
-    token = Path("~/.ray/auth_token").expanduser()
+    try:
+        token = expand("~/.ray/auth_token", "Ray's token")
+    except UserError as error:
+        yield Finding("cluster", "note", str(error))
+        return
     if token.exists() and os.environ.get("RAY_AUTH_MODE") != "token":
         text = f"{token} exists but RAY_AUTH_MODE is not 'token': joining a cluster that asks for it will fail"
         yield Finding("cluster", "note", text)

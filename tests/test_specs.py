@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from stdcl import specs
 from stdcl.cli import main
-from stdcl.config.load import all_paths, resolve
+from stdcl.config.keys import all_paths
+from stdcl.config.load import resolve
 from stdcl.config.model import EncoderConfig, RunConfig
 from stdcl.config.section import EncoderOptions
 from stdcl.data.protocols import official_rules

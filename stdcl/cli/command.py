@@ -11,6 +11,7 @@ from functools import cache
 
 import click
 
+from stdcl.cli.account import provide_account
 from stdcl.cli.codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
 from stdcl.cli.console import outliving_streams
 from stdcl.cli.verb import Interrupted, VerbGroup
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with outliving_streams() as streams:
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
         logging.getLogger("stdcl").setLevel(logging.INFO)
+        if home := provide_account():
+            print(f"note: no home folder is known; HOME is {home} for this command", file=sys.stderr)
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
     return code or (FAILED if streams.incomplete() else DONE)
 

@@ -7,9 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from stdcl.config.model import RunConfig
+from stdcl.config.yaml_text import dump_yaml, parse_yaml
 
 
 def scientific(config: RunConfig) -> dict[str, Any]:
@@ -47,7 +46,7 @@ def fingerprint(config: RunConfig) -> str:
 def changed_keys(old: str, new: RunConfig) -> list[str]:
     """Return a line for each key that can change a result and differs; ``old`` is YAML of :func:`to_yaml`."""
     try:
-        was = flat_scientific(RunConfig.model_validate(yaml.safe_load(old)))
+        was = flat_scientific(RunConfig.model_validate(parse_yaml(old, "the saved configuration")))
     except ValueError:  # of another version of the configuration
         return []
     now = flat_scientific(new)
@@ -74,4 +73,4 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def to_yaml(config: RunConfig) -> str:
     """Return the resolved configuration as YAML that loads to the same configuration."""
     whole = config.model_dump(mode="json")
-    return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
+    return dump_yaml(whole)

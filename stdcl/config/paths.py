@@ -1,20 +1,66 @@
-"""Where data and results lie."""
+"""Where data and results are, and how a path in a configuration or a variable is read."""
 
 from __future__ import annotations
 
 import os
+import pwd
+import re
 from collections.abc import Mapping
 from pathlib import Path
+
+from stdcl.errors import UserError
+
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+
+
+def variable(name: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return a variable of the environment; one that is empty counts as not set."""
+    return environment.get(name, "").strip() or None
+
+
+def expand(text: str, what: str, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the path that ``text`` means: ``$NAME`` and ``${NAME}`` replaced, then ``~`` and ``~user``.
+
+    Args:
+        text: as it was written.
+        what: where, for errors.
+        environment: the variables.
+
+    Raises:
+        UserError: a variable is not set, or no home folder is known.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        found = variable(name, environment)
+        if found is None:
+            raise UserError(f"{what} is '{text}', but the variable {name} is not set, or empty")
+        return found
+
+    path = Path(_VARIABLE.sub(value, text))
+    if "\0" in text:
+        raise UserError(f"{what}: a path cannot hold the character NUL")
+    user = path.parts[0] if path.parts and path.parts[0].startswith("~") else None
+    if user is None:
+        return path
+    if user == "~" and (home := variable("HOME", environment)) is not None:
+        return Path(home, *path.parts[1:])
+    try:
+        account = pwd.getpwuid(os.getuid()) if user == "~" else pwd.getpwnam(user[1:])
+        return Path(account.pw_dir, *path.parts[1:])
+    except KeyError:
+        known = "HOME is not set, and this account has no entry of its own" if user == "~" else "there is no such user"
+        raise UserError(f"{what} is '{text}': no home folder is known ({known}); give the whole path") from None
 
 
 def data_path(path: str, environment: Mapping[str, str] = os.environ) -> Path:
     """Return the store's folder: absolute as given, else under $STDCL_DATA, else under the current folder."""
-    given = Path(path).expanduser()
+    given = expand(path, "data.path", environment)
     if given.is_absolute():
         return given
-    return (Path(environment.get("STDCL_DATA", ".")).expanduser() / given).absolute()
+    return (expand(variable("STDCL_DATA", environment) or ".", "$STDCL_DATA", environment) / given).absolute()
 
 
 def storage_path(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of all results: $STDCL_STORAGE, else ``./runs``. On a cluster every node must see it."""
-    return Path(environment.get("STDCL_STORAGE", "runs")).expanduser().absolute()
+    return expand(variable("STDCL_STORAGE", environment) or "runs", "$STDCL_STORAGE", environment).absolute()

@@ -16,18 +16,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from stdcl.config.explain import Origin
 from stdcl.config.fingerprint import fingerprint
-from stdcl.config.load import (
-    Origin,
-    Raw,
-    check_path,
-    merge,
-    override,
-    put,
-    read_located,
-    resolve,
-    validate_fragment,
-)
+from stdcl.config.keys import check_path
+from stdcl.config.load import Raw, check_kind, merge, override, put, read_located, resolve, validate_fragment
 from stdcl.config.model import ResourcesConfig, RunConfig
 from stdcl.config.section import Natural, Positive, Section
 from stdcl.errors import UserError, nearest
@@ -271,6 +263,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         UserError: with a line for each fault.
     """
     raw, origin = read_located(path)
+    check_kind(raw, path, "a sweep file")
     given, faults = override(raw, overrides, _sweep_path)
     origin = replace(origin, overrides=given)
     try:

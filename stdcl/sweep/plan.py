@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from stdcl import atomic
 from stdcl.config.load import read_mapping
 from stdcl.config.sweep import ARM_GRID, Choices, Sweep, Trial
+from stdcl.config.yaml_text import dump_yaml
 from stdcl.errors import UserError
 from stdcl.results.layout import SweepFolder
 from stdcl.results.plan import Plan, PlannedTrial, read_plan
@@ -39,7 +38,7 @@ def write_plan(folder: SweepFolder, sweep: Sweep, trials: Sequence[Trial]) -> No
 
 def write_sweep(folder: SweepFolder, sweep: Sweep) -> None:
     """Write the sweep as it is run (``sweep.yaml``)."""
-    text = yaml.safe_dump(sweep.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    text = dump_yaml(sweep.config.model_dump(mode="json"))
     atomic.write_text(folder.sweep_file, text)
 
 

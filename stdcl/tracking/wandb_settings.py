@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from stdcl.config import wandb_names
 from stdcl.config.model import TrackingConfig
+from stdcl.config.paths import expand
 from stdcl.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -143,8 +144,13 @@ def has_account(base_url: str | None = None, environment: Mapping[str, str] = os
     base_url = base_url or environment.get("WANDB_BASE_URL") or f"https://{_PUBLIC_HOSTS[0]}"
     if environment.get("WANDB_API_KEY") or environment.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    home = Path(environment.get("HOME") or Path.home())
-    candidates = [Path(environment["NETRC"])] if environment.get("NETRC") else [home / ".netrc", home / "_netrc"]
+    if environment.get("NETRC"):
+        candidates = [Path(environment["NETRC"])]
+    else:
+        try:
+            candidates = [expand(name, "the account file", environment) for name in ("~/.netrc", "~/_netrc")]
+        except UserError:  # no home folder, so no such file
+            candidates = []
     host = urlsplit(base_url).netloc
     hosts = _PUBLIC_HOSTS if host in _PUBLIC_HOSTS else (host,)
     for path in candidates:

@@ -8,7 +8,9 @@ import pytest
 
 from stdcl import specs
 from stdcl.config import fingerprint, load_run, to_yaml
-from stdcl.config.load import all_paths, check_path, parse_yaml, read_recipe, resolve
+from stdcl.config.keys import all_paths, check_path
+from stdcl.config.load import read_recipe, resolve
+from stdcl.config.yaml_text import parse_yaml
 from stdcl.errors import UserError
 
 GOOD = """
@@ -89,7 +91,7 @@ def test_protocols_belong_to_their_dataset(tmp_path: Path) -> None:
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
-    assert "stands twice" in refusal(tmp_path, GOOD + "data: {dataset: ntu60, path: x}")
+    assert "is given twice" in refusal(tmp_path, GOOD + "data: {dataset: ntu60, path: x}")
 
 
 @pytest.mark.parametrize("text", ["contrast.temperature", "=3", ".a=3", "a..b=3"])

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stdcl.config.load import Origin, read_located, validate_fragment
+from stdcl.config.explain import Origin
+from stdcl.config.load import check_kind, read_located, validate_fragment
 from stdcl.config.section import Positive, Section
 from stdcl.data.prepare import BadFile, BadFilesError, Prepared, Progress, check_destination, settle, silent
 from stdcl.data.protocols import SplitRule, class_counts, official_rules
@@ -128,6 +129,7 @@ def load_spec(path: Path) -> CustomDataset:
         UserError: with a line for each fault of the form; then for joints, files and splits.
     """
     raw, origin = read_located(path)
+    check_kind(raw, path, "the description of a dataset")
     where = str(path)
     spec, entries, splits = _validate(raw, origin)
     try:
