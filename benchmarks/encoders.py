@@ -1,8 +1,8 @@
-"""Forward and backward of every encoder, beside the machine's matrix-product peak measured in the same run.
+"""Forward and backward of every encoder, beside the machine's peak (benchmarks/peak.py) measured in the same run.
 
     python benchmarks/encoders.py [ENCODER ...] [--layouts nw-ucla ntu] [--threads N] [--repeats N] [--batch N]
 
-A row an encoder and layout: milliseconds a sequence of one training step's forward and backward, the GFLOP/s that this
+One row per encoder and layout: milliseconds per sequence of one training step's forward and backward, the GFLOP/s that this
 achieves by the public implementation's own operation count (FLOPs = 2 multiply-accumulates of its convolutions, linear
 layers and matrix products; training = 3 forward passes), the peak, their ratio, and milliseconds a sequence of
 evaluation. Work that exact algebra saves counts as done, so the ratio can pass 100 %. Steps and peak products are
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from peak import Peak
 from pydantic import TypeAdapter
 
 from stdcl.config.model import EncoderConfig
@@ -45,7 +46,6 @@ REFERENCE_GMAC = {
     "infogcn": {"nw-ucla": 0.570, "ntu": 1.784},
 }
 OPTIONS = {"hyperformer": {"hyperedges": "default"}}
-PEAK_SIZE = 2048
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Timing:
 
     steps: list[float]
     evaluations: list[float]
-    products: list[float]
+    peak: Peak
 
 
 def seconds(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
@@ -82,12 +82,11 @@ def training_pass(model: Encoder, x: torch.Tensor, labels: torch.Tensor, keys: t
 
 
 def measure(name: str, layout: Layout, batch: int, repeats: int, clock: Callable[[], float]) -> Timing:
-    """Time training passes, evaluations and peak products in turn."""
+    """Time training passes, evaluations and the peak in turn."""
     model = make_encoder(name, layout)
     x = torch.randn(batch, 3, layout.num_frames, layout.num_joints, layout.num_persons)
     labels, keys = torch.arange(batch) % layout.num_classes, torch.arange(batch)
-    square = torch.randn(PEAK_SIZE, PEAK_SIZE)
-    timing = Timing([], [], [])
+    timing = Timing([], [], Peak())
 
     def evaluate() -> None:
         model.eval()
@@ -99,23 +98,22 @@ def measure(name: str, layout: Layout, batch: int, repeats: int, clock: Callable
         results = (
             seconds(lambda: training_pass(model, x, labels, keys), clock),
             seconds(evaluate, clock),
-            seconds(lambda: square @ square, clock),
         )
+        timing.peak.take(lambda run: seconds(run, clock), keep=not warm)
         if not warm:
             timing.steps.append(results[0])
             timing.evaluations.append(results[1])
-            timing.products.append(results[2])
     return timing
 
 
 def row(name: str, layout_name: str, batch: int, timing: Timing) -> str:
     """Format one line of the table."""
     flops = 6e9 * REFERENCE_GMAC[name][layout_name] * batch
-    product = 2 * PEAK_SIZE**3
-    achieved, peak = flops / min(timing.steps), product / min(timing.products)
-    by_median = (flops / statistics.median(timing.steps)) / (product / statistics.median(timing.products))
+    achieved, peak = flops / min(timing.steps), timing.peak.flops()
+    by_median = (flops / statistics.median(timing.steps)) / timing.peak.flops(statistics.median)
     return (
-        f"| {name} | {layout_name} | {min(timing.steps) / batch * 1e3:.1f} | {achieved / 1e9:.0f} | {peak / 1e9:.0f} | "
+        f"| {name} | {layout_name} | {min(timing.steps) / batch * 1e3:.1f} | {achieved / 1e9:.0f} | "
+        f"{peak / 1e9:.0f} ({timing.peak.kind()}) | "
         f"{achieved / peak:.0%} | {by_median:.0%} | {min(timing.evaluations) / batch * 1e3:.1f} |"
     )
 

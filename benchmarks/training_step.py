@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable
 
 import torch
-from encoders import LAYOUTS, PEAK_SIZE, REFERENCE_GMAC, make_encoder, processor, seconds
+from encoders import LAYOUTS, REFERENCE_GMAC, make_encoder, processor, seconds
+from peak import Peak
 from torch import Tensor, nn
 
 from stdcl.config.contrast import ContrastConfig
@@ -96,25 +97,26 @@ def main() -> None:
     batch = arguments.batch
     x = torch.randn(batch, 3, LAYOUT.num_frames, LAYOUT.num_joints, LAYOUT.num_persons)
     labels = torch.arange(batch) % LAYOUT.num_classes
-    square = torch.randn(PEAK_SIZE, PEAK_SIZE)
+    reference = Peak()
     runs: dict[str, Callable[[], object]] = {"plain": plain_step(make_encoder("ctrgcn", LAYOUT), x, labels)}
     if arguments.contrast:
         runs["contrast"] = contrast_step(make_encoder("ctrgcn", LAYOUT), x, labels)
-    runs["product"] = lambda: square @ square
     for run in runs.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(arguments.repeats):
         for name, run in runs.items():
             times[name].append(seconds(run, clock))
+        reference.take(lambda run: seconds(run, clock))
     best = {name: min(values) for name, values in times.items()}
     median = {name: statistics.median(values) for name, values in times.items()}
     achieved = 6 * REFERENCE_GMAC["ctrgcn"]["nw-ucla"] * batch / best["plain"]
-    peak = 2e-9 * PEAK_SIZE**3 / best["product"]
+    peak = 1e-9 * reference.flops()
     print(f"{processor()}, {arguments.threads} threads, batch {batch}, load now {os.getloadavg()[0]:.1f}")
     print(
         f"CTR-GCN training step: {best['plain'] / batch * 1e3:.1f} ms/sequence (median "
-        f"{median['plain'] / batch * 1e3:.1f}), {achieved:.0f} GFLOP/s, peak {peak:.0f}, share {achieved / peak:.0%}"
+        f"{median['plain'] / batch * 1e3:.1f}), {achieved:.0f} GFLOP/s, peak {peak:.0f} "
+        f"({reference.kind()}), share {achieved / peak:.0%}"
     )
     if arguments.contrast:
         print(
