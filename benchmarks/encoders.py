@@ -1,4 +1,4 @@
-"""Forward and backward of every encoder, beside the machine's peak (benchmarks/peak.py) measured in the same run.
+"""Forward and backward of every encoder, beside the machine's peak (peak.py) measured in the same run.
 
     python benchmarks/encoders.py [ENCODER ...] [--layouts nw-ucla ntu] [--threads N] [--repeats N] [--batch N]
 
