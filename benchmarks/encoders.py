@@ -2,10 +2,10 @@
 
     python benchmarks/encoders.py [ENCODER ...] [--layouts nw-ucla ntu] [--threads N] [--repeats N] [--batch N]
 
-One row per encoder and layout: milliseconds per sequence of one training step's forward and backward, the GFLOP/s that this
-achieves by the public implementation's own operation count (FLOPs = 2 multiply-accumulates of its convolutions, linear
-layers and matrix products; training = 3 forward passes), the peak, their ratio, and milliseconds a sequence of
-evaluation. Work that exact algebra saves counts as done, so the ratio can pass 100 %. Steps and peak products are
+One row per encoder and layout: milliseconds per sequence of one training step's forward and backward, the GFLOP/s that
+this achieves by the public implementation's own operation count (FLOPs = 2 multiply-accumulates of its convolutions,
+linear layers and matrix products; training = 3 forward passes), the peak, their ratio, and milliseconds per sequence of
+evaluation. Work that exact algebra saves counts as done, so the ratio can pass 100 %. Steps and the peak's work are
 interleaved; the best of each is reported, and the ratio of medians beside the ratio of the best.
 
 ``--cpu-time`` counts the processor time of one thread instead of the wall clock: for a machine that others use too.
