@@ -18,7 +18,7 @@ from stdcl.errors import UserError
 from stdcl.results.history import read_history
 from stdcl.results.layout import RunFolder, SweepFolder
 from stdcl.results.plan import PlannedTrial, Search, read_plan
-from stdcl.results.result import read_result
+from stdcl.results.result import RunResult, read_result
 from stdcl.results.store import latest, scan
 
 State = Literal["finished", "failed", "pruned", "unfinished", "not started"]
@@ -62,6 +62,14 @@ class TrialState:
         try:
             return RunConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         except (ValueError, yaml.YAMLError):
+            return None
+
+    @cached_property
+    def result(self) -> RunResult | None:
+        """What its run folder holds of the complete run; None without, and where it is damaged."""
+        try:
+            return read_result(RunFolder(self.folder).result)
+        except UserError:
             return None
 
     def fact(self, name: str, key: str) -> Any:

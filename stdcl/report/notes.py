@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,6 +59,7 @@ def notes(table: SweepTable) -> list[str]:
             "vs baseline: mean difference in points over the seeds that both have, (+/=/-) how many of them are above, "
             "equal to and below the baseline's same seed, [95 % t-interval]"
         )
+    out += _machines(finished)
     papers = [cell.paper for cell in cells if cell.paper]
     if papers:
         out.append(f"paper: as printed, {', '.join(sorted({paper.source for paper in papers}))}")
@@ -83,6 +85,27 @@ def counted(trials: Sequence[TrialState]) -> str:
     """How many trials are in each state, for example ``2 finished, 1 failed``."""
     numbers = {state: sum(trial.state == state for trial in trials) for state in STATES}
     return ", ".join(f"{number} {state}" for state, number in numbers.items() if number)
+
+
+_MACHINE = ("workers", "threads", "exchange", "processor")
+"""Facts of a result that change the last bits of float32 numbers, and with them where a training ends."""
+
+
+def _machines(finished: Sequence[TrialState]) -> list[str]:
+    """In which of these the trials differ, for example ``workers 1 (3 trials) and 2 (6)``."""
+    results = [trial.result for trial in finished if trial.result is not None]
+    differing = []
+    for name in _MACHINE:
+        counts = Counter(value for result in results if (value := getattr(result, name)))
+        if len(counts) > 1:
+            listed = [f"{value} ({counts[value]})" for value in sorted(counts, key=str)]
+            differing.append(f"{name} {' and '.join(listed)}")
+    if not differing:
+        return []
+    return [
+        f"trials differ in {'; '.join(differing)} (in brackets: trials): the algorithm is the same, float32 numbers "
+        "differ by rounding that grows while they train (docs/determinism.md)"
+    ]
 
 
 def setting_marks(table: SweepTable) -> dict[str, str]:

@@ -29,6 +29,7 @@ class RunResult:
         execution: digest of the code that training executes (``version.execution_digest``).
         threads: per worker.
         device: ``cpu`` or ``cuda``.
+        processor: its model, of rank 0.
         exchange: between the ranks of a sharded bank; empty without one.
         init_from: the run folder that training started from; empty for random weights.
         taken_from: the run folder that this result was copied from; empty if it was trained here.
@@ -46,6 +47,7 @@ class RunResult:
     execution: str = ""
     threads: int | None = None
     device: str = ""
+    processor: str = ""
     exchange: str = ""
     init_from: str = ""
     taken_from: str = ""

@@ -39,6 +39,7 @@ from stdcl.train.metrics import Stopwatch, Sums, peak_memory
 from stdcl.train.model import ModelOutput
 from stdcl.train.objective import Objective
 from stdcl.train.optim import build_optimizer, learning_rate, set_learning_rate
+from stdcl.train.processor import processor_name
 from stdcl.train.start_from import start_from
 from stdcl.train.state import Row, TrainState
 from stdcl.version import code_version, execution_digest
@@ -377,6 +378,7 @@ class Trainer:
             "workers": self.comm.size,
             "threads": max(1, int(self.config.resources.cpus_per_worker)),
             "device": self.device.type,
+            "processor": processor_name(self.device),
             "exchange": self.config.contrast.exchange if self.parts.method.num_slots else "",
             "execution": self._execution,
             "init_from": self.config.init_from.run if self.config.init_from is not None else "",

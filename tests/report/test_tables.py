@@ -18,6 +18,8 @@ from stdcl.report.formats import latex, markdown, text
 from stdcl.report.notes import remarks
 from stdcl.report.table import Cell, SweepTable, sweep_table
 from stdcl.report.wording import display
+from stdcl.results.layout import RunFolder
+from stdcl.results.result import RunResult, write_result
 from tests.report.sweeps import Sweep, temperature_sweep
 
 TAU = "contrast.temperature"
@@ -347,3 +349,22 @@ def test_sweep_yaml_without_a_plan_of_trials_is_a_search(tmp_path: Path) -> None
     sweep.save()
     (sweep.directory / "sweep.yaml").write_text(yaml.safe_dump({"name": "s"}))
     assert sweep_table(sweep.directory).search == "optuna"
+
+
+def test_trials_of_different_machines_are_pointed_out(tmp_path: Path) -> None:
+    def table(**facts: list[Any]) -> str:
+        sweep = Sweep(tmp_path / "-".join(facts) / "s", (TAU,))
+        for number in range(3):
+            row = {"epoch": 9, "accuracy": 440 / 464, "num_test": 464}
+            key = sweep.add({TAU: 0.5}, number + 1, correct=440)
+            result = RunResult(row, **{"exchange": "candidates", **{name: v[number] for name, v in facts.items()}})
+            write_result(RunFolder(sweep.directory / "trials" / key).result, result)
+        return " ".join(shown_text(sweep_table(sweep.save())).split())
+
+    assert "trials differ in" not in table(workers=[2, 2, 2], threads=[1, 1, 1], processor=["A", "A", "A"])
+    assert "trials differ in workers 1 (1) and 2 (2) (in" in table(workers=[2, 1, 2])
+    assert "exchange allgather (1) and candidates (2); processor A (1) and B (2)" in table(
+        exchange=["candidates", "allgather", "candidates"], processor=["B", "A", "B"]
+    )
+    assert "trials differ in threads 1 (2) and 4 (1)" in table(threads=[4, 1, 1])
+    assert "trials differ in" not in table(exchange=["", "candidates", ""])  # the baseline has no bank
