@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -18,9 +18,7 @@ from stdcl.locks import exclusive
 from stdcl.parallel.comm import Comm, LocalComm, ProcessGroupComm
 from stdcl.parallel.mailbox import mailbox_comm
 from stdcl.results.layout import RunFolder
-
-Row = dict[str, Any]
-"""The numbers of one epoch, equal on every rank."""
+from stdcl.results.row import EpochRow
 
 TAKEOVER_SECONDS = 120.0
 """How long a run folder is waited for that an earlier attempt, already cut off, still holds.
@@ -34,7 +32,7 @@ class TrainingLoop(Protocol):
 
     def __call__(
         self, config: RunConfig, run_dir: Path, *, comm: Comm, device: torch.device, sweep: str, trial: str
-    ) -> Iterator[Row]: ...
+    ) -> Iterator[EpochRow]: ...
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def session_loop() -> TrainingLoop:
     return training
 
 
-def run_rank(job: Job, comm: Comm, device: torch.device, loop: TrainingLoop) -> Iterator[Row]:
+def run_rank(job: Job, comm: Comm, device: torch.device, loop: TrainingLoop) -> Iterator[EpochRow]:
     """Yield the training's rows on this rank, holding the run folder (rank 0) while it lasts."""
     os.environ.update(job.environment)
     torch.set_num_threads(max(1, int(job.config.resources.cpus_per_worker)))
@@ -75,7 +73,7 @@ def run_rank(job: Job, comm: Comm, device: torch.device, loop: TrainingLoop) -> 
         yield from loop(job.config, job.run_dir, comm=comm, device=device, sweep=job.sweep, trial=job.trial)
 
 
-def run_alone(job: Job, loop: TrainingLoop) -> Iterator[Row]:
+def run_alone(job: Job, loop: TrainingLoop) -> Iterator[EpochRow]:
     """Yield the rows of a training of one rank, in this process and without a process group."""
     if job.config.resources.gpus_per_worker > 0:
         device = torch.device("cuda", 0)

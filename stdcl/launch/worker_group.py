@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import ray
 import ray.train
@@ -34,8 +34,9 @@ from stdcl.errors import UserError
 from stdcl.launch.cluster import connected, environment_to_hand_on, per_worker
 from stdcl.launch.failures import one_sentence
 from stdcl.launch.network import use_interface_of_node
-from stdcl.launch.worker import Job, Row, TrainingLoop, run_alone, session_loop, train_worker
+from stdcl.launch.worker import Job, TrainingLoop, run_alone, session_loop, train_worker
 from stdcl.results.layout import RunFolder
+from stdcl.results.row import EpochRow
 from stdcl.train.checkpoint import CheckpointError
 
 QUEUE_ROWS = 8
@@ -282,7 +283,7 @@ class GroupTraining:
             return None
         return str(kind), value
 
-    def row(self) -> Row | None:
+    def row(self) -> EpochRow | None:
         """Wait for the next row; None at the end, when every rank has returned.
 
         Raises:
@@ -303,7 +304,7 @@ class GroupTraining:
             elif kind == "lost":
                 self._on_lost(value)
             else:
-                return dict(value)
+                return cast(EpochRow, value)
         self._close()
         if self._error is not None:
             raise _translate(self._error) from self._error
@@ -350,7 +351,7 @@ def _translate(error: BaseException) -> Exception:
 
 def follow_group(
     job: Job, loop: TrainingLoop, scratch: Path, on_lost: Callable[[str], None] = lambda text: None
-) -> Iterator[Row]:
+) -> Iterator[EpochRow]:
     """Yield the rows of a worker group; closing the iterator early stops the group."""
     group = GroupTraining(job, loop, scratch, on_lost)
     try:
@@ -366,10 +367,10 @@ def launch(
     *,
     sweep: str = "",
     trial: str = "",
-    on_row: Callable[[Row], None] = lambda row: None,
+    on_row: Callable[[EpochRow], None] = lambda row: None,
     on_event: Callable[[str], None] = lambda text: None,
     loop: TrainingLoop | None = None,
-) -> Row:
+) -> EpochRow:
     """Train one configuration to its end, from wherever its run folder stands.
 
     Args:
@@ -390,7 +391,7 @@ def launch(
     """
     loop = loop or session_loop()
     job = Job(config, run_dir.absolute(), sweep, trial, environment_to_hand_on())
-    last: Row = {}
+    last: EpochRow = {}
     if config.resources.workers == 1:
         try:
             for last in run_alone(job, loop):
@@ -417,8 +418,8 @@ def describe(row: Mapping[str, Any], headline: bool = False) -> str:
     parts = []
     if row.get("accuracy") is not None:
         parts.append(f"accuracy {100 * float(row['accuracy']):.2f} %")
-    if headline and row.get("best_accuracy") is not None:
-        parts.append(f"best epoch {100 * float(row['best_accuracy']):.2f} %")
+    if headline and row.get("best_accuracy") is not None and "best_epoch" in row:
+        parts.append(f"best {100 * float(row['best_accuracy']):.2f} % (epoch {row['best_epoch']})")
     if not headline and row.get("loss") is not None:
         parts.append(f"loss {float(row['loss']):.4f}")
     if not headline and row.get("seconds") is not None:

@@ -148,13 +148,13 @@ def search_series(table: SweepTable) -> SearchSeries:
     panels = []
     first = table.top[0] if table.top else None  # of equal accuracies, the one that the table has first
     for key in table.parameters[:_MOST_PANELS]:
-        known = [trial for trial in table.trials if key in trial.parameters and "last_accuracy" in trial.row]
+        known = [trial for trial in table.trials if key in trial.parameters and "accuracy" in trial.row]
         values = sorted({trial.parameters[key] for trial in known}, key=lambda value: (str(type(value)), value))
         named = not all(_is_number(value) for value in values)
         place = {value: float(index) if named else float(value) for index, value in enumerate(values)}
         points = {
             state: tuple(
-                (place[trial.parameters[key]], 100 * float(trial.row["last_accuracy"]))
+                (place[trial.parameters[key]], 100 * float(trial.row["accuracy"]))
                 for trial in known
                 if trial.state == state
             )
@@ -170,7 +170,7 @@ def search_series(table: SweepTable) -> SearchSeries:
                 named=named,
                 finished=points["finished"],
                 pruned=points["pruned"],
-                best=(place[first.parameters[key]], 100 * float(first.row["last_accuracy"]))
+                best=(place[first.parameters[key]], 100 * float(first.row["accuracy"]))
                 if first is not None and key in first.parameters
                 else None,
             )
@@ -367,7 +367,7 @@ def _horizontal(table: SweepTable) -> str | None:
 
 def _point(cell: Cell, x: float) -> Point:
     assert cell.last is not None
-    seeds = tuple(100 * float(trial.row["last_accuracy"]) for trial in cell.finished)
+    seeds = tuple(100 * float(trial.row["accuracy"]) for trial in cell.finished)
     return Point(x, 100 * cell.last.mean, None if cell.last.std is None else 100 * cell.last.std, seeds)
 
 

@@ -200,9 +200,9 @@ def _result_file(path: Path, remarks: list[str]) -> dict[str, Any]:
     row = result.row
     found = {
         "status": "finished",
-        "last_accuracy": float(row["accuracy"]),
+        "accuracy": float(row["accuracy"]),
         "num_test": int(row["num_test"]),
-        "epochs": int(row["epoch"]) + 1,
+        "epochs": row["epoch"],
         **{name: row.get(name) for name in ("best_accuracy", "best_epoch", "total_seconds")},
         **{name: getattr(result, name) for name in ("fingerprint", "code_version", "data_hash", "workers")},
     }

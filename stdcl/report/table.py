@@ -215,4 +215,4 @@ def is_synthetic(trial: TrialState) -> bool:
 
 
 def _accuracy(trial: TrialState) -> float:
-    return float(trial.row["last_accuracy"])
+    return float(trial.row["accuracy"])

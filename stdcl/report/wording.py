@@ -95,7 +95,7 @@ def _search(table: SweepTable) -> list[_Column]:
     columns = [_Column("rank", [str(rank) for rank, _ in enumerate(top, 1)], leading=True)]
     for key, name in short_names(table.parameters).items():
         columns.append(_Column(name, [value_text(trial.parameters.get(key)) for trial in top]))
-    columns.append(_Column("accuracy", [f"{100 * trial.row['last_accuracy']:.2f}" for trial in top]))
+    columns.append(_Column("accuracy", [f"{100 * trial.row['accuracy']:.2f}" for trial in top]))
     for name, header in (("epochs", "epochs"), ("num_test", "sequences")):
         columns.append(_Column(header, [str(trial.row.get(name, NOTHING)) for trial in top]))
     fingerprints = [str(trial.row.get("fingerprint", ""))[:8] for trial in top]

@@ -10,6 +10,7 @@ from typing import Any
 
 from stdcl.atomic import append_line, write_bytes
 from stdcl.errors import UserError
+from stdcl.results.row import EpochRow, from_file, to_file
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -28,18 +29,18 @@ class HistoryFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def truncate(self, epoch: int) -> None:
-        """Keep the rows of epochs before ``epoch`` and drop the others, atomically."""
-        kept = [row for row in read_history(self.path) if row["epoch"] < epoch]
+    def truncate(self, epochs: int) -> None:
+        """Keep the rows of the first ``epochs`` epochs and drop the others, atomically."""
+        kept = [row for row in read_history(self.path) if row["epoch"] <= epochs]
         write_bytes(self.path, b"".join(_line(row) + b"\n" for row in kept))
 
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Append one row, which has an ``epoch``, and flush it to the disk."""
+    def append(self, row: EpochRow) -> None:
+        """Append one row and flush it to the disk."""
         append_line(self.path, _line(row))
 
 
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Read a history file: one dict per epoch, in the order of epochs; none where there is no file.
+def read_history(path: Path) -> list[EpochRow]:
+    """Read a history file, of this release or an earlier one: one row per epoch, in order; none without a file.
 
     A truncated last line (a kill in the middle of a write) is left out. Where an epoch occurs more than once, the
     later line holds.
@@ -54,29 +55,28 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         return []
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    rows: dict[int, dict[str, Any]] = {}
+    rows: dict[int, EpochRow] = {}
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     for number, line in numbered:
         try:
-            row = json.loads(line)
-            epoch = row["epoch"]
-            if not isinstance(epoch, int) or isinstance(epoch, bool):
-                raise TypeError("epoch is not an integer")
-        except (ValueError, TypeError, KeyError) as error:
+            row = from_file(_with_numbers(json.loads(line)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             if number == len(lines):  # without its line feed: the write of this line was cut off
                 continue
             raise UserError(
                 f"{path}, line {number}: not a row of a history ({error}); each line is a JSON object with an"
                 " integer 'epoch'"
             ) from None
-        rows[epoch] = {
-            name: _NON_FINITE.get(value, value) if isinstance(value, str) else value for name, value in row.items()
-        }
+        rows[row["epoch"]] = row
     return [rows[epoch] for epoch in sorted(rows)]
 
 
-def _line(row: Mapping[str, Any]) -> bytes:
-    return json.dumps({name: _plain(value) for name, value in row.items()}, allow_nan=False).encode()
+def _line(row: EpochRow) -> bytes:
+    return json.dumps({name: _plain(value) for name, value in to_file(row).items()}, allow_nan=False).encode()
+
+
+def _with_numbers(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _NON_FINITE.get(value, value) if isinstance(value, str) else value for name, value in content.items()}
 
 
 def _plain(value: Any) -> Any:

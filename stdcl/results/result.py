@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from stdcl import atomic
 from stdcl.errors import UserError
+from stdcl.results.row import EpochRow, from_file, to_file
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class RunResult:
         taken_from: the run folder that this result was copied from; empty if it was trained here.
     """
 
-    row: Mapping[str, Any]
+    row: EpochRow
     fingerprint: str = ""
     seed: int | None = None
     code_version: str = ""
@@ -58,7 +57,7 @@ _FACTS = [name for name in RunResult.__dataclass_fields__ if name != "row"]
 
 def write_result(path: Path, result: RunResult) -> None:
     """Write a complete run's result, atomically."""
-    atomic.write_json(path, {"status": "finished", **asdict(result)})
+    atomic.write_json(path, {"status": "finished", **asdict(result), "row": to_file(result.row)})
 
 
 def read_result(path: Path) -> RunResult | None:
@@ -69,9 +68,9 @@ def read_result(path: Path) -> RunResult | None:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        row = dict(content["row"])
-        for name in ("epoch", "accuracy", "num_test"):
-            if not isinstance(row[name], int | float):
+        row = from_file(content["row"])
+        for name in ("accuracy", "num_test"):
+            if not isinstance(content["row"][name], int | float):
                 raise TypeError(f"'{name}' is not a number")
         return RunResult(row, **{name: content[name] for name in _FACTS if content.get(name) is not None})
     except FileNotFoundError:

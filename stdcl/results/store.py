@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from stdcl.atomic import staging_file
 from stdcl.errors import UserError, nearest
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PARAMETER_PREFIX = "parameter."
 """Before the dotted key, in the name of a varied parameter's own column."""
 
@@ -36,8 +36,9 @@ _VERSION_KEY = b"stdcl.results.version"
 class TrialRow:
     """One attempt of one trial.
 
-    Accuracies are fractions of ``num_test`` (0.9483, not 94.83); memory is in megabytes (10^6 bytes); throughput in
-    training sequences a second, all workers together; times are UTC. Nothing names the machine or the account.
+    Names, units and counting are those of an epoch's row (``results.row``): accuracies are fractions of ``num_test``
+    (0.9483, not 94.83), epochs count from 1, memory is in MiB; throughput in training sequences per second, all workers
+    together; times are UTC. Nothing names the machine or the account.
     """
 
     sweep: str
@@ -67,7 +68,7 @@ class TrialRow:
     error: str | None = None
     epochs: int | None = None
     """Epochs trained, over all attempts."""
-    last_accuracy: float | None = None
+    accuracy: float | None = None
     """After the last epoch: the headline."""
     best_accuracy: float | None = None
     """The best epoch's, chosen on the evaluated sequences themselves: for comparison with published numbers only."""
@@ -77,7 +78,7 @@ class TrialRow:
     total_seconds: float | None = None
     seconds_per_epoch: float | None = None
     throughput: float | None = None
-    peak_memory_mb: float | None = None
+    peak_memory_mib: float | None = None
     workers: int | None = None
     started: datetime | None = None
     finished: datetime | None = None
@@ -96,12 +97,12 @@ class TrialRow:
                 )
         if self.attempt < 0:
             raise ValueError(f"TrialRow.attempt is {self.attempt}; the first is 0")
-        for name in ("last_accuracy", "best_accuracy"):
+        for name in ("accuracy", "best_accuracy"):
             value = getattr(self, name)
             if value is not None and not 0.0 <= value <= 1.0:
                 raise ValueError(f"TrialRow.{name} is {value}; an accuracy is a fraction between 0 and 1")
-        if self.status == "finished" and (self.last_accuracy is None or not self.num_test):
-            raise ValueError(f"trial {self.key} is finished, but has no last_accuracy or no num_test")
+        if self.status == "finished" and (self.accuracy is None or not self.num_test):
+            raise ValueError(f"trial {self.key} is finished, but has no accuracy or no num_test")
         for name in ("started", "finished"):
             value = getattr(self, name)
             if value is not None and value.utcoffset() is None:
@@ -130,14 +131,14 @@ _COLUMNS = pa.schema(
         ("synthetic", pa.bool_()),
         ("error", pa.string()),
         ("epochs", pa.int64()),
-        ("last_accuracy", pa.float64()),
+        ("accuracy", pa.float64()),
         ("best_accuracy", pa.float64()),
         ("best_epoch", pa.int64()),
         ("num_test", pa.int64()),
         ("total_seconds", pa.float64()),
         ("seconds_per_epoch", pa.float64()),
         ("throughput", pa.float64()),
-        ("peak_memory_mb", pa.float64()),
+        ("peak_memory_mib", pa.float64()),
         ("workers", pa.int64()),
         ("started", _TIME),
         ("finished", _TIME),
@@ -193,7 +194,7 @@ def scan(directory: Path, key: str | None = None) -> Scan:
     Raises:
         UserError: a file was written by a newer version of stdcl.
     """
-    tables: list[pa.Table] = []
+    rows: list[dict[str, Any]] = []
     damaged: dict[Path, str] = {}
     for path in sorted(directory.glob("part-*.parquet")):
         if key is not None and f"-{_slug(key)}-a" not in path.name:
@@ -214,9 +215,8 @@ def scan(directory: Path, key: str | None = None) -> Scan:
         elif missing := [name for name in ("key", "attempt", "status") if name not in table.column_names]:
             damaged[path] = f"lacks the columns {', '.join(missing)}"
         else:
-            tables.append(table)
-    rows = _frame(tables)
-    return Scan(rows if key is None else rows[rows["key"] == key].reset_index(drop=True), damaged)
+            rows += [_upgraded(row, int(version)) for row in table.to_pylist()]
+    return Scan(_frame([row for row in rows if key is None or row["key"] == key]), damaged)
 
 
 def read_attempts(directory: Path) -> pd.DataFrame:
@@ -260,13 +260,23 @@ def latest(rows: pd.DataFrame) -> pd.DataFrame:
     return kept.drop(columns=["_status", "_age"]).reset_index(drop=True)
 
 
-def _frame(tables: list[pa.Table]) -> pd.DataFrame:
-    """The tables' rows; columns of one name and different types become their common type, as pandas sees it."""
-    if not tables:
+def _upgraded(row: dict[str, Any], version: int) -> dict[str, Any]:
+    """A row with today's names and units. Release 0.1 counted epochs from 0 and memory in megabytes (10^6 bytes)."""
+    if version == 1:
+        row["accuracy"] = row.pop("last_accuracy", None)
+        memory = row.pop("peak_memory_mb", None)
+        row["peak_memory_mib"] = None if memory is None else memory * 1e6 / 2**20
+        if row.get("best_epoch") is not None:
+            row["best_epoch"] += 1
+    return row
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as a table; columns of one name and different types become their common type, as pandas sees it."""
+    if not rows:
         empty: pd.DataFrame = _COLUMNS.empty_table().to_pandas(types_mapper=_pandas_type)
         return empty
-    rows = [row for table in tables for row in table.to_pylist()]
-    extra = sorted({name for table in tables for name in table.column_names} - set(_COLUMNS.names))
+    extra = sorted({name for row in rows for name in row} - set(_COLUMNS.names))
     columns = {each.name: pa.array([row.get(each.name) for row in rows], each.type) for each in _COLUMNS}
     frame: pd.DataFrame = pa.table(columns).to_pandas(types_mapper=_pandas_type)
     flat = {name: pd.Series([row.get(name) for row in rows]) for name in extra}

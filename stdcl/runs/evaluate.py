@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +22,7 @@ from stdcl.train import checkpoint
 from stdcl.train.components import Data, autocast_dtype, new_encoder, open_data
 from stdcl.train.evaluate import evaluate
 from stdcl.train.scores import scores_of
+from stdcl.train.state import last_row
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def evaluate_run(
         scores = scores_of(result, data, config, run=run.name, checkpoint=folder.name)
     except ValueError as error:
         raise UserError(f"{folder}: {error}") from None
-    last_row = json.loads(state["last_row"])
+    row = last_row(state)
     report = Report(
         run=run,
         checkpoint=folder.name,
@@ -163,7 +163,7 @@ def evaluate_run(
         split=data.split,
         stream=config.data.stream,
         accuracy=scores.accuracy,
-        recorded=last_row.get("accuracy"),
+        recorded=row.get("accuracy"),
         num_sequences=len(scores.labels),
         without_copies=scores.accuracy_without_copies,
         classes=data.store.manifest.classes,

@@ -11,10 +11,9 @@ from stdcl.config import RunConfig, fingerprint
 from stdcl.config.paths import data_path, storage_path
 from stdcl.data.synthetic import ensure_data
 from stdcl.errors import UserError
-from stdcl.launch.worker import Row
 from stdcl.launch.worker_group import TrainingFailed, is_divergence, launch
+from stdcl.results.row import EpochRow, terms
 from stdcl.tracking import wandb_settings
-from stdcl.tracking.sink import NOTICES
 from stdcl.train.checkpoint import load_state
 from stdcl.train.components import check
 from stdcl.train.optim import learning_rate
@@ -24,21 +23,22 @@ GROUP = "train"
 """Folder and W&B group of the runs that belong to no sweep."""
 
 
-def describe(row: Row) -> str:
+def describe(row: EpochRow) -> str:
     """Return an epoch's row as one line, with every loss term."""
-    parts = [f"epoch {int(row['epoch']) + 1:>3}", f"loss {float(row['loss']):.4f}", f"ce {float(row['ce']):.4f}"]
-    parts += [f"{key.removeprefix('loss_')} {float(row[key]):.3f}" for key in sorted(row) if key.startswith("loss_")]
+    parts = [f"epoch {row['epoch']:>3}", f"loss {row['loss']:.4f}", f"ce {row['ce']:.4f}"]
+    parts += [f"{name} {value:.3f}" for name, value in terms(row).items()]
     parts.append(f"train {100 * float(row['train_accuracy']):.1f} %")
     if "accuracy" in row:
         parts.append(f"accuracy {100 * float(row['accuracy']):.2f} %")
-    if "contrast/active_share" in row:
-        parts.append(f"active {100 * float(row['contrast/active_share']):.0f} %")
+    active = dict(row).get("contrast/active_share")
+    if isinstance(active, float):
+        parts.append(f"active {100 * active:.0f} %")
     parts.append(f"{float(row['seconds']):.0f} s")
     return "  ".join(parts)
 
 
-def _show(row: Row) -> None:
-    for notice in row.get(NOTICES, ()):
+def _show(row: EpochRow) -> None:
+    for notice in row.get("notices", ()):
         print(f"note: {notice}", file=sys.stderr, flush=True)
     print(describe(row), flush=True)
 
@@ -103,7 +103,7 @@ def train_file(config: RunConfig, file: Path, out: Path | None) -> int:
         return 1
     print(
         f"accuracy {100 * float(last['accuracy']):.2f} % after the last epoch on {int(last['num_test'])} sequences; "
-        f"best epoch {int(last['best_epoch']) + 1} (chosen on these sequences): "
+        f"best epoch {last['best_epoch']} (chosen on these sequences): "
         f"{100 * float(last['best_accuracy']):.2f} %"
     )
     print(f"next: stdcl evaluate {run_dir}")

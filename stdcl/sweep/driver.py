@@ -323,7 +323,7 @@ class _Runner:
     def _curve(self, trial: Trial) -> list[tuple[int, float]]:
         """(epochs done, accuracy) of what a trial's run folder already holds."""
         rows = read_history(self._folder.run(trial.key).history)
-        return [(int(row["epoch"]) + 1, float(row["accuracy"])) for row in rows if row.get("accuracy") is not None]
+        return [(row["epoch"], row["accuracy"]) for row in rows if row.get("accuracy") is not None]
 
     def _progress(self, trials: dict[str, Trial], total: int, before: int) -> Progress:
         from stdcl.sweep.progress import Progress

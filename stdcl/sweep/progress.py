@@ -18,7 +18,6 @@ from stdcl.launch.worker_group import describe
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.stopping import Stop
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENTS, SETUP_FAILED, STATUS, trial_key
-from stdcl.tracking.sink import NOTICES
 
 Say = Callable[[str], None]
 
@@ -107,7 +106,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
         key = trial_key(trial)
         for event in result.get(EVENTS, ()):
             self._line(key, f"workers lost, starting again from the last checkpoint ({event})")
-        for notice in result.get(NOTICES, ()):
+        for notice in result.get("notices", ()):
             if notice not in self._noticed:
                 self._noticed.add(notice)
                 self._line(key, notice)

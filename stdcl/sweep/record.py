@@ -92,9 +92,8 @@ class Recorder:
         """
         config, attempt = trial.config, next_attempt(self._folder.results, trial.key)
         result = read_result(self._folder.run(trial.key).result)
-        epochs = int(row["epoch"]) + 1 if "epoch" in row else None
+        epochs = int(row["epoch"]) if "epoch" in row else None
         seconds = _number(row, "total_seconds")
-        memory = _number(row, "memory_mb")
         accuracy = _number(row, "accuracy")
         entry = TrialRow(
             sweep=self._sweep,
@@ -116,15 +115,14 @@ class Recorder:
             synthetic=config.data.synthetic is not None,
             error=error,
             epochs=epochs,
-            last_accuracy=accuracy,
+            accuracy=accuracy,
             best_accuracy=_number(row, "best_accuracy"),
             best_epoch=int(row["best_epoch"]) if "best_epoch" in row else None,
             num_test=int(row["num_test"]) if "num_test" in row else None,
             total_seconds=seconds,
             seconds_per_epoch=seconds / epochs if seconds is not None and epochs else None,
             throughput=_number(row, "sequences_per_second"),
-            # The loop counts in MiB.
-            peak_memory_mb=memory * 2**20 / 1e6 if memory is not None else None,
+            peak_memory_mib=_number(row, "peak_memory_mib"),
             workers=config.resources.workers,
             started=started,
             finished=finished,

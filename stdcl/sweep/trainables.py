@@ -21,14 +21,15 @@ from stdcl.config.sweep import Trial
 from stdcl.errors import UserError
 from stdcl.launch.cluster import per_worker
 from stdcl.launch.failures import one_sentence
-from stdcl.launch.worker import Job, Row, TrainingLoop, run_alone
+from stdcl.launch.worker import Job, TrainingLoop, run_alone
 from stdcl.launch.worker_group import ClusterSetupFailed, TrainingFailed, follow_group, is_divergence
+from stdcl.results.row import EpochRow
 
 TrialStatus = Literal["running", "finished", "failed", "diverged"]
 
 STATUS = "trial_status"
-EPOCHS_DONE = "epochs_done"
-"""Epochs that are complete, from 1: the time axis of schedulers. (``epoch`` counts from 0.)"""
+EPOCHS_DONE = "epoch"
+"""Of a row: also the number of complete epochs, and so the time axis of schedulers."""
 ERROR = "error"
 SETUP_FAILED = "cluster_setup_failed"
 """Set beside ``ERROR`` if the cluster could not start the trial's workers: the trial itself did nothing wrong."""
@@ -74,9 +75,9 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
 
     _surroundings: Surroundings
     _job: Job
-    _rows: Iterator[Row] | None
+    _rows: Iterator[EpochRow] | None
     _events: list[str]
-    _last: Row
+    _last: EpochRow
 
     def setup(self, config: dict[str, Any], surroundings: Surroundings | None = None) -> None:
         if surroundings is None:
@@ -104,7 +105,7 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
         )
         self._rows, self._events, self._last = None, [], {}
 
-    def _open(self) -> Iterator[Row]:
+    def _open(self) -> Iterator[EpochRow]:
         raise NotImplementedError
 
     def step(self) -> dict[str, Any]:
@@ -136,8 +137,6 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
     def _result(self, status: TrialStatus, error: str = "", trace: str = "") -> dict[str, Any]:
         events, self._events = self._events, []
         row: dict[str, Any] = {**self._last, STATUS: status, EVENTS: events, "done": status != "running"}
-        if "epoch" in row:
-            row[EPOCHS_DONE] = int(row["epoch"]) + 1
         if error:
             row |= {ERROR: error, "trace": trace}
             self._rows = None
@@ -153,7 +152,7 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
 class LocalTrial(_TrainingTrial):
     """A trial of one worker: the loop runs in the trial's own process, which serves one trial after another."""
 
-    def _open(self) -> Iterator[Row]:
+    def _open(self) -> Iterator[EpochRow]:
         return run_alone(self._job, self._surroundings.loop)
 
 
@@ -165,7 +164,7 @@ class RayTrainTrial(_TrainingTrial):
     cluster after it was stopped.
     """
 
-    def _open(self) -> Iterator[Row]:
+    def _open(self) -> Iterator[EpochRow]:
         return follow_group(
             self._job, self._surroundings.loop, self._surroundings.scratch, lambda text: self._events.append(text)
         )

@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-NOTICES = "notices"
-"""Key of a row on its way to the driver, not of the history: sentences for the user."""
-
 
 class Sink(Protocol):
     """Something that receives a trial's numbers.
@@ -25,13 +22,13 @@ class Sink(Protocol):
         Args:
             config: the resolved configuration, nested, of plain values; it holds no secret.
             info: facts about the attempt that are not configuration (sweep, trial key, seed, fingerprint, code
-                version, data hash, ...). ``resume_epoch`` (int, default 0) is the first epoch that this attempt will
-                log; what an earlier attempt logged from that epoch on is void.
+                version, data hash, ...). ``epochs_before`` (int, default 0) says how many epochs earlier attempts have
+                completed; what they logged of later ones is void.
         """
         ...
 
-    def log_epoch(self, row: Mapping[str, float | int], epoch: int) -> None:
-        """Record the numbers of one finished epoch (0-based)."""
+    def log_epoch(self, row: Mapping[str, Any], epoch: int) -> None:
+        """Record the numbers of one complete epoch (from 1)."""
         ...
 
     def finish(self, summary: Mapping[str, Any], status: str) -> None:
@@ -60,7 +57,7 @@ class Sinks:
         """See ``Sink.start``."""
         self._each("start", lambda sink: sink.start(config, info))
 
-    def log_epoch(self, row: Mapping[str, float | int], epoch: int) -> None:
+    def log_epoch(self, row: Mapping[str, Any], epoch: int) -> None:
         """See ``Sink.log_epoch``."""
         self._each(f"epoch {epoch}", lambda sink: sink.log_epoch(row, epoch))
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from stdcl.results.history import read_history
+from stdcl.results.row import EpochRow
 from stdcl.tracking import wandb_identity
 from stdcl.tracking.wandb_settings import WandbSettings, own_environment, resolve_mode, unreachable
 
@@ -78,23 +79,24 @@ class WandbSink:
             (str(info.get("fingerprint")), str(info.get("seed"))),
             first_release=(self._sweep, self._key),
         )
-        facts = {name: value for name, value in info.items() if name != "resume_epoch"}
-        first = int(info.get("resume_epoch", 0))
+        facts = {name: value for name, value in info.items() if name != "epochs_before"}
+        before = int(info.get("epochs_before", 0))
         self._session = _Session(
             self._settings,
             {"id": identity, **self._shown},
             self._directory,
             {**config, "trial": facts},
             self._notices.put,
-            earlier=lambda: self._rows_before(first),
+            earlier=lambda: self._rows_of(before),
         )
 
-    def _rows_before(self, epoch: int) -> list[dict[str, Any]]:
-        if self._history is None or epoch == 0:
+    def _rows_of(self, epochs: int) -> list[EpochRow]:
+        """The rows of the first so many epochs."""
+        if self._history is None or epochs == 0:
             return []
-        return [row for row in read_history(self._history) if row["epoch"] < epoch]
+        return [row for row in read_history(self._history) if row["epoch"] <= epochs]
 
-    def log_epoch(self, row: Mapping[str, float | int], epoch: int) -> None:
+    def log_epoch(self, row: Mapping[str, Any], epoch: int) -> None:
         """See ``Sink.log_epoch``. The step is the epoch too, so that a resumed run continues its axis."""
         if self._session is not None:
             self._session.do(lambda run: _log_row(run, row, epoch))
@@ -185,7 +187,7 @@ class _Session:
         directory: Path,
         config: Mapping[str, Any],
         say: Callable[[str], None],
-        earlier: Callable[[], list[dict[str, Any]]] = list,
+        earlier: Callable[[], list[EpochRow]] = list,
     ) -> None:
         self._settings = settings
         self._say = say

@@ -13,13 +13,14 @@ from stdcl.config import RunConfig
 from stdcl.parallel.comm import Comm
 from stdcl.results.history import HistoryFile
 from stdcl.results.layout import RunFolder
+from stdcl.results.row import EpochRow
 from stdcl.results.scores import in_half_precision, write_scores
 from stdcl.tracking.sink import Sinks
 from stdcl.train.checkpoint import Position
 from stdcl.train.components import Components
 from stdcl.train.evaluate import Evaluation
 from stdcl.train.scores import scores_of
-from stdcl.train.state import Row, TrainState
+from stdcl.train.state import TrainState
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Callback:
     def on_evaluated(self, trainer: Training, epoch: int, result: Evaluation) -> None:
         """An evaluation is done, the same on every rank."""
 
-    def on_epoch_end(self, trainer: Training, row: Row) -> None:
+    def on_epoch_end(self, trainer: Training, row: EpochRow) -> None:
         """An epoch has its row; its checkpoint is not written yet."""
 
     def on_save(self, trainer: Training, position: Position) -> None:
@@ -65,7 +66,7 @@ class Callback:
     def on_saved(self, trainer: Training, position: Position) -> None:
         """A checkpoint is complete."""
 
-    def on_end(self, trainer: Training, summary: Row, status: str) -> None:
+    def on_end(self, trainer: Training, summary: EpochRow, status: str) -> None:
         """Training ended as ``status`` says, or this attempt of it did."""
 
     def take_notices(self) -> list[str]:
@@ -87,9 +88,9 @@ class History(Callback):
 
     def on_start(self, trainer: Training, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Keep the rows before the epoch that comes next."""
-        self._on_rank_zero(lambda: self._file.truncate(facts["resume_epoch"]))
+        self._on_rank_zero(lambda: self._file.truncate(facts["epochs_before"]))
 
-    def on_epoch_end(self, trainer: Training, row: Row) -> None:
+    def on_epoch_end(self, trainer: Training, row: EpochRow) -> None:
         """Append a row: a checkpoint promises that the rows before it exist."""
         self._on_rank_zero(lambda: self._file.append(row))
 
@@ -127,11 +128,11 @@ class Tracking(Callback):
         """Begin an attempt."""
         self._sinks.start(settings, facts)
 
-    def on_epoch_end(self, trainer: Training, row: Row) -> None:
+    def on_epoch_end(self, trainer: Training, row: EpochRow) -> None:
         """Show a row."""
         self._sinks.log_epoch(row, row["epoch"])
 
-    def on_end(self, trainer: Training, summary: Row, status: str) -> None:
+    def on_end(self, trainer: Training, summary: EpochRow, status: str) -> None:
         """End the attempt."""
         self._sinks.finish(summary, status)
 

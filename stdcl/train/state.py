@@ -13,11 +13,10 @@ from torch import nn
 
 from stdcl.methods.base import Method
 from stdcl.parallel.comm import Comm
+from stdcl.results.row import EpochRow, from_file, to_file
 from stdcl.train.checkpoint import Position
 from stdcl.train.metrics import Sums
 from stdcl.train.objective import upgraded_sums
-
-Row = dict[str, Any]
 
 
 @dataclass
@@ -27,6 +26,12 @@ class Best:
     accuracy: float = -1.0
     epoch: int = -1
     checkpoint: str = ""
+
+
+def last_row(state: Mapping[str, Any]) -> EpochRow:
+    """Return the last complete epoch's row of a checkpoint's state; empty if there is none."""
+    content = json.loads(state["last_row"])
+    return from_file(content) if content else {}
 
 
 @dataclass
@@ -54,7 +59,7 @@ class TrainState:
     position: Position = field(default_factory=lambda: Position(0, 0))
     global_step: int = 0
     best: Best = field(default_factory=Best)
-    last_row: Row = field(default_factory=dict)
+    last_row: EpochRow = field(default_factory=EpochRow)
     training_seconds: float = 0.0
 
     def state_dict(self, position: Position, sums: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +71,7 @@ class TrainState:
             "position": [position.epoch, position.step],
             "global_step": self.global_step,
             "best": [self.best.accuracy, self.best.epoch, self.best.checkpoint],
-            "last_row": json.dumps(self.last_row),
+            "last_row": json.dumps(to_file(self.last_row) if self.last_row else {}),
             "sums": dict(sums),
             "method": self.method.state(),
             "spent": self.training_seconds,
@@ -80,7 +85,7 @@ class TrainState:
         self.position = Position(*state["position"])
         self.global_step = state["global_step"]
         self.best = Best(*state["best"])
-        self.last_row = json.loads(state["last_row"])
+        self.last_row = last_row(state)
         self.training_seconds = state["spent"]
         self.sums.load(upgraded_sums(state["sums"]), comm)
         # Release 0.1 kept the only method's sums under a name of their own.

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -26,8 +26,9 @@ from stdcl.parallel.replicate import replicate
 from stdcl.results.history import HistoryFile
 from stdcl.results.layout import RunFolder
 from stdcl.results.result import RunResult, write_result
+from stdcl.results.row import SUMMARY, EpochRow, add_figures
 from stdcl.seeding import item_keys
-from stdcl.tracking.sink import NOTICES, Sinks
+from stdcl.tracking.sink import Sinks
 from stdcl.tracking.wandb_settings import settings_of
 from stdcl.tracking.wandb_sink import WandbSink
 from stdcl.train import checkpoint
@@ -41,7 +42,7 @@ from stdcl.train.objective import Objective
 from stdcl.train.optim import build_optimizer, learning_rate, set_learning_rate
 from stdcl.train.processor import processor_name
 from stdcl.train.start_from import start_from
-from stdcl.train.state import Row, TrainState
+from stdcl.train.state import TrainState
 from stdcl.version import code_version, execution_digest
 
 _log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def training(
     device: torch.device,
     sweep: str = "",
     trial: str = "",
-) -> Iterator[Row]:
+) -> Iterator[EpochRow]:
     """Train, and yield one row per epoch, the same on every rank.
 
     Resumes from the newest complete checkpoint in ``run_dir``. A run that is complete yields its last row again.
@@ -144,7 +145,7 @@ class Trainer:
 
     # ---- the run ----------------------------------------------------------------------------------------------
 
-    def run(self) -> Iterator[Row]:
+    def run(self) -> Iterator[EpochRow]:
         """Resume, train to the last epoch, and yield each epoch's row with ``done``."""
         self.resume()
         state, epochs = self.state, self.config.training.epochs
@@ -158,7 +159,7 @@ class Trainer:
         try:
             while state.position.epoch < epochs:
                 row = self.epoch(state.position.epoch)
-                done = row["epoch"] == epochs - 1
+                done = row["epoch"] == epochs
                 if done:
                     self._write_result(row)
                     self._prune({self._newest, state.best.checkpoint})
@@ -174,18 +175,18 @@ class Trainer:
         finally:
             if status != "finished":
                 self._notify(lambda c: c.on_end(self, _summary(state.last_row), status))
-                for text in self._with_notices({}).get(NOTICES, ()):  # no row will carry them
+                for text in self._with_notices({}).get("notices", ()):  # no row will carry them
                     _log.warning("%s", text)
 
-    def _with_notices(self, row: Row) -> Row:
+    def _with_notices(self, row: EpochRow) -> EpochRow:
         found = [text for callback in self.callbacks for text in callback.take_notices()]
-        return {**row, NOTICES: found} if found else row
+        return {**row, "notices": found} if found else row
 
     def _notify(self, call: Callable[[Callback], None]) -> None:
         for callback in self.callbacks:
             call(callback)
 
-    def epoch(self, epoch: int) -> Row:
+    def epoch(self, epoch: int) -> EpochRow:
         """Train one epoch (or the rest of one), evaluate, record, write the checkpoint."""
         config, data, state = self.config.training, self.parts.data, self.state
         begin = time.perf_counter()
@@ -210,8 +211,8 @@ class Trainer:
             if every and (step + 1) % every == 0 and step + 1 < len(batches):
                 self.save(Position(epoch, step + 1))
         train_seconds = time.perf_counter() - begin
-        row: Row = {"epoch": epoch}
-        row.update(self.objective.epoch_losses(state.sums.reduce(self.comm), epoch))
+        row: EpochRow = {"epoch": epoch + 1}
+        add_figures(row, self.objective.epoch_losses(state.sums.reduce(self.comm), epoch))
         step_seconds = self._watch.take()
         last = epoch == config.epochs - 1
         if last or (epoch + 1) % config.evaluate_every == 0:
@@ -222,13 +223,15 @@ class Trainer:
         row["total_seconds"] = state.training_seconds
         row["train_seconds"] = train_seconds
         row["sequences_per_second"] = sum(len(b) for b in batches[first:]) / train_seconds
-        row["memory_mb"] = peak_memory(self.comm, self.device)
-        row.update(self.objective.epoch_report(len(batches) - first, step_seconds))
+        row["peak_memory_mib"] = peak_memory(self.comm, self.device)
+        add_figures(row, self.objective.epoch_report(len(batches) - first, step_seconds))
         state.sums = Sums(self.device)
         state.last_row = row
         self._notify(lambda c: c.on_epoch_end(self, row))
         if not math.isfinite(row["loss"]):
-            raise Diverged(f"epoch {epoch}: the loss is {row['loss']}; lower training.learning_rate or check the data")
+            raise Diverged(
+                f"epoch {epoch + 1}: the loss is {row['loss']}; lower training.learning_rate or check the data"
+            )
         state.position = Position(epoch + 1, 0)
         if last or (epoch + 1) % config.checkpoint_every == 0:
             self.save(state.position)
@@ -272,7 +275,7 @@ class Trainer:
         state.sums.add_common("lr", rate)
         state.global_step += 1
 
-    def evaluate(self, epoch: int) -> Row:
+    def evaluate(self, epoch: int) -> EpochRow:
         """Score the test part, and return its accuracy and the best so far."""
         self._notify(lambda c: c.on_evaluate(self, epoch))
         best = self.state.best
@@ -295,7 +298,7 @@ class Trainer:
             "correct": result.correct,
             "num_test": len(result.labels),
             "best_accuracy": best.accuracy,
-            "best_epoch": best.epoch,
+            "best_epoch": best.epoch + 1,
         }
 
     # ---- what outlives the process ----------------------------------------------------------------------------
@@ -382,14 +385,13 @@ class Trainer:
             "exchange": self.config.contrast.exchange if self.parts.method.num_slots else "",
             "execution": self._execution,
             "init_from": self.config.init_from.run if self.config.init_from is not None else "",
-            "resume_epoch": self.state.position.epoch,
+            "epochs_before": self.state.position.epoch,
         }
 
-    def _write_result(self, row: Row) -> None:
-        result = RunResult(row, **{name: value for name, value in self._facts().items() if name != "resume_epoch"})
+    def _write_result(self, row: EpochRow) -> None:
+        result = RunResult(row, **{name: value for name, value in self._facts().items() if name != "epochs_before"})
         self.on_rank_zero(lambda: write_result(self.folder.result, result))
 
 
-def _summary(row: Row) -> Row:
-    keys = ("epoch", "accuracy", "best_accuracy", "best_epoch", "num_test", "total_seconds", "memory_mb")
-    return {key: row[key] for key in keys if key in row}
+def _summary(row: EpochRow) -> EpochRow:
+    return cast(EpochRow, {name: value for name, value in row.items() if name in SUMMARY})

@@ -47,7 +47,7 @@ def test_a_trial_across_two_machines(make_machines: MakeMachines, tmp_path: Path
     assert code == 0, text
     (run_dir,) = (storage / "small" / "trials").iterdir()
     rows = history(run_dir)
-    assert [row["epoch"] for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[-1]["value"] == 6 * 3.0, "each epoch adds 1 + 2 over the two ranks"
 
 

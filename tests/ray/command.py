@@ -25,7 +25,14 @@ HOLD = Path(__file__).parent / "hold"
 STEPS, EPOCHS, INTERVAL = 5, 3, 2
 """Steps of an epoch, epochs, and steps between checkpoints."""
 
-TIMES = {"seconds", "total_seconds", "train_seconds", "sequences_per_second", "memory_mb", "contrast/share_of_step"}
+TIMES = {
+    "seconds",
+    "total_seconds",
+    "train_seconds",
+    "sequences_per_second",
+    "peak_memory_mib",
+    "contrast/share_of_step",
+}
 """Numbers of a row that differ between any two runs."""
 
 NOT_COMPARED = {"spent", "last_row", "config", "ranks"}
@@ -217,7 +224,7 @@ def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
 def assert_as_undisturbed(run_dir: Path, undisturbed: Path) -> None:
     """A run ended exactly as the undisturbed one: history, result, last checkpoint, and nothing left over."""
     rows = history_rows(run_dir)
-    assert [row["epoch"] for row in rows] == list(range(EPOCHS)), "each epoch exactly once"
+    assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1)), "each epoch exactly once"
     assert rows == history_rows(undisturbed)
     assert list(differences(last_checkpoint(run_dir), last_checkpoint(undisturbed))) == []
     result = json.loads((run_dir / "result.json").read_text())

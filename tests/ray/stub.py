@@ -15,8 +15,8 @@ import torch
 from stdcl import atomic
 from stdcl.config import RunConfig, fingerprint
 from stdcl.errors import UserError
-from stdcl.launch.worker import Row
 from stdcl.parallel.comm import Comm
+from stdcl.results.row import EpochRow, add_figures, to_file
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Stub:
 
     def __call__(
         self, config: RunConfig, run_dir: Path, *, comm: Comm, device: torch.device, sweep: str, trial: str
-    ) -> Iterator[Row]:
+    ) -> Iterator[EpochRow]:
         seed, epochs = config.training.seed, config.training.epochs
         if seed in self.refuse_seeds:
             raise UserError(f"seed {seed} is refused")
@@ -63,32 +63,33 @@ class Stub:
             row = self._row(config, state)
             if comm.rank == 0:
                 with (run_dir / "history.jsonl").open("a") as stream:
-                    stream.write(json.dumps({**row, "pid": os.getpid()}) + "\n")
+                    stream.write(json.dumps({**to_file(row), "pid": os.getpid()}) + "\n")
                 atomic.write_json(checkpoint, state)
                 if epoch == epochs:
-                    result = {"status": "finished", "row": row, "fingerprint": fingerprint(config)}
+                    result = {"status": "finished", "row": to_file(row), "fingerprint": fingerprint(config)}
                     atomic.write_json(run_dir / "result.json", result)
             comm.barrier()
             yield row
 
-    def _row(self, config: RunConfig, state: dict[str, float]) -> Row:
+    def _row(self, config: RunConfig, state: dict[str, float]) -> EpochRow:
         done = state["epoch"] == config.training.epochs
         accuracy = 1.0 - (config.contrast.temperature - 0.8) ** 2 - 1.0 / (1 + state["epoch"])
         if config.contrast.strategy == "none":
             accuracy -= 0.05
         accuracy = min(max(accuracy, 0.0), 1.0)
-        return {
-            "epoch": int(state["epoch"]) - 1,
+        row: EpochRow = {
+            "epoch": int(state["epoch"]),
             "accuracy": accuracy,
             "best_accuracy": accuracy,
-            "best_epoch": int(state["epoch"]) - 1,
+            "best_epoch": int(state["epoch"]),
             "num_test": 464,
-            "value": state["value"],
             "loss": 1.0,
             "total_seconds": state["epoch"] * 0.5,
-            "memory_mb": 100.0,
+            "peak_memory_mib": 100.0,
             "done": done,
         }
+        add_figures(row, {"value": state["value"]})
+        return row
 
     def _accident(self, run_dir: Path, rank: int, epoch: int) -> None:
         marker = run_dir / "accident"

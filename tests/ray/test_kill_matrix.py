@@ -252,7 +252,7 @@ def test_another_number_of_workers(prepare: Prepare, undisturbed: Path, tmp_path
     assert command.finish() == 0, command.text
     repeated = _repeated(command)
     rows, expected = history_rows(tmp_path / "run"), history_rows(undisturbed)
-    assert [row["epoch"] for row in rows] == list(range(EPOCHS))
+    assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))
     gaps = {
         key: max(abs(row[key] - other[key]) for row, other in zip(rows, expected, strict=True))
         for key in ("loss", "ce", "loss_spatial", "loss_temporal")

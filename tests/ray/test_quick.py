@@ -20,7 +20,7 @@ def test_a_worker_that_is_killed_costs_nothing(start: Start, tmp_path: Path) -> 
     (run_dir,) = (sweep / "trials").iterdir()
     assert (run_dir / "accident").exists()
     rows = history(run_dir)
-    assert [row["epoch"] for row in rows] == [0, 1, 2, 3, 4, 5], "no epoch twice, none missing"
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6], "no epoch twice, none missing"
     assert rows[-1]["value"] == 6 * 3.0, "as undisturbed: each epoch adds 1 + 2 over the ranks"
     assert len({row["pid"] for row in rows}) == 2, "the group was started twice"
     (attempt,) = read_attempts(sweep / "results").to_dict("records")
@@ -54,7 +54,7 @@ def test_failures_are_recorded_and_the_same_command_goes_on(start: Start, tmp_pa
     assert len(attempts) == 6 + 6
     assert set(attempts[attempts["seed"] == 2]["attempt"]) == {0, 1}
     for run in (sweep / "trials").iterdir():
-        assert [row["epoch"] for row in history(run)] == [0, 1, 2, 3, 4, 5], run.name
+        assert [row["epoch"] for row in history(run)] == [1, 2, 3, 4, 5, 6], run.name
     for file in storage.rglob("*"):
         assert not file.is_file() or secret.encode() not in file.read_bytes(), file
 

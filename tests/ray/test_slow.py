@@ -73,7 +73,7 @@ def test_a_rank_that_stops_answering_ends_the_attempt(start: Start, tmp_path: Pa
     code, text = finish(process)
     assert code == 0, text
     rows = history(run_dir)
-    assert [row["epoch"] for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[-1]["value"] == 18.0
 
 
@@ -105,8 +105,8 @@ def test_a_search_is_judged_stopped_early_and_continued(start: Start, tmp_path: 
     assert len({trial.params["contrast.temperature"] for trial in done}) == 8, "no draw is repeated"
     for trial in done:
         rows = history(sweep / "trials" / trial.user_attrs["trial"])
-        assert [row["epoch"] for row in rows] == list(range(len(rows)))
-        assert sorted(trial.intermediate_values) == [row["epoch"] for row in rows]
+        assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+        assert sorted(trial.intermediate_values) == [row["epoch"] - 1 for row in rows]
     results = read(sweep / "results")
     assert set(results["evaluated_on"]) == {"validation"}
     plan = json.loads((sweep / "plan.json").read_text())

@@ -59,7 +59,7 @@ class Sweep:
         folder = self.directory / "trials" / key
         if epochs_done is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            lines = [json.dumps({"epoch": epoch, "loss": 1.0}) for epoch in range(epochs_done)]
+            lines = [json.dumps({"schema": 2, "epoch": epoch, "loss": 1.0}) for epoch in range(1, epochs_done + 1)]
             (folder / "history.jsonl").write_text("".join(f"{line}\n" for line in lines))
         status = status or ("finished" if correct is not None else None)
         if status:
@@ -91,7 +91,7 @@ class Sweep:
                 arm=arm,  # type: ignore[arg-type]
                 seed=seed,
                 parameters=parameters,
-                last_accuracy=accuracy,
+                accuracy=accuracy,
                 best_accuracy=None if correct is None else min(1.0, (correct + 3) / num_test),
                 best_epoch=None if correct is None else 5,
                 num_test=None if correct is None else num_test,
@@ -102,7 +102,13 @@ class Sweep:
                 append(self.directory / "results", row)
             else:
                 folder.mkdir(parents=True, exist_ok=True)
-                last = {"epoch": 9, "accuracy": accuracy, "best_accuracy": row.best_accuracy, "num_test": num_test}
+                last = {
+                    "schema": 2,
+                    "epoch": 10,
+                    "accuracy": accuracy,
+                    "best_accuracy": row.best_accuracy,
+                    "num_test": num_test,
+                }
                 (folder / "result.json").write_text(json.dumps({"row": last, "fingerprint": row.fingerprint}))
         return key
 

@@ -120,7 +120,7 @@ def test_every_format_is_written(tmp_path: Path) -> None:
     traced = list(csv.DictReader(io.StringIO(written[4].read_text())))
     assert traced[1]["fingerprint"] == "f-grid,temperature=0.5,seed=1"
     assert traced[1]["code_version"] == "1234567"
-    assert float(traced[1]["last_accuracy"]) == 440 / 464
+    assert float(traced[1]["accuracy"]) == 440 / 464
 
 
 def test_baselines_go_with_their_own_encoder(tmp_path: Path) -> None:

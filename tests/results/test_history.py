@@ -11,17 +11,19 @@ import pytest
 
 from stdcl.errors import UserError
 from stdcl.results.history import HistoryFile, read_history
+from stdcl.results.row import EpochRow
 
 
 def test_rows_come_back_with_their_epoch(tmp_path: Path) -> None:
     sink = HistoryFile(tmp_path / "trial" / "history.jsonl")
     sink.truncate(0)
-    sink.append({"epoch": 0, "loss": 2.5, "accuracy": np.float32(0.5), "step": np.int64(3)})
-    sink.append({"epoch": 1, "loss": math.nan, "norm": -math.inf})
+    row: EpochRow = {"epoch": 1, "loss": 2.5, "accuracy": np.float32(0.5), "correct": np.int64(3)}  # type: ignore[typeddict-item]
+    sink.append(row)
+    sink.append({"epoch": 2, "loss": math.nan, "ce": -math.inf})
     first, second = read_history(sink.path)
-    assert first == {"epoch": 0, "loss": 2.5, "accuracy": 0.5, "step": 3}
+    assert first == {"epoch": 1, "loss": 2.5, "accuracy": 0.5, "correct": 3}
     assert math.isnan(second["loss"])
-    assert second["norm"] == -math.inf
+    assert second["ce"] == -math.inf
     for line in sink.path.read_text().splitlines():  # standard JSON, for other readers
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
@@ -33,23 +35,23 @@ def test_each_row_is_on_the_disk_when_the_call_returns(tmp_path: Path, monkeypat
     sink = HistoryFile(tmp_path / "history.jsonl")
     sink.truncate(0)
     before = len(synced)
-    sink.append({"epoch": 0, "loss": 1.0})
+    sink.append({"epoch": 1, "loss": 1.0})
     assert len(synced) > before
-    assert [row["epoch"] for row in read_history(sink.path)] == [0]
+    assert [row["epoch"] for row in read_history(sink.path)] == [1]
 
 
-@pytest.mark.parametrize("resume_epoch", [0, 1, 2, 3, 7])
-def test_resume_keeps_what_the_checkpoint_has_seen(tmp_path: Path, resume_epoch: int) -> None:
+@pytest.mark.parametrize("before", [0, 1, 2, 3, 7])
+def test_resume_keeps_what_the_checkpoint_has_seen(tmp_path: Path, before: int) -> None:
     path = tmp_path / "history.jsonl"
     sink = HistoryFile(path)
     sink.truncate(0)
-    for epoch in range(3):
+    for epoch in (1, 2, 3):
         sink.append({"epoch": epoch, "loss": 10.0 + epoch})
     again = HistoryFile(path)
-    again.truncate(resume_epoch)
-    assert [row["epoch"] for row in read_history(path)] == list(range(min(3, resume_epoch)))
-    again.append({"epoch": resume_epoch, "loss": 99.0})
-    assert read_history(path)[-1] == {"epoch": resume_epoch, "loss": 99.0}
+    again.truncate(before)
+    assert [row["epoch"] for row in read_history(path)] == list(range(1, 1 + min(3, before)))
+    again.append({"epoch": before + 1, "loss": 99.0})
+    assert read_history(path)[-1] == {"epoch": before + 1, "loss": 99.0}
 
 
 @pytest.mark.parametrize("cut", range(1, 20, 3))
@@ -57,20 +59,20 @@ def test_a_line_that_was_cut_off_is_left_out_and_replaced(tmp_path: Path, cut: i
     path = tmp_path / "history.jsonl"
     sink = HistoryFile(path)
     sink.truncate(0)
-    sink.append({"epoch": 0, "loss": 1.0})
-    sink.append({"epoch": 1, "loss": 2.0})
+    sink.append({"epoch": 1, "loss": 1.0})
+    sink.append({"epoch": 2, "loss": 2.0})
     path.write_bytes(path.read_bytes()[:-cut])
-    assert [row["epoch"] for row in read_history(path)] == ([0, 1] if cut == 1 else [0])
-    sink.append({"epoch": 1, "loss": 3.0})
-    assert read_history(path) == [{"epoch": 0, "loss": 1.0}, {"epoch": 1, "loss": 3.0}]
+    assert [row["epoch"] for row in read_history(path)] == ([1, 2] if cut == 1 else [1])
+    sink.append({"epoch": 2, "loss": 3.0})
+    assert read_history(path) == [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 3.0}]
     sink.truncate(1)
-    assert [row["epoch"] for row in read_history(path)] == [0]
+    assert [row["epoch"] for row in read_history(path)] == [1]
 
 
 def test_a_full_disk_leaves_no_part_of_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = HistoryFile(tmp_path / "history.jsonl")
     sink.truncate(0)
-    sink.append({"epoch": 0, "loss": 1.0})
+    sink.append({"epoch": 1, "loss": 1.0})
     real = os.write
 
     def nearly_full(descriptor: int, data: bytes) -> int:
@@ -81,10 +83,10 @@ def test_a_full_disk_leaves_no_part_of_a_row(tmp_path: Path, monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", nearly_full)
         with pytest.raises(OSError, match="No space left"):
-            sink.append({"epoch": 1, "loss": 2.0})
+            sink.append({"epoch": 2, "loss": 2.0})
     assert sink.path.read_bytes().endswith(b"\n")
-    sink.append({"epoch": 1, "loss": 2.0})
-    assert [row["epoch"] for row in read_history(sink.path)] == [0, 1]
+    sink.append({"epoch": 2, "loss": 2.0})
+    assert [row["epoch"] for row in read_history(sink.path)] == [1, 2]
 
 
 @pytest.mark.parametrize("line", ["{broken", "[1, 2]", "3", '{"loss": 1}', '{"epoch": "one"}', '{"epoch": true}'])

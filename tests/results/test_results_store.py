@@ -30,7 +30,7 @@ def trial(key: str = "temperature=0.8,seed=1,0a1b2c3d", **changes: Any) -> Trial
         "stream": "joint",
         "encoder": "ctrgcn",
         "strategy": "spatial+temporal",
-        "last_accuracy": 440 / 464,
+        "accuracy": 440 / 464,
         "best_accuracy": 443 / 464,
         "best_epoch": 7,
         "num_test": 464,
@@ -45,7 +45,7 @@ def test_a_row_comes_back(tmp_path: Path) -> None:
     frame = read(tmp_path / "results")
     assert len(frame) == 1
     row = frame.iloc[0]
-    assert row["last_accuracy"] == 440 / 464
+    assert row["accuracy"] == 440 / 464
     assert row["best_epoch"] == 7
     assert json.loads(row["parameters"]) == {"contrast.temperature": 0.8}
     assert row["parameter.contrast.temperature"] == 0.8
@@ -62,11 +62,11 @@ def test_an_empty_store_has_all_columns(tmp_path: Path) -> None:
 
 
 def test_the_latest_attempt_speaks_for_a_trial_and_the_history_stays(tmp_path: Path) -> None:
-    append(tmp_path, trial("a", status="failed", last_accuracy=None, error="lost a worker"))
+    append(tmp_path, trial("a", status="failed", accuracy=None, error="lost a worker"))
     append(tmp_path, trial("b"))
-    append(tmp_path, trial("a", attempt=1, status="running", last_accuracy=None))
+    append(tmp_path, trial("a", attempt=1, status="running", accuracy=None))
     append(tmp_path, trial("a", attempt=1))
-    append(tmp_path, trial("a", attempt=1, status="running", last_accuracy=None))  # written late
+    append(tmp_path, trial("a", attempt=1, status="running", accuracy=None))  # written late
     frame = read(tmp_path).set_index("key")
     assert dict(frame["status"]) == {"a": "finished", "b": "finished"}
     assert frame.loc["a", "attempt"] == 1
@@ -147,9 +147,9 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"last_accuracy": 94.8}, "between 0 and 1"),
-        ({"last_accuracy": float("nan")}, "between 0 and 1"),
-        ({"last_accuracy": None}, "no last_accuracy"),
+        ({"accuracy": 94.8}, "between 0 and 1"),
+        ({"accuracy": float("nan")}, "between 0 and 1"),
+        ({"accuracy": None}, "no accuracy"),
         ({"num_test": 0}, "no num_test"),
         ({"status": "finishd"}, "did you mean 'finished'"),
         ({"arm": "base"}, "baseline"),

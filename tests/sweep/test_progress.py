@@ -51,8 +51,8 @@ class Watched:
         self.progress = Progress(by_key, len(self.trials), 0, self.recorder, self.lines.append, self.stop)
 
     def row(self, trial: TuneTrial, epoch: int, status: str = "running", **more: Any) -> None:
-        row = {"epoch": epoch, "accuracy": 0.5, "num_test": 464, "loss": 1.5, "total_seconds": 2.0 * (epoch + 1)}
-        result = {**row, EPOCHS_DONE: epoch + 1, STATUS: status, EVENTS: [], **more}
+        row = {"epoch": epoch, "accuracy": 0.5, "num_test": 464, "loss": 1.5, "total_seconds": 2.0 * epoch}
+        result = {**row, STATUS: status, EVENTS: [], **more}
         self.progress.on_trial_result(0, [], trial, result)
         trial.last_result = result
 
@@ -71,13 +71,13 @@ def test_each_ending_becomes_a_row_and_a_line(watched: Watched, folder: SweepFol
     done, stopped, failed, diverged, dead = (TuneTrial(trial) for trial in watched.trials[:5])
     for trial in (done, stopped, failed, diverged, dead):
         watched.progress.on_trial_start(0, [], trial)
-        watched.row(trial, 0)
-    watched.row(done, 5, "finished", best_accuracy=0.6, best_epoch=3, memory_mb=100.0, sequences_per_second=50.0)
+        watched.row(trial, 1)
+    watched.row(done, 6, "finished", best_accuracy=0.6, best_epoch=3, peak_memory_mib=100.0, sequences_per_second=50.0)
     watched.progress.on_trial_complete(0, [], done)
     watched.progress.on_trial_complete(0, [], stopped)
-    watched.row(failed, 0, "failed", **{ERROR: "ValueError: no", "trace": "Traceback ..."})
+    watched.row(failed, 1, "failed", **{ERROR: "ValueError: no", "trace": "Traceback ..."})
     watched.progress.on_trial_complete(0, [], failed)
-    watched.row(diverged, 0, "diverged", **{ERROR: "Diverged: the loss is nan"})
+    watched.row(diverged, 1, "diverged", **{ERROR: "Diverged: the loss is nan"})
     watched.progress.on_trial_complete(0, [], diverged)
     watched.progress.on_trial_error(0, [], dead)
     assert watched.stop.error is None
@@ -85,18 +85,18 @@ def test_each_ending_becomes_a_row_and_a_line(watched: Watched, folder: SweepFol
     rows = read_attempts(folder.results).set_index("key")
     assert list(rows["status"]) == ["finished", "pruned", "failed", "failed", "failed"]
     first = rows.loc[watched.trials[0].key]
-    assert first["last_accuracy"] == 0.5
+    assert first["accuracy"] == 0.5
     assert first["best_accuracy"] == 0.6
     assert first["epochs"] == 6
     assert first["seconds_per_epoch"] == pytest.approx(2.0)
-    assert first["peak_memory_mb"] == pytest.approx(104.8576)
+    assert first["peak_memory_mib"] == 100.0
     assert first["command"] == "stdcl sweep small.yaml"
     assert first["fingerprint"] == watched.trials[0].fingerprint
     assert rows.loc[watched.trials[2].key, "error"] == "ValueError: no"
     assert "Traceback" in rows.loc[watched.trials[2].key, "more"]
     assert set(watched.progress.failures) == {trial.key for trial in watched.trials[2:5]}
     text = "\n".join(watched.lines)
-    assert f"[1/6] {watched.trials[0].key}  finished  accuracy 50.00 %  best epoch 60.00 %" in text
+    assert f"[1/6] {watched.trials[0].key}  finished  accuracy 50.00 %  best 60.00 % (epoch 3)" in text
     assert f"[2/6] {watched.trials[1].key}  stopped early by the scheduler after epoch 1" in text
     assert f"[3/6] {watched.trials[2].key}  FAILED: ValueError: no" in text
 
@@ -107,14 +107,14 @@ def test_the_time_left_is_that_of_the_epochs_left(watched: Watched, monkeypatch:
     trial = TuneTrial(watched.trials[0])
     watched.progress.on_trial_start(0, [], trial)
     clock[0] += 10.0
-    watched.row(trial, 0)
+    watched.row(trial, 1)
     # 6 trials of 6 epochs, one epoch in 10 seconds: 35 epochs are left.
     assert watched.lines[-1].endswith("about 5:50 left")
 
 
 def test_lost_workers_are_told(watched: Watched) -> None:
     trial = TuneTrial(watched.trials[0])
-    watched.row(trial, 0, **{EVENTS: ["rank 1: killed"]})
+    watched.row(trial, 1, **{EVENTS: ["rank 1: killed"]})
     assert "workers lost, starting again from the last checkpoint (rank 1: killed)" in watched.lines[0]
 
 
@@ -124,7 +124,7 @@ def test_a_row_that_cannot_be_written_stops_the_sweep(watched: Watched, monkeypa
 
     monkeypatch.setattr("stdcl.sweep.record.append", full)
     trial = TuneTrial(watched.trials[0])
-    watched.row(trial, 5, "finished")
+    watched.row(trial, 6, "finished")
     watched.progress.on_trial_complete(0, [], trial)
     assert watched.stop.stop_all()
     assert isinstance(watched.stop.error, OSError)
@@ -135,7 +135,7 @@ def test_a_finished_run_without_its_row_gets_it_once(watched: Watched, folder: S
     assert not watched.recorder.complete(trial)
     run = folder.run(trial.key).root
     run.mkdir(parents=True)
-    row = '{"epoch": 5, "accuracy": 0.5, "num_test": 464}'
+    row = '{"schema": 2, "epoch": 6, "accuracy": 0.5, "num_test": 464}'
     (run / "result.json").write_text(f'{{"row": {row}, "fingerprint": "{trial.fingerprint}", "data_hash": "abc"}}')
     assert watched.recorder.is_finished(trial)
     assert read_attempts(folder.results).empty
@@ -150,7 +150,7 @@ def test_a_run_folder_of_another_configuration_is_refused(watched: Watched, fold
     trial = watched.trials[0]
     run = folder.run(trial.key).root
     run.mkdir(parents=True)
-    row = '{"epoch": 5, "accuracy": 0.5, "num_test": 464}'
+    row = '{"schema": 2, "epoch": 6, "accuracy": 0.5, "num_test": 464}'
     (run / "result.json").write_text(f'{{"row": {row}, "fingerprint": "0000"}}')
     with pytest.raises(UserError, match="another configuration"):
         watched.recorder.is_finished(trial)
@@ -182,7 +182,7 @@ def test_trials_that_the_cluster_could_not_start_count_only_in_a_row(watched: Wa
         trial.last_result = {STATUS: "failed", **CANNOT_CONNECT}
     watched.progress.on_trial_complete(0, [], first)
     if between == "a row of a running trial":
-        watched.row(middle, 0)
+        watched.row(middle, 1)
     else:
         middle.last_result = {STATUS: "failed", ERROR: "ValueError: no"}
         if between == "a finished trial":

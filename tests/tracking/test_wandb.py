@@ -47,13 +47,13 @@ def _sink(directory: Path, **settings: Any) -> WandbSink:
 def _train(sink: WandbSink, first: int, last: int, status: str = "finished") -> list[str]:
     """Log epochs to the history and the sink, as training does; return what the user is told."""
     assert sink._history is not None
-    history, info = HistoryFile(sink._history), {"seed": 1, "resume_epoch": first}
+    history, info = HistoryFile(sink._history), {"seed": 1, "epochs_before": first}
     history.truncate(first)
     sink.start(CONFIG, info)
-    for epoch in range(first, last):
+    for epoch in range(first + 1, last + 1):
         history.append({**ROW, "epoch": epoch, "accuracy": epoch / 10})
         sink.log_epoch({**ROW, "accuracy": epoch / 10}, epoch)
-    sink.finish({"last_accuracy": (last - 1) / 10}, status)
+    sink.finish({"accuracy": last / 10}, status)
     return sink.take_notices()
 
 
@@ -104,15 +104,15 @@ def test_the_offline_run_holds_what_was_logged(tmp_path: Path, offline_runs: Any
         "job_type": "train",
     }
     assert run.config == {**CONFIG, "trial": {"seed": 1}}
-    assert [row["epoch"] for row in run.history] == [0, 1, 2]
-    assert [row["_step"] for row in run.history] == [0, 1, 2]
-    assert [row["accuracy"] for row in run.history] == [0.0, 0.1, 0.2]
+    assert [row["epoch"] for row in run.history] == [1, 2, 3]
+    assert [row["_step"] for row in run.history] == [1, 2, 3]
+    assert [row["accuracy"] for row in run.history] == [0.1, 0.2, 0.3]
     for name, value in ROW.items():
         if name != "accuracy":
             assert [row[name] for row in run.history] == [value] * 3
     assert run.step_metrics["*"] == "epoch"
     assert run.summary["status"] == "finished"
-    assert run.summary["last_accuracy"] == 0.2
+    assert run.summary["accuracy"] == 0.3
     assert run.exit_code == 0
 
 
@@ -123,9 +123,9 @@ def test_a_resumed_run_is_complete_in_one_folder(tmp_path: Path, offline_runs: A
     (after,) = offline_runs(tmp_path)
     assert before.identity == after.identity
     assert after.exit_code == 0
-    assert [row["epoch"] for row in after.history] == [0, 1, 2, 3]
-    assert [row["_step"] for row in after.history] == [0, 1, 2, 3]
-    assert [row["accuracy"] for row in after.history] == [0.0, 0.1, 0.2, 0.3]
+    assert [row["epoch"] for row in after.history] == [1, 2, 3, 4]
+    assert [row["_step"] for row in after.history] == [1, 2, 3, 4]
+    assert [row["accuracy"] for row in after.history] == [0.1, 0.2, 0.3, 0.4]
     (aside,) = (tmp_path / "wandb" / "superseded").iterdir()
     assert aside.name.startswith("offline-run-")
 
@@ -143,7 +143,7 @@ folder = Path({str(tmp_path)!r})
 history = HistoryFile(folder / "history.jsonl")
 sink = WandbSink(WandbSettings("p"), sweep="ablation", key="k", directory=folder, history=history.path)
 history.truncate(0); sink.start({{}}, {{"seed": 1}})
-for epoch in range(2):
+for epoch in (1, 2):
     history.append({{"epoch": epoch, "accuracy": epoch / 10}}); sink.log_epoch({{"accuracy": epoch / 10}}, epoch)
 while not list(folder.glob("wandb/offline-run-*/*.wandb")):
     time.sleep(0.05)
@@ -152,7 +152,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     _train(_sink(tmp_path), 2, 3)
     (run,) = offline_runs(tmp_path)
-    assert [row["epoch"] for row in run.history] == [0, 1, 2]
+    assert [row["epoch"] for row in run.history] == [1, 2, 3]
 
 
 def test_the_machine_is_not_named(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_an_unreachable_server_costs_the_training_nothing(
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port}")
     told = _train(_sink(tmp_path), 0, 3)
     (run,) = offline_runs(tmp_path)
-    assert [row["epoch"] for row in run.history] == [0, 1, 2]
+    assert [row["epoch"] for row in run.history] == [1, 2, 3]
     assert "cannot be reached" in "".join(told)
     assert SECRET not in caplog.text + "".join(told)
     for path in tmp_path.rglob("*"):
@@ -314,7 +314,7 @@ def test_a_server_that_does_not_serve_is_given_up(
     monkeypatch.setenv("WANDB_BASE_URL", server(answer))
     told = _train(_sink(tmp_path, init_seconds=2.0), 0, 3)
     (run,) = offline_runs(tmp_path)
-    assert [row["epoch"] for row in run.history] == [0, 1, 2]
+    assert [row["epoch"] for row in run.history] == [1, 2, 3]
     assert "cannot be reached" in "".join(told)
 
 
@@ -361,7 +361,7 @@ def test_an_online_init_that_hangs_falls_back_to_offline(
     told = _train(_sink(tmp_path, init_seconds=8.0), 0, 2)
     release.set()
     (run,) = offline_runs(tmp_path)
-    assert [row["epoch"] for row in run.history] == [0, 1]
+    assert [row["epoch"] for row in run.history] == [1, 2]
     assert "no answer within" in "".join(told)
 
 

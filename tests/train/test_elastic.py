@@ -120,7 +120,7 @@ def test_stopped_on_two_ranks_and_continued_on_another_number(
     run_on_ranks(train, ranks, raw, str(run_dir), False)
     same = ranks == 2
     rows, expected = read_history(run_dir / "history.jsonl"), read_history(whole / "history.jsonl")
-    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
     for row, other in zip(rows, expected, strict=True):
         for key in ("loss", "ce", "loss_spatial", "loss_temporal", "train_accuracy", "accuracy", "best_accuracy"):
             assert row[key] == (other[key] if same else pytest.approx(other[key], rel=1e-9)), key

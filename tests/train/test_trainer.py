@@ -24,7 +24,14 @@ from stdcl.train.trainer import Diverged, training
 from tests.train.conftest import MakeConfig
 
 CPU = torch.device("cpu")
-TIMES = ("seconds", "total_seconds", "train_seconds", "sequences_per_second", "memory_mb", "contrast/share_of_step")
+TIMES = (
+    "seconds",
+    "total_seconds",
+    "train_seconds",
+    "sequences_per_second",
+    "peak_memory_mib",
+    "contrast/share_of_step",
+)
 
 
 def run(config: RunConfig, folder: Path, stop_after: int | None = None) -> list[dict[str, Any]]:
@@ -64,7 +71,7 @@ def assert_equal_runs(one: Path, other: Path) -> None:
 def test_a_training_leaves_history_result_and_two_checkpoints(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config()
     rows = run(config, tmp_path)
-    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert [row["done"] for row in rows] == [False, False, True]
     assert rows[-1]["num_test"] == 20
     assert rows[-1]["loss"] == pytest.approx(

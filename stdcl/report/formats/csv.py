@@ -16,8 +16,8 @@ from stdcl.report.wording import emptiness
 
 _TRIAL_FACTS = (
     "attempt", "dataset", "protocol", "evaluated_on", "stream", "encoder", "strategy", "synthetic", "num_test",
-    "last_accuracy", "best_accuracy", "best_epoch", "epochs", "total_seconds", "seconds_per_epoch", "throughput",
-    "peak_memory_mb", "workers", "fingerprint", "code_version", "data_hash", "started", "finished", "wandb_id",
+    "accuracy", "best_accuracy", "best_epoch", "epochs", "total_seconds", "seconds_per_epoch", "throughput",
+    "peak_memory_mib", "workers", "fingerprint", "code_version", "data_hash", "started", "finished", "wandb_id",
     "command", "error",
 )  # fmt: skip
 
