@@ -172,7 +172,7 @@ class Sweep:
         try:
             return self._resolve(arm, parameters, seed)
         except UserError as error:
-            cell = _cell(arm, parameters)
+            cell = cell_name(arm, parameters)
             raise UserError("\n".join(f"{line} (in {cell})" for line in str(error).splitlines())) from None
 
     def _resolve(self, arm: str, parameters: dict[str, Any], seed: int) -> Trial:
@@ -199,9 +199,9 @@ class Sweep:
                     out.append(self._resolve(arm, parameters, seed))
                 except UserError as error:
                     for line in str(error).splitlines():
-                        faults.setdefault(line, {})[_cell(arm, parameters)] = None
+                        faults.setdefault(line, {})[cell_name(arm, parameters)] = None
         if faults:
-            raise UserError("\n".join(_with_cells(line, list(which), len(cells)) for line, which in faults.items()))
+            raise UserError("\n".join(with_cells(line, list(which), len(cells)) for line, which in faults.items()))
         return out
 
     def trials(self) -> list[Trial]:
@@ -226,11 +226,12 @@ class Sweep:
         return out
 
 
-def _cell(arm: str, parameters: dict[str, Any]) -> str:
+def cell_name(arm: str, parameters: dict[str, Any]) -> str:
+    """Return how a message names a cell: what it varies, else its arm."""
     return ", ".join(f"{key}={value}" for key, value in parameters.items()) or arm
 
 
-def _with_cells(line: str, which: Sequence[str], cells: int) -> str:
+def with_cells(line: str, which: Sequence[str], cells: int) -> str:
     """Say in which cells a fault is, unless it is in all of several: then it is not the cell's."""
     if len(which) == cells > 1:
         return line

@@ -24,7 +24,7 @@ from stdcl.config import RunConfig
 from stdcl.config.model import InitConfig
 from stdcl.config.paths import data_path, storage_path
 from stdcl.config.shipped import find_sweep
-from stdcl.config.sweep import OptunaConfig, Sweep, Trial, load_sweep
+from stdcl.config.sweep import OptunaConfig, Sweep, Trial, cell_name, load_sweep, with_cells
 from stdcl.data.store import read_manifest
 from stdcl.errors import UserError
 from stdcl.launch.cluster import Cluster, capacity, connected, environment_to_hand_on, prepare_environment
@@ -155,20 +155,17 @@ def _with_settled_paths(sweep: Sweep) -> Sweep:
 
 def _check_against_data(sweep: Sweep, trials: Sequence[Trial], check: Check) -> None:
     """Check every cell once (seeds do not matter); a search by the corners of its space."""
-    seen: set[str] = set()
-    faults: list[str] = []
-    for trial in trials or corner_trials(sweep):
-        cell = f"{trial.arm} {trial.parameters}"
-        if cell in seen:
-            continue
-        seen.add(cell)
+    cells = {f"{trial.arm} {trial.parameters}": trial for trial in trials or corner_trials(sweep)}
+    faults: dict[str, list[str]] = {}
+    for trial in cells.values():
         try:
             check(trial.config)
         except UserError as error:
-            name = ", ".join(f"{key}={value}" for key, value in trial.parameters.items()) or trial.arm
-            faults.append(f"{sweep.where} ({name}): {error}")
+            for line in str(error).splitlines():
+                faults.setdefault(line, []).append(cell_name(trial.arm, trial.parameters))
     if faults:
-        raise UserError("\n".join(dict.fromkeys(faults)))
+        lines = [f"{sweep.where}: {with_cells(line, which, len(cells))}" for line, which in faults.items()]
+        raise UserError("\n".join(lines))
 
 
 def _list_trials(sweep: Sweep, trials: Sequence[Trial], recorder: Recorder, say: Say) -> None:
