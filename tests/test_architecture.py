@@ -57,6 +57,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "optuna": ("sweep/",),
     "wandb": ("tracking/",),
     "matplotlib": ("report/figures.py",),
+    "open_clip": ("runs/text_features.py",),
+    "transformers": ("runs/text_features.py",),
 }
 WITHOUT_TORCH = (
     "config/",
