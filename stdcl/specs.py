@@ -32,6 +32,20 @@ Settle = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
 """(section of the encoder, section of the data), both unchecked -> the encoder's section without ``auto``."""
 
 
+SettleMethod = Callable[[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
+"""(section of the method, of the data with its protocol settled, of the encoder), unchecked -> the method's section."""
+
+
+def _method_as_given(
+    options: Mapping[str, Any], data: Mapping[str, Any], encoder: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    return options
+
+
+def _no_taps(options: Any) -> tuple[str, ...]:
+    return ()
+
+
 def _as_given(options: Mapping[str, Any], data: Mapping[str, Any]) -> Mapping[str, Any]:
     return options
 
@@ -168,17 +182,26 @@ class MethodSpec:
     Attributes:
         name: its name; also that of a sweep's arm that is trained with it.
         title: its name for people.
-        options: the model of its section.
-        section: the configuration's section that holds its options.
+        options: the model of its section; of ``method``, its first field is ``name``.
         build: import path of a callable ``(options, task, shapes)`` that returns a ``stdcl.methods.base.Method``.
+        section: the configuration's section that holds its options.
+        taps: options -> the encoder outputs that it reads beside the standard ones.
+        settle: fills what is left out of its section and depends on data and encoder.
+        unscientific: options that cannot change a result.
+        presets: ``package:folder`` of what ``preset: release`` sets in all sections, a file a dataset as for recipes;
+            empty where it sets nothing outside its own section.
         fusion: the weights that its public code fuses streams with.
     """
 
     name: str
     title: str
     options: type[BaseModel]
-    section: str
     build: str
+    section: str = "method"
+    taps: Callable[[Any], tuple[str, ...]] = _no_taps
+    settle: SettleMethod = _method_as_given
+    unscientific: tuple[str, ...] = ("preset",)
+    presets: str = ""
     fusion: FusionWeights | None = None
 
 
@@ -219,6 +242,11 @@ def encoder(name: str) -> EncoderSpec:
 def dataset(name: str) -> DatasetSpec:
     """Return the dataset of that name, or raise ``UserError`` with the names that there are."""
     return _one("dataset", name, datasets())
+
+
+def method(name: str) -> MethodSpec:
+    """Return the method of that name, or raise ``UserError`` with the names that there are."""
+    return _one("method", name, methods())
 
 
 def load(path: str) -> Any:

@@ -19,7 +19,7 @@ from stdcl.cli import main
 from stdcl.config.keys import all_paths
 from stdcl.config.load import resolve
 from stdcl.config.model import EncoderConfig, RunConfig
-from stdcl.config.section import EncoderOptions
+from stdcl.config.section import ChosenByName, EncoderOptions
 from stdcl.data.protocols import official_rules
 from stdcl.data.synthetic import synthesise
 from stdcl.encoders.base import Encoder, EncoderOutput, Layout
@@ -71,7 +71,9 @@ def test_a_dataset_is_what_its_record_says(name: str) -> None:
 def test_a_method_is_what_its_record_says() -> None:
     for spec in specs.methods().values():
         assert issubclass(specs.load(spec.build), Method)
-        assert RunConfig.model_fields[spec.section].annotation is spec.options
+        field = RunConfig.model_fields[spec.section]
+        chosen = [mark.models()[spec.name] for mark in field.metadata if isinstance(mark, ChosenByName)]
+        assert (chosen or [field.annotation]) == [spec.options]
 
 
 def test_nothing_lists_the_encoders_a_second_time() -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from stdcl import specs
 from stdcl.config.model import RunConfig
 from stdcl.config.yaml_text import dump_yaml, parse_yaml
 
@@ -21,15 +22,20 @@ def scientific(config: RunConfig) -> dict[str, Any]:
     whole = config.model_dump(mode="json")
     data = {key: value for key, value in whole["data"].items() if key != "path"}
     training = {k: v for k, v in whole["training"].items() if not k.startswith("checkpoint_every")}
-    contrast = {key: value for key, value in whole["contrast"].items() if key not in ("exchange", "weights")}
-    if config.contrast.strategy == "none":
-        contrast = {"strategy": "none"}
-    out = {"data": data, "encoder": whole["encoder"], "contrast": contrast, "training": training}
+    out = {"data": data, "encoder": whole["encoder"], "training": training} | _treatment(config, whole)
     if config.init_from is not None:
         out["init_from"] = {"what": config.init_from.what, "digest": config.init_from.digest or config.init_from.run}
     if config.training.batch_norm == "local":
         out["workers"] = config.resources.workers
     return out
+
+
+def _treatment(config: RunConfig, whole: Mapping[str, Any]) -> dict[str, Any]:
+    if not config.method_name:
+        return {"contrast": {"strategy": "none"}}
+    spec = specs.method(config.method_name)
+    section = whole[spec.section]
+    return {spec.section: {key: value for key, value in section.items() if key not in spec.unscientific}}
 
 
 def flat_scientific(config: RunConfig) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from stdcl import specs
 from stdcl.config.explain import Origin, explain
 from stdcl.config.keys import check_path
-from stdcl.config.model import RunConfig
+from stdcl.config.model import METHOD, RunConfig
 from stdcl.config.yaml_text import Location, locate, parse_yaml, show, walk_texts
 from stdcl.errors import UserError, nearest
 
@@ -135,6 +135,27 @@ def read_recipe(encoder: str, names: tuple[str, ...], kind: str) -> Raw:
     )
 
 
+def _release(raw: Raw, names: tuple[str, ...], origin: Origin) -> Raw:
+    """Return what the method's ``preset: release`` sets, in all sections, on the dataset with these recipes' names."""
+    given = raw.get(METHOD)
+    spec = specs.methods().get(str(given.get("name"))) if isinstance(given, Mapping) else None
+    if spec is None or not spec.presets or not isinstance(given, Mapping) or given.get("preset") != "release":
+        return {}
+    where = origin.at((METHOD, "preset"))
+    if raw.get("recipe", "full") == "lite":
+        raise UserError(
+            f"{where}: method.preset is 'release', which goes with the recipes 'full' and 'none', not with 'lite'"
+        )
+    package, _, folder = spec.presets.partition(":")
+    for name in names:
+        file = resources.files(package).joinpath(folder, f"{name}.yaml")
+        if file.is_file():
+            preset = parse_yaml(file.read_text(encoding="utf-8"), f"preset {folder}/{name}.yaml")
+            return {key: value for key, value in preset.items() if key != "source"}
+    data = " or ".join(names) or "this dataset"
+    raise UserError(f"{where}: method.preset is 'release', but {spec.title} released nothing for {data}; leave it out")
+
+
 def resolve(raw: Raw, where: str | Origin) -> RunConfig:
     """Put the recipe under ``raw`` and check the whole.
 
@@ -147,7 +168,7 @@ def resolve(raw: Raw, where: str | Origin) -> RunConfig:
     name = encoder.get("name") if isinstance(encoder, Mapping) else None
     names = recipe_names(raw)
     found = kind in ("full", "lite") and bool(names) and isinstance(name, str) and name in specs.encoders()
-    whole = merge(read_recipe(str(name), names, str(kind)), raw) if found else raw
+    whole = merge(merge(read_recipe(str(name), names, str(kind)) if found else {}, _release(raw, names, origin)), raw)
     try:
         config = RunConfig.model_validate(whole)
     except ValidationError as error:
@@ -163,7 +184,7 @@ def resolve(raw: Raw, where: str | Origin) -> RunConfig:
     return config
 
 
-_REPLACED = (("data", "path"),)
+_REPLACED = (("data", "path"), (METHOD, "texts"))
 """Keys in which ``$NAME`` is replaced by the variable's value."""
 _VARIABLE = re.compile(r"\$\{?\w")
 

@@ -6,7 +6,7 @@ A run file is YAML with these sections. Nothing else is accepted; every default 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
@@ -14,7 +14,17 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_va
 from stdcl import specs
 from stdcl.config import wandb_names
 from stdcl.config.contrast import ContrastConfig, settle_contrast
-from stdcl.config.section import Auto, ChosenByName, Clashes, EncoderOptions, Natural, OneOf, Positive, Section
+from stdcl.config.section import (
+    Auto,
+    ChosenByName,
+    Clashes,
+    EncoderOptions,
+    MethodOptions,
+    Natural,
+    OneOf,
+    Positive,
+    Section,
+)
 
 Stream = Literal[
     "joint", "bone", "joint-motion", "bone-motion",
@@ -30,6 +40,25 @@ def _dataset_names() -> tuple[str, ...]:
 
 def _encoder_options() -> dict[str, type[BaseModel]]:
     return {name: spec.options for name, spec in specs.encoders().items()}
+
+
+def _method_options() -> dict[str, type[BaseModel]]:
+    own = {name: spec.options for name, spec in specs.methods().items() if spec.section == METHOD}
+    return own | dict.fromkeys((STDCL, NO_METHOD), MethodOptions)
+
+
+STDCL, NO_METHOD = "stdcl", "none"
+"""Values of ``method.name`` that leave no section ``method``: what ``contrast`` says, and cross-entropy alone."""
+METHOD = "method"
+"""The section of the methods that have none of their own."""
+METHOD_NAME = f"{METHOD}.name"
+TREATMENT = ("contrast.", f"{METHOD}.")
+"""What the keys begin with that say what is trained with beside cross-entropy."""
+
+
+def is_baseline(settings: Mapping[str, Any]) -> bool:
+    """Whether dotted keys of a configuration, or of a sweep's cell, say that it is cross-entropy alone."""
+    return settings.get(METHOD_NAME) == NO_METHOD or settings.get("contrast.strategy") == "none"
 
 
 class SyntheticConfig(Section):
@@ -78,6 +107,10 @@ class DataConfig(Section):
 
 EncoderConfig = Annotated[EncoderOptions, ChosenByName(_encoder_options)]
 """The options of one of the encoders that ``stdcl.specs.encoders`` finds."""
+
+
+MethodConfig = Annotated[MethodOptions | None, ChosenByName(_method_options, optional=True)]
+"""The options of one of the methods that ``stdcl.specs.methods`` finds, except STD-CL."""
 
 
 class TrainingConfig(Section):
@@ -194,6 +227,9 @@ class RunConfig(Section):
     data: DataConfig
     encoder: EncoderConfig
     contrast: ContrastConfig = ContrastConfig()
+    method: MethodConfig = None
+    """Another method in place of STD-CL, whose section contrast is then not read. Its name chooses it; stdcl stands for
+    the section contrast, none for cross-entropy alone."""
     training: TrainingConfig
     init_from: InitConfig | None = None
     """Start from another run instead of random weights."""
@@ -206,6 +242,11 @@ class RunConfig(Section):
         """Replace every 'auto' and 'default' by what it stands for, so that a saved configuration says it."""
         if not isinstance(raw, dict):
             return raw
+        chosen = raw["method"].get("name") if isinstance(raw.get("method"), dict) else None
+        if chosen in (STDCL, NO_METHOD):
+            raw = {key: value for key, value in raw.items() if key != "method"}
+        if chosen == NO_METHOD:
+            raw["contrast"] = {"strategy": "none"}
         if isinstance(raw.get("contrast"), dict):
             raw = {**raw, "contrast": settle_contrast(raw["contrast"])}
         if not isinstance(raw.get("data"), dict):
@@ -225,8 +266,30 @@ class RunConfig(Section):
                 data[key] = value
         out = {**raw, "data": data}
         if kind is not None and isinstance(encoder, dict):
-            out["encoder"] = dict(kind.settle(encoder, data))
+            encoder = out["encoder"] = dict(kind.settle(encoder, data))
+        method = raw.get("method")
+        spec = specs.methods().get(str(method.get("name"))) if isinstance(method, dict) else None
+        if spec is not None and isinstance(method, dict):
+            out["method"] = dict(spec.settle(method, data, encoder if isinstance(encoder, dict) else {}))
         return out
+
+    @property
+    def method_name(self) -> str:
+        """The method's name among ``stdcl.specs.methods``; empty for cross-entropy alone."""
+        if self.method is not None:
+            return self.method.name
+        return "stdcl" if self.contrast.strategy != "none" else ""
+
+    @property
+    def exchange(self) -> str:
+        """What travels between the ranks that hold the banks; empty without banks."""
+        options = self.contrast if self.method is None else self.method
+        return str(getattr(options, "exchange", "")) if self.method_name else ""
+
+    @property
+    def arm(self) -> str:
+        """What is trained with beside cross-entropy: a method's name, or STD-CL's strategy; ``none`` for nothing."""
+        return self.contrast.strategy if self.method is None else self.method.name
 
     @model_validator(mode="after")
     def _parts_fit(self) -> RunConfig:
@@ -256,13 +319,26 @@ class RunConfig(Section):
                 "data.stream",
                 f"data.stream '{data.stream}' has no 'centred' convention; set data.convention: plain",
             )
-        if contrast.strategy != "none" and contrast.slots == "clip" and contrast.shortage == "skip":
+        if self.method is not None and contrast != ContrastConfig():
+            yield (
+                "contrast",
+                f"contrast is STD-CL's section, but method.name is '{self.method.name}', which does not read it; leave "
+                "one of the two out",
+            )
+        active = self.method is None and contrast.strategy != "none"
+        if active and contrast.slots == "clip" and contrast.shortage == "skip":
             yield (
                 "contrast.shortage",
                 "contrast.shortage is 'skip', but contrast.slots is 'clip': a class can have fewer clips than "
                 f"hard_positives ({contrast.hard_positives}); leave contrast.shortage out, or set it to clamp",
             )
-        if contrast.strategy != "none" and contrast.start_epoch >= training.epochs:
+        begin = getattr(self.method, "start_epoch", 0)
+        if begin >= training.epochs:
+            yield (
+                "method.start_epoch",
+                f"method.start_epoch is {begin}, but training.epochs is {training.epochs}: its loss would never run",
+            )
+        if active and contrast.start_epoch >= training.epochs:
             yield (
                 "contrast.start_epoch",
                 f"contrast.start_epoch is {contrast.start_epoch}, but training.epochs is {training.epochs}: "

@@ -53,9 +53,10 @@ def expand(text: str, what: str, environment: Mapping[str, str] = os.environ) ->
         raise UserError(f"{what} is '{text}': no home folder is known ({known}); give the whole path") from None
 
 
-def data_path(path: str, environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the store's folder: absolute as given, else under $STDCL_DATA, else under the current folder."""
-    given = expand(path, "data.path", environment)
+def data_path(path: str, environment: Mapping[str, str] = os.environ, *, what: str = "data.path") -> Path:
+    """Return where a store, or other data, is: absolute as given, else under $STDCL_DATA, else under the current
+    folder. ``what`` names the key in errors."""
+    given = expand(path, what, environment)
     if given.is_absolute():
         return given
     return (expand(variable("STDCL_DATA", environment) or ".", "$STDCL_DATA", environment) / given).absolute()

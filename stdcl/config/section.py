@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -22,6 +22,15 @@ class EncoderOptions(Section):
     """Base of every encoder's options. A subclass narrows ``name`` to its own name."""
 
     name: str
+
+
+class MethodOptions(Section):
+    """Base of every method's options. A subclass narrows ``name`` to its own name."""
+
+    name: str
+    preset: Literal["fair", "release"] = "fair"
+    """What fills the keys that are left out. fair: what all methods of a comparison share; release: the choices of the
+    method's public code, those of other sections (epochs, batch) included."""
 
 
 class Clashes(ValueError):
@@ -53,16 +62,24 @@ class OneOf:
 
 
 class ChosenByName:
-    """Marks a section that is one of several models: its ``name`` chooses among ``models()`` when it is checked."""
+    """Marks a section that is one of several models: its ``name`` chooses among ``models()`` when it is checked.
 
-    def __init__(self, models: Callable[[], Mapping[str, type[BaseModel]]]) -> None:
+    Args:
+        models: name -> model.
+        optional: whether there may be no such section.
+    """
+
+    def __init__(self, models: Callable[[], Mapping[str, type[BaseModel]]], *, optional: bool = False) -> None:
         self.models = models
+        self.optional = optional
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         dump = core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True)
         return core_schema.no_info_plain_validator_function(self._check, serialization=dump)
 
-    def _check(self, value: Any) -> BaseModel:
+    def _check(self, value: Any) -> BaseModel | None:
+        if value is None and self.optional:
+            return None
         models = self.models()
         if isinstance(value, BaseModel) and type(value) in models.values():
             return value
@@ -74,5 +91,5 @@ class ChosenByName:
         return models[name].model_validate(dict(value))
 
 
-def _dump(value: BaseModel, info: core_schema.SerializationInfo) -> dict[str, Any]:
-    return value.model_dump(mode=info.mode)
+def _dump(value: BaseModel | None, info: core_schema.SerializationInfo) -> dict[str, Any] | None:
+    return None if value is None else value.model_dump(mode=info.mode)

@@ -20,7 +20,7 @@ from stdcl.config.explain import Origin
 from stdcl.config.fingerprint import fingerprint
 from stdcl.config.keys import check_path
 from stdcl.config.load import Raw, check_kind, merge, override, put, read_located, resolve, validate_fragment
-from stdcl.config.model import ResourcesConfig, RunConfig
+from stdcl.config.model import METHOD, METHOD_NAME, NO_METHOD, STDCL, TREATMENT, ResourcesConfig, RunConfig
 from stdcl.config.section import Natural, Positive, Section
 from stdcl.errors import UserError, nearest
 
@@ -96,8 +96,10 @@ class SweepConfig(Section):
     search: Literal["grid", "optuna"] = "grid"
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     """Dotted key -> values; every combination is a cell."""
+    cells: list[dict[str, Any]] = Field(default_factory=list)
+    """Instead of a grid: the cells one by one, each with a value for the same dotted keys."""
     baseline: bool = False
-    """Also train without contrast (contrast.strategy: none)."""
+    """Also train without contrast (contrast.strategy: none), once for each value of the other keys."""
     space: dict[str, Parameter] = Field(default_factory=dict)
     """Dotted key -> range or choices, for search: optuna."""
     optuna: OptunaConfig | None = None
@@ -115,11 +117,17 @@ class SweepConfig(Section):
         if self.search == "grid":
             if self.space or self.optuna:
                 raise ValueError("'space' and 'optuna' belong to search: optuna; a grid lists its values under 'grid'")
-            if not self.grid and not self.baseline:
+            if self.grid and self.cells:
+                raise ValueError("'grid' and 'cells' both list cells; give one of them")
+            if len({tuple(sorted(cell)) for cell in self.cells}) > 1 or {} in self.cells:
+                raise ValueError("each of 'cells' must give a value for the same keys")
+            if not self.grid and not self.cells and not self.baseline:
                 raise ValueError("'grid' names no key to vary; give one, for example contrast.temperature: [0.5, 0.8]")
         else:
-            if self.grid or self.baseline:
-                raise ValueError("'grid' and 'baseline' belong to search: grid; a search lists ranges under 'space'")
+            if self.grid or self.cells or self.baseline:
+                raise ValueError(
+                    "'grid', 'cells' and 'baseline' belong to search: grid; a search lists ranges under 'space'"
+                )
             if not self.space:
                 raise ValueError("'space' names no key to search")
             if len(self.seeds) != 1:
@@ -165,7 +173,8 @@ class Sweep:
     @property
     def parameters(self) -> tuple[str, ...]:
         """The varied keys."""
-        return tuple(self.config.grid or self.config.space)
+        first = self.config.cells[0] if self.config.cells else {}
+        return tuple(self.config.grid or self.config.space or first)
 
     def make_trial(self, arm: str, parameters: dict[str, Any], seed: int) -> Trial:
         """Resolve one trial; UserError names the cell if it is impossible."""
@@ -180,10 +189,12 @@ class Sweep:
         for key, value in parameters.items():
             if key == "encoder.name":  # another encoder has other options: none of the base's survive
                 raw["encoder"] = {"name": value}
+            elif key == METHOD_NAME:
+                _put_method(raw, value)
             else:
                 put(raw, key, value)
         if arm == ARM_BASELINE:
-            put(raw, "contrast.strategy", "none")
+            _put_method(raw, NO_METHOD)
         put(raw, "training.seed", seed)
         config = resolve(raw, self.origin.of_cell(list(parameters)))
         return Trial(_trial_key(arm, parameters, seed, config), arm, parameters, seed, config)
@@ -210,9 +221,10 @@ class Sweep:
             return []
         grid = self.config.grid
         cells = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())] if grid else []
-        # A baseline differs along the keys that are not the contrast's: the grid's contrast keys have no meaning in it.
-        plain = {key: values for key, values in grid.items() if not key.startswith("contrast.")}
-        baselines = [dict(zip(plain, values, strict=True)) for values in itertools.product(*plain.values())]
+        cells += self.config.cells
+        # A baseline differs along the keys that are not a method's: those have no meaning in it.
+        plain = [{key: value for key, value in cell.items() if not key.startswith(TREATMENT)} for cell in cells]
+        baselines = list({json.dumps(cell, sort_keys=True): cell for cell in plain or [{}]}.values())
         arms = [(ARM_BASELINE, cell) for cell in baselines if self.config.baseline] + [(ARM_GRID, c) for c in cells]
         out = self.make_trials(arms, self.config.seeds)
         seen: dict[str, Trial] = {}
@@ -224,6 +236,13 @@ class Sweep:
                     f"are the same configuration (seed {trial.seed}); remove one"
                 )
         return out
+
+
+def _put_method(raw: Raw, name: Any) -> None:
+    """Let a run be trained with a method; another one has other options, so none of the base's survive."""
+    if name != STDCL:
+        raw.pop("contrast", None)
+    raw[METHOD] = {"name": name}
 
 
 def cell_name(arm: str, parameters: dict[str, Any]) -> str:
@@ -244,9 +263,7 @@ def _slug(value: Any) -> str:
 
 
 def _trial_key(arm: str, parameters: dict[str, Any], seed: int, config: RunConfig) -> str:
-    parts = [
-        f"{key.split('.')[-1] if key != 'encoder.name' else 'encoder'}={_slug(v)}" for key, v in parameters.items()
-    ]
+    parts = [f"{key.split('.')[0 if key.endswith('.name') else -1]}={_slug(v)}" for key, v in parameters.items()]
     if arm == ARM_BASELINE:
         parts.insert(0, ARM_BASELINE)
     return f"{','.join(parts)[:96]},seed={seed},{fingerprint(config)[:8]}"
@@ -271,10 +288,14 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         config: SweepConfig = validate_fragment(SweepConfig, raw, origin)
     except UserError as error:
         raise UserError("\n".join([*faults, str(error)])) from None
-    table = "grid" if config.grid else "space"
-    for key in (*config.grid, *config.space):
+    varied: list[tuple[tuple[Any, ...], str]] = [
+        *((("grid", key), key) for key in config.grid),
+        *((("space", key), key) for key in config.space),
+        *((("cells", index, key), key) for index, cell in enumerate(config.cells) for key in cell),
+    ]
+    for place, key in varied:
         try:
-            _check_varied(key, f"{origin.at((table, key))}: '{table}'")
+            _check_varied(key, f"{origin.at(place)}: '{place[0]}'")
         except UserError as error:
             faults.append(str(error))
     if "resources" in config.base:
@@ -319,7 +340,7 @@ def _sweep_path(key: str, where: str) -> str:
     if head in SweepConfig.model_fields:
         if head == "base":
             check_path(key.removeprefix("base."), where)
-        elif head not in ("grid", "space"):
+        elif head not in ("grid", "space", "cells"):
             check_path(key, where, SweepConfig)
         elif head != key:
             # 'grid.contrast.temperature' names one entry whose key itself has dots: only whole replacement is clear.

@@ -9,7 +9,8 @@ from stdcl.methods.base import FeatureShapes, Method, Task
 
 def method_taps(config: RunConfig) -> tuple[str, ...]:
     """Return the encoder outputs that the configuration's method reads beside the standard ones."""
-    return ()
+    spec = _spec(config)
+    return () if spec is None else spec.taps(getattr(config, spec.section))
 
 
 def build_method(config: RunConfig, task: Task, shapes: FeatureShapes) -> Method:
@@ -18,8 +19,12 @@ def build_method(config: RunConfig, task: Task, shapes: FeatureShapes) -> Method
     Raises:
         UserError: the method's options do not fit the data or the encoder.
     """
-    if config.contrast.strategy == "none":
+    spec = _spec(config)
+    if spec is None:
         return Method()
-    spec = specs.methods()["stdcl"]
     method: Method = specs.load(spec.build)(getattr(config, spec.section), task, shapes)
     return method
+
+
+def _spec(config: RunConfig) -> specs.MethodSpec | None:
+    return specs.method(config.method_name) if config.method_name else None

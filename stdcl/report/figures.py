@@ -16,6 +16,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from stdcl.atomic import staging_file
+from stdcl.config.model import TREATMENT
 from stdcl.report.labels import short_names, value_text
 from stdcl.report.table import BASELINE, Cell, SweepTable
 
@@ -115,7 +116,7 @@ def accuracy_series(table: SweepTable) -> AccuracySeries:
     bands: list[Band] = []
     lines: dict[tuple[str, str], Line] = {}
     for cell in shown:
-        plain = {name: value for name, value in cell.parameters.items() if not name.startswith("contrast.")}
+        plain = {name: value for name, value in cell.parameters.items() if not name.startswith(TREATMENT)}
         group = _label({name: value for name, value in plain.items() if name != key}, names)
         if cell.arm == BASELINE and key is not None and key not in cell.parameters:
             assert cell.last is not None

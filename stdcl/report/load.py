@@ -13,6 +13,7 @@ import pandas as pd
 import yaml
 
 from stdcl.config import RunConfig
+from stdcl.config.model import is_baseline
 from stdcl.config.sweep import Sweep, load_sweep
 from stdcl.errors import UserError
 from stdcl.results.history import read_history
@@ -178,7 +179,7 @@ def _trial(folder: RunFolder, planned: PlannedTrial, row: Mapping[str, Any], rem
     return TrialState(
         key=planned.key,
         # A grid over strategies may hold its baseline itself.
-        arm="baseline" if planned.parameters.get("contrast.strategy") == "none" else planned.arm,
+        arm="baseline" if is_baseline(planned.parameters) else planned.arm,
         parameters=planned.parameters,
         seed=planned.seed,
         state=state,

@@ -13,6 +13,7 @@ from stdcl import specs
 from stdcl.config import RunConfig
 from stdcl.config.fingerprint import differing_keys, flat_scientific
 from stdcl.config.load import resolve
+from stdcl.config.model import METHOD_NAME, is_baseline
 from stdcl.errors import UserError
 
 
@@ -80,16 +81,21 @@ def reported_results() -> tuple[Reported, ...]:
 
 
 @cache
-def published_setting(dataset: str, protocol: str, stream: str, encoder: str, strategy: str) -> RunConfig | None:
-    """The setting of the paper's Tables 1 and 2: the encoder's published recipe, with STD-CL as section 4.1 has it.
+def published_setting(dataset: str, protocol: str, stream: str, encoder: str, arm: str) -> RunConfig | None:
+    """The setting of a published number: the encoder's published recipe, with STD-CL as section 4.1 of the paper has
+    it, or with another method (``arm`` is its name) as its public code has it.
 
     None where no recipe is published.
     """
+    if arm in ("baseline", "std-cl"):
+        treatment = {"contrast": {"strategy": "none" if arm == "baseline" else STRATEGY}}
+    else:
+        treatment = {"method": {"name": arm, "preset": "release"}}
     raw = {
         "recipe": "full",
         "data": {"dataset": dataset, "path": dataset, "protocol": protocol, "stream": stream},
         "encoder": {"name": encoder},
-        "contrast": {"strategy": strategy},
+        **treatment,
     }
     try:
         return resolve(raw, "the published recipe")
@@ -144,7 +150,7 @@ def level_value(settings: Mapping[str, Any], num_test: int, level: str) -> Paper
         return None
     place = _Place.of(settings)
     found = _differences(place, settings, num_test)
-    if found is None or any(key.startswith("contrast.") for key in found):
+    if found is None or place.arm not in ("baseline", "std-cl") or any(key.startswith("contrast.") for key in found):
         return None
     encoder = specs.encoders().get(place.encoder)
     if encoder is None or not encoder.paper_name:
@@ -179,7 +185,7 @@ class _Place:
             protocol=str(settings.get("data.protocol")),
             stream=str(settings.get("data.stream")),
             encoder=str(settings.get("encoder.name")),
-            arm="baseline" if settings.get("contrast.strategy") == "none" else "std-cl",
+            arm=str(settings.get(METHOD_NAME) or ("baseline" if is_baseline(settings) else "std-cl")),
         )
 
 
@@ -187,8 +193,7 @@ def _differences(place: _Place, settings: Mapping[str, Any], num_test: int | Non
     """How a setting differs from the published one; None where it is another experiment."""
     if num_test is None or benchmark_test_sequences(place.dataset, place.protocol) != num_test:
         return None
-    strategy = "none" if place.arm == "baseline" else STRATEGY
-    setting = published_setting(place.dataset, place.protocol, place.stream, place.encoder, strategy)
+    setting = published_setting(place.dataset, place.protocol, place.stream, place.encoder, place.arm)
     if setting is None:
         return None
     found = differing_keys(settings, flat_scientific(setting))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from stdcl.config.model import METHOD_NAME, STDCL, TREATMENT
 from stdcl.report.load import SweepState, TrialState, load_sweep_state
 from stdcl.report.published import PaperValue, paper_value
 from stdcl.report.summary import PairedDifference, Summary, paired_difference, summarise
@@ -129,8 +130,8 @@ def _cells(sweep: SweepState) -> tuple[Cell, ...]:
     # Each baseline stands above the cells that are compared with it; else the plan's order holds.
     place: dict[str, int] = {}
     for cell in made:
-        place.setdefault(_apart_from_contrast(cell.parameters), len(place))
-    made.sort(key=lambda cell: (place[_apart_from_contrast(cell.parameters)], cell.arm != BASELINE))
+        place.setdefault(_apart_from_treatment(cell.parameters), len(place))
+    made.sort(key=lambda cell: (place[_apart_from_treatment(cell.parameters)], cell.arm != BASELINE))
     return tuple(made)
 
 
@@ -146,6 +147,8 @@ def _cell(
         identity["strategy"] = "none"
     elif "contrast.strategy" in first.parameters:
         identity["strategy"] = first.parameters["contrast.strategy"]
+    elif first.parameters.get(METHOD_NAME, STDCL) != STDCL:
+        identity["strategy"] = first.parameters[METHOD_NAME]
     by_seed = {trial.seed: _accuracy(trial) for trial in finished}
     difference = None
     if baseline is not None:
@@ -167,18 +170,18 @@ def _cell(
 def _baseline_of(
     trial: TrialState, groups: Mapping[tuple[str, str], Sequence[TrialState]]
 ) -> Sequence[TrialState] | None:
-    """The baseline's trials that agree with a trial in everything but the contrast."""
+    """The baseline's trials that agree with a trial in everything but the method."""
     if trial.arm == BASELINE:
         return None
-    wanted = _apart_from_contrast(trial.parameters)
+    wanted = _apart_from_treatment(trial.parameters)
     for (arm, _), trials in groups.items():
-        if arm == BASELINE and _apart_from_contrast(trials[0].parameters) == wanted:
+        if arm == BASELINE and _apart_from_treatment(trials[0].parameters) == wanted:
             return trials
     return None
 
 
-def _apart_from_contrast(parameters: Mapping[str, Any]) -> str:
-    return repr(sorted((key, value) for key, value in parameters.items() if not key.startswith("contrast.")))
+def _apart_from_treatment(parameters: Mapping[str, Any]) -> str:
+    return repr(sorted((key, value) for key, value in parameters.items() if not key.startswith(TREATMENT)))
 
 
 def _paper(sweep: SweepState, trials: Sequence[TrialState], num_test: int | None) -> PaperValue | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from stdcl.config.model import METHOD_NAME, TREATMENT
 from stdcl.report.display import BREAK, Display
 from stdcl.report.labels import NOTHING, short_names, value_text
 from stdcl.report.notes import counted, notes, remarks, setting_marks
@@ -47,7 +48,7 @@ class _Column:
 
 def _grid(table: SweepTable) -> list[_Column]:
     cells, names = table.cells, short_names(table.parameters)
-    contrast = [key for key in table.parameters if key.startswith("contrast.")]
+    contrast = [key for key in table.parameters if key.startswith(TREATMENT)]
     columns = []
     if not contrast:
         strategies = [
@@ -81,7 +82,7 @@ def _breakable(text: str) -> str:
 
 
 def _parameter(cell: Cell, key: str, first_of_contrast: bool) -> str:
-    if cell.arm == BASELINE and key == "contrast.strategy":
+    if cell.arm == BASELINE and key in ("contrast.strategy", METHOD_NAME):
         return f"none{BREAK}(baseline)"
     if cell.arm == BASELINE and first_of_contrast and key not in cell.parameters:
         return "baseline"
@@ -151,8 +152,8 @@ def _shared_facts(table: SweepTable) -> dict[str, str]:
     sizes = {cell.num_test for cell in table.cells if cell.num_test}
     if len(sizes) == 1 and "evaluated_on" in out:
         out["evaluated_on"] += f" ({sizes.pop():,} sequences)"
-    if any(key.startswith("contrast.") for key in table.parameters):
+    if any(key.startswith(TREATMENT) for key in table.parameters):
         strategies = {str(cell.identity.get("strategy")) for cell in table.cells if cell.arm != BASELINE}
-        if "contrast.strategy" not in table.parameters and len(strategies) == 1:
+        if not {"contrast.strategy", METHOD_NAME} & set(table.parameters) and len(strategies) == 1:
             out["contrast"] = strategies.pop()
     return out

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from stdcl import specs
+from stdcl.config.contrast import Strategy
+from stdcl.config.model import METHOD_NAME, TREATMENT
 from stdcl.errors import UserError, nearest
 from stdcl.results.scores import Scores, per_class_accuracy
 from stdcl.specs import FusionWeights
@@ -66,15 +68,6 @@ def _no_preset(name: str, what: str) -> UserError:
 _PROJECTS = (
     # The same for every encoder and dataset.
     FusionWeights("default", {2: (1.0, 1.0), 4: (0.6, 0.6, 0.4, 0.4)}),
-    FusionWeights(
-        "fr-head",
-        {2: (1.0, 1.0), 4: (0.6, 0.6, 0.4, 0.4)},
-        {
-            "ntu120": {2: (1.0, 1.0), 4: (0.6, 0.75, 0.3, 0.15)},
-            "ntu60/x-sub": {2: (1.0, 1.0), 4: (2.0, 2.0, 1.0, 1.0)},
-        },
-    ),
-    FusionWeights("gap", {2: (1.0, 1.0), 4: (0.8, 0.8, 0.2, 0.2)}),
     FusionWeights("pyskl", {2: (1.0, 1.0), 4: (2.0, 2.0, 1.0, 1.0)}),
 )
 
@@ -167,8 +160,8 @@ def fuse_all(
 
 def arm_keys(run: Scores) -> dict[str, Any]:
     """Keys of the contrast, which decide a run's arm; empty where its file does not say them."""
-    return {key: value for key, value in run.settings.items() if key.startswith("contrast.")} or (
-        {"contrast.strategy": run.arm} if run.arm else {}
+    return {key: value for key, value in run.settings.items() if key.startswith(TREATMENT)} or (
+        {("contrast.strategy" if run.arm in get_args(Strategy) else METHOD_NAME): run.arm} if run.arm else {}
     )
 
 
@@ -211,7 +204,7 @@ def _remarks(parts: Sequence[Scores]) -> list[str]:
 
 
 def _other_keys(part: Scores) -> dict[str, Any]:
-    return {key: v for key, v in part.settings.items() if not key.startswith(("contrast.", *_OF_THE_STREAM))}
+    return {key: v for key, v in part.settings.items() if not key.startswith((*TREATMENT, *_OF_THE_STREAM))}
 
 
 def _differing(runs: Sequence[Scores], keys_of: Callable[[Scores], Mapping[str, Any]]) -> list[str]:

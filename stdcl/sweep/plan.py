@@ -15,7 +15,17 @@ from stdcl.results.layout import SweepFolder
 from stdcl.results.plan import Plan, PlannedTrial, read_plan
 from stdcl.results.plan import write_plan as write_plan_file
 
-_FREE = ("question", "resources", "max_concurrent_trials", "retries", "optuna.trials", "seeds", "grid", "baseline")
+_FREE = (
+    "question",
+    "resources",
+    "max_concurrent_trials",
+    "retries",
+    "optuna.trials",
+    "seeds",
+    "grid",
+    "cells",
+    "baseline",
+)
 """Keys that may differ between two runs of a sweep, or that have a rule of their own below."""
 
 _FREE_IN_BASE = (
@@ -24,6 +34,7 @@ _FREE_IN_BASE = (
     "training.checkpoint_every",
     "training.checkpoint_every_steps",
     "contrast.exchange",
+    "method.exchange",
 )
 """Keys of the base that cannot change a result."""
 

@@ -108,7 +108,7 @@ class Recorder:
             evaluated_on=config.data.evaluate_on,
             stream=config.data.stream,
             encoder=config.encoder.name,
-            strategy=config.contrast.strategy,
+            strategy=config.arm,
             fingerprint=fingerprint(config),
             code_version=result.code_version if result is not None else code_version(),
             data_hash=result.data_hash if result is not None else "",

@@ -51,7 +51,7 @@ def wanted_identity(trial: Trial, data_hash: str, execution: str) -> Identity:
         data_hash: content hash of its data.
         execution: digest of the code that it would be trained with.
     """
-    resources, contrast = trial.config.resources, trial.config.contrast
+    resources = trial.config.resources
     return Identity(
         fingerprint=trial.fingerprint,
         data_hash=data_hash,
@@ -59,7 +59,7 @@ def wanted_identity(trial: Trial, data_hash: str, execution: str) -> Identity:
         workers=resources.workers,
         threads=max(1, int(resources.cpus_per_worker)),
         device="cuda" if resources.gpus_per_worker > 0 else "cpu",
-        exchange=contrast.exchange if contrast.strategy != "none" else "",
+        exchange=trial.config.exchange,
     )
 
 

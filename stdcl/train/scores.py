@@ -45,7 +45,7 @@ def scores_of(result: Evaluation, data: Data, config: RunConfig, *, run: str, ch
         subjects=np.asarray(subjects, dtype=np.int64) if np.any(subjects) else None,
         copies=np.array([each in copies for each in result.ids]) if copies else None,
         seed=config.training.seed,
-        arm=config.contrast.strategy,
+        arm=config.arm,
         fingerprint=fingerprint(config),
         code_version=code_version(),
         checkpoint=checkpoint,

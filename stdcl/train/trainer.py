@@ -382,7 +382,7 @@ class Trainer:
             "threads": max(1, int(self.config.resources.cpus_per_worker)),
             "device": self.device.type,
             "processor": processor_name(self.device),
-            "exchange": self.config.contrast.exchange if self.parts.method.num_slots else "",
+            "exchange": self.config.exchange,
             "execution": self._execution,
             "init_from": self.config.init_from.run if self.config.init_from is not None else "",
             "epochs_before": self.state.position.epoch,

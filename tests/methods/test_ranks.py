@@ -32,17 +32,24 @@ def stdcl() -> Method:
 
 
 def skeletongcl(projection: str = "trained") -> Method:
-    options = SkeletonGCLOptions.model_validate({**COUNTS, "projection": projection})
+    options = SkeletonGCLOptions.model_validate({"name": "skeletongcl", **COUNTS, "projection": projection})
     return SkeletonGCL(options, make_task(), SHAPES)
 
 
 def frhead(version: str = "v1") -> Method:
-    options = {"version": version, "depths": [1, 5], "depth_weights": [0.5, 1.0], "embedding_dim": 24, "prototypes": 7}
+    options = {
+        "name": "frhead",
+        "version": version,
+        "depths": [1, 5],
+        "depth_weights": [0.5, 1.0],
+        "embedding_dim": 24,
+        "prototypes": 7,
+    }
     return FRHead(FRHeadOptions.model_validate(options), make_task(), SHAPES)
 
 
 def gap(scale: str = "plain") -> Method:
-    return GAP(GAPOptions.model_validate({"dim": 12, "scale": scale}), make_task(), SHAPES)
+    return GAP(GAPOptions.model_validate({"name": "gap", "dim": 12, "scale": scale}), make_task(), SHAPES)
 
 
 METHODS: dict[str, Callable[[], Method]] = {
@@ -114,7 +121,10 @@ def test_prototypes_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 
 def test_other_texts_are_refused(tmp_path: Path) -> None:
-    one, other = GAP(GAPOptions(dim=12), make_task(), SHAPES), GAP(GAPOptions(dim=16), make_task(), SHAPES)
+    one, other = (
+        GAP(GAPOptions(name="gap", dim=12), make_task(), SHAPES),
+        GAP(GAPOptions(name="gap", dim=16), make_task(), SHAPES),
+    )
     for method in (one, other):
         method.start(LocalComm(), torch.device("cpu"), torch.float32)
     with pytest.raises(UserError, match="trained with other texts"):

@@ -46,7 +46,7 @@ def test_a_file_holds_what_the_encoder_says_of_each_text(tmp_path: Path) -> None
     assert torch.equal(texts.body, letters([text for name in classes for text in (name, f"a {name}")]))
     with np.load(out) as content:
         assert json.loads(str(content["meta"]))["tower"] == "letters"
-    method = GAP(GAPOptions(texts=str(out)), make_task(), SHAPES)
+    method = GAP(GAPOptions(name="gap", texts=str(out)), make_task(), SHAPES)
     assert method.head.body.out_features == 26
 
 

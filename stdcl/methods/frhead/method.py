@@ -14,12 +14,11 @@ from stdcl.errors import UserError
 from stdcl.methods.base import EpochCost, Features, FeatureShapes, Method, Step, Task
 from stdcl.methods.frhead.head import RefinementHeads
 from stdcl.methods.frhead.loss import Members, members, refine
-from stdcl.methods.frhead.options import FRHeadOptions
+from stdcl.methods.frhead.options import FRHeadOptions, taps_of
 from stdcl.methods.running import RunningMeans
 from stdcl.parallel.comm import Comm, CountingComm
 from stdcl.parallel.global_batch import gather_batch
 from stdcl.seeding import torch_seed
-from stdcl.taps import block_tap
 
 
 class FRHead(Method):
@@ -130,8 +129,3 @@ class FRHead(Method):
             )
         self.prototypes = self._before = saved.to(self.prototypes)
         self._started[1].load(state["statistics"])
-
-
-def taps_of(options: FRHeadOptions) -> tuple[str, ...]:
-    """Return the names of the encoder's outputs that are refined."""
-    return tuple(block_tap(depth) for depth in options.depths)

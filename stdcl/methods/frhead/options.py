@@ -6,13 +6,14 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from stdcl.config.section import Natural, Positive, Section
+from stdcl.config.section import MethodOptions, Natural, Positive
+from stdcl.taps import block_tap
 
 
-class FRHeadOptions(Section):
+class FRHeadOptions(MethodOptions):
     """FR-Head (Zhou et al., 2023): feature refinement at several depths, by class prototypes."""
 
-    name: Literal["frhead"] = "frhead"
+    name: Literal["frhead"]
     version: Literal["v1", "v0", "v2"] = "v1"
     """Whom the penalties affect. v1: true positives, on the logit of their class (the paper's equation); v0: every
     sample (the public code's default); v2: every sample, on the logits of all classes (an ablation of the code)."""
@@ -58,3 +59,8 @@ class FRHeadOptions(Section):
         if list(self.depths) != sorted(set(self.depths)):
             raise ValueError(f"depths {list(self.depths)} must increase")
         return self
+
+
+def taps_of(options: FRHeadOptions) -> tuple[str, ...]:
+    """Return the names of the encoder's outputs that are refined."""
+    return tuple(block_tap(depth) for depth in options.depths)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stdcl.config.paths import expand
+from stdcl.config.paths import data_path
 from stdcl.errors import UserError
 from stdcl.methods.base import EpochCost, Features, FeatureShapes, Method, Step, Task
 from stdcl.methods.gap.head import PartHeads
@@ -54,7 +54,7 @@ class GAP(Method):
         if options.texts == RANDOM:
             self._texts = random_texts(task.num_classes, options.dim, task.seed)
         else:
-            self._texts = read_texts(expand(options.texts, "texts"), task.classes)
+            self._texts = read_texts(data_path(options.texts, what="method.texts"), task.classes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed(task.seed, "head"))
             self.head = PartHeads(shapes.pooled, channels, joints, parts, self._texts.dim, options.scale)

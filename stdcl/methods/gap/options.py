@@ -6,19 +6,20 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from stdcl.config.section import Natural, Positive, Section
+from stdcl.config.section import MethodOptions, Natural, Positive
 from stdcl.methods.gap.parts import PARTS
 
 RANDOM = "random"
 """The value of ``texts`` that stands for no language at all."""
 
 
-class GAPOptions(Section):
+class GAPOptions(MethodOptions):
     """GAP (Xiang et al., 2023) with a frozen text tower: body and parts matched with texts about their classes."""
 
-    name: Literal["gap"] = "gap"
+    name: Literal["gap"]
     texts: str = Field(default=RANDOM, min_length=1)
-    """A file of text features (stdcl text-features), or random: orthogonal vectors in their place, a control."""
+    """A file of text features (stdcl text-features), a relative one under $STDCL_DATA as data.path; or random:
+    orthogonal vectors in their place, a control."""
     weight: float = Field(default=0.8, ge=0)
     """Of the mean of the five matching losses."""
     scale: Literal["plain", "exponential"] = "plain"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError, model_validator
 
-from stdcl.config.load import parse_yaml
-from stdcl.config.model import Section
+from stdcl.config.section import Section
+from stdcl.config.yaml_text import parse_yaml
 from stdcl.errors import UserError
 from stdcl.methods.gap.parts import PARTS
 

@@ -7,13 +7,13 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from stdcl.config.contrast import ContrastConfig
-from stdcl.config.section import Natural, Positive, Section
+from stdcl.config.section import MethodOptions, Natural, Positive
 
 
-class SkeletonGCLOptions(Section):
+class SkeletonGCLOptions(MethodOptions):
     """SkeletonGCL (Huang et al., 2023): contrast of the last block's graphs, as its public code has it (one bank)."""
 
-    name: Literal["skeletongcl"] = "skeletongcl"
+    name: Literal["skeletongcl"]
     projection: Literal["trained", "frozen"] = "trained"
     """frozen: the projection stays at its random start, as in the public code, whose optimiser does not hold it."""
     weight: float = Field(default=1.0, ge=0)
@@ -53,5 +53,5 @@ class SkeletonGCLOptions(Section):
 
     def bank(self) -> ContrastConfig:
         """Return the options of the bank, its sampling and loss: those of one branch of STD-CL."""
-        shared = self.model_dump(exclude={"name", "projection", "weight", "start_epoch"})
+        shared = self.model_dump(exclude={"name", "preset", "projection", "weight", "start_epoch"})
         return ContrastConfig(strategy="global", write="before", negative_sets="separate", reduction="mean", **shared)

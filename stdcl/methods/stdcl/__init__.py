@@ -15,7 +15,8 @@ SPECS = (
         name="stdcl",
         title="STD-CL",
         options=ContrastConfig,
-        section="contrast",
         build="stdcl.methods.stdcl.method:STDCL",
+        section="contrast",
+        unscientific=("exchange", "weights"),
     ),
 )

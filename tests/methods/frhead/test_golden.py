@@ -41,7 +41,7 @@ def options_of(variant: str) -> FRHeadOptions:
     given: dict[str, Any] = {"threshold": float(threshold.split()[1]), "weighting": weighting.endswith("True")}
     kept = {"NO FN": "false-positives", "NO FP": "false-negatives", "NO FN & FP": "none"}
     given |= {"penalties": kept[version]} if version in kept else {"version": version.lower()}
-    return FRHeadOptions(**given)
+    return FRHeadOptions(name="frhead", **given)
 
 
 @pytest.mark.parametrize("variant", GOLDEN["one_head"]["variants"])
@@ -118,7 +118,7 @@ def test_heads(dataset: str, level: str) -> None:
     x = golden.arr(f"levels.{dataset}.map.{level}", (batch * persons, channels, frames, joints)).relu()
     x.requires_grad_()
     features = depth(x.view(batch, persons, channels, frames, joints))
-    options = FRHeadOptions(version=content["version"].lower())
+    options = FRHeadOptions(name="frhead", version=content["version"].lower())
     losses, prototypes = loss_of(features, logits, labels, prototypes_of(level, classes), options)
     loss = losses.sum()
     loss.backward()
@@ -144,7 +144,7 @@ def test_model(dataset: str) -> None:
     """The whole objective: CTR-GCN with the heads at four depths, one training step."""
     want = GOLDEN["model"][dataset]
     layout = encoder_golden.LAYOUTS[dataset]
-    options = FRHeadOptions(version="v0")
+    options = FRHeadOptions(name="frhead", version="v0")
     model = CTRGCN(layout)
     encoder_golden.fill(model, encoder_golden.load("ctrgcn", dataset))
     taps = taps_of(options)

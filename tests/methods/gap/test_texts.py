@@ -113,11 +113,11 @@ def test_synonyms_are_drawn_evenly_and_by_item_and_epoch_alone(tmp_path: Path) -
 
 def test_gap_says_what_does_not_fit() -> None:
     with pytest.raises(UserError, match="needs a feature map with joints; this encoder's has 4 places"):
-        GAP(GAPOptions(dim=16), make_task(), SHAPES.__class__((1, 8, 4, 4), 8, {}))
+        GAP(GAPOptions(name="gap", dim=16), make_task(), SHAPES.__class__((1, 8, 4, 4), 8, {}))
     with pytest.raises(UserError, match=r"part 'head' names joint 20; joints are 0 to 19"):
-        GAP(GAPOptions(dim=16, part_joints={**JOINT_SETS["nw-ucla"], "head": (20,)}), make_task(), SHAPES)
+        GAP(GAPOptions(name="gap", dim=16, part_joints={**JOINT_SETS["nw-ucla"], "head": (20,)}), make_task(), SHAPES)
     with pytest.raises(ValueError, match="it must name head, hand, hip, foot"):
-        GAPOptions(part_joints={"head": (1,)})
+        GAPOptions(name="gap", part_joints={"head": (1,)})
 
 
 def test_joint_sets_are_of_the_skeleton() -> None:

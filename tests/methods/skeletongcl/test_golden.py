@@ -87,6 +87,7 @@ class Replayed(Contrast):
 
 def bank(content: dict[str, Any], temperature: float, random: bool) -> Replayed:
     options = SkeletonGCLOptions(
+        name="skeletongcl",
         projection="frozen",
         temperature=temperature,
         embedding_dim=content["out"],
