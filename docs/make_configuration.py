@@ -13,12 +13,14 @@ from stdcl import specs
 from stdcl.config import contrast, model, sweep
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
+METHODS = {name: spec for name, spec in specs.methods().items() if spec.section == model.METHOD}
 SECTIONS: dict[str, type[BaseModel]] = {
     "A run file": model.RunConfig,
     "data": model.DataConfig,
     "data.synthetic": model.SyntheticConfig,
     **{f"encoder, name: {name}": spec.options for name, spec in specs.encoders().items()},
     "contrast": contrast.ContrastConfig,
+    **{f"method, name: {name}": spec.options for name, spec in METHODS.items()},
     "training": model.TrainingConfig,
     "resources": model.ResourcesConfig,
     "tracking": model.TrackingConfig,
@@ -30,8 +32,9 @@ SECTIONS: dict[str, type[BaseModel]] = {
 }
 HEAD = """# Every key
 
-Made by `python docs/make_configuration.py` from `stdcl/config` and the records of the encoders. Precedence, weakest
-first: the defaults below, the recipe (`stdcl/recipes/<encoder>/<benchmark>.<recipe>.yaml`), the file, `--set a.b=c`.
+Made by `python docs/make_configuration.py` from `stdcl/config` and the records of encoders and methods. Precedence,
+weakest first: the defaults below, the recipe (`stdcl/recipes/<encoder>/<benchmark>.<recipe>.yaml`), what a method's
+`preset: release` sets (`stdcl/methods/<method>/presets/<benchmark>.yaml`), the file, `--set a.b=c`.
 Unknown keys, wrong types and impossible combinations are refused before anything starts. The resolved configuration is
 saved with each run as `config.yaml`.
 """
@@ -49,6 +52,8 @@ def _kind(annotation: ast.expr) -> tuple[str, bool]:
             return f"{ast.unparse(kind)} | auto", True
     if ast.unparse(annotation) == "EncoderConfig":
         return f"one of {', '.join(specs.encoders())}, see below", False
+    if ast.unparse(annotation) == "MethodConfig":
+        return f"one of {', '.join(METHODS)}, see below; or {{name: stdcl}}, {{name: none}}", False
     return ast.unparse(annotation), False
 
 

@@ -77,5 +77,5 @@ def test_variables_elsewhere_are_refused(tmp_path: Path, change: str) -> None:
     path.write_text(f"recipe: lite\nencoder: {{name: hcn}}\n{change}\n" + ("" if "data" in change else "data: {}\n"))
     text = path.read_text().replace("data: {}", "data: {dataset: custom, path: $X}").replace("nw-ucla", "custom")
     path.write_text(text)
-    with pytest.raises(UserError, match=r"variables are replaced in data.path alone; write the value itself"):
+    with pytest.raises(UserError, match=r"replaced in data.path and method.texts alone; write the value itself"):
         load_run(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,58 @@ def test_a_grid_over_slots_needs_no_second_key(tmp_path: Path) -> None:
     text = GRID.replace("contrast.temperature: [0.5, 0.8]", "contrast.slots: [item, clip]")
     shortages = {t.config.contrast.shortage for t in load_sweep(write(tmp_path, text)).trials() if t.arm == "grid"}
     assert shortages == {"skip", "clamp"}
+
+
+CELLS = """
+name: methods
+question: Which method?
+base:
+  recipe: lite
+  data: {dataset: nw-ucla, path: store}
+  encoder: {name: ctrgcn}
+  contrast: {temperature: 0.5}
+baseline: true
+cells:
+  - {encoder.name: ctrgcn, method.name: frhead}
+  - {encoder.name: ctrgcn, method.name: stdcl}
+  - {encoder.name: hyperformer, method.name: stdcl}
+seeds: [1, 2]
+"""
+
+
+def test_cells_are_listed_one_by_one(tmp_path: Path) -> None:
+    trials = load_sweep(write(tmp_path, CELLS)).trials()
+    first = [(t.arm, t.config.encoder.name, t.config.arm) for t in trials if t.seed == 1]
+    assert first == [
+        (ARM_BASELINE, "ctrgcn", "none"),
+        (ARM_BASELINE, "hyperformer", "none"),
+        ("grid", "ctrgcn", "frhead"),
+        ("grid", "ctrgcn", "spatial+temporal"),
+        ("grid", "hyperformer", "spatial+temporal"),
+    ]
+    # The base's contrast is STD-CL's: another method does not read it, and refuses it in a run.
+    by_arm = {t.config.arm: t.config.contrast.temperature for t in trials if t.seed == 1}
+    assert by_arm == {"none": 0.8, "frhead": 0.8, "spatial+temporal": 0.5}
+    assert trials[2].key.startswith("encoder=ctrgcn,method=frhead,seed=1,")
+
+
+def test_a_grid_over_methods(tmp_path: Path) -> None:
+    text = GRID.replace("baseline: true\n", "").replace(
+        "contrast.temperature: [0.5, 0.8]", "method.name: [none, stdcl, gap]"
+    )
+    trials = load_sweep(write(tmp_path, text)).trials()
+    assert [t.config.arm for t in trials if t.seed == 1] == ["none", "spatial+temporal", "gap"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("method.name: frhead}", "data.stream: bone}", "each of 'cells' must give a value for the same keys"),
+        ("cells:", "grid: {training.batch_size: [16]}\ncells:", "'grid' and 'cells' both list cells"),
+        ("encoder.name: hyperformer, method.name: stdcl", "encoder.name: ctrgcn, method.name: stdcl", "are the same"),
+        ("method.name", "method.nam", r"sweep.yaml:11: 'cells': unknown key 'method.nam'"),
+        ("method.name: frhead", "method.name: fr-head", r"'method.name' is 'fr-head' \(did you mean 'frhead'\?\)"),
+    ],
+)
+def test_wrong_cells_are_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert re.search(said, refusal(tmp_path, CELLS.replace(old, new)))
