@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from stdcl.cli.verb import PATH, Verb, set_option
+from stdcl.cli.codes import DONE, FAILED, INTERRUPTED
+from stdcl.cli.console import outlive_terminal
+from stdcl.cli.live import LiveLine
+from stdcl.cli.verb import PATH, Verb, command_line, set_option
+
+if TYPE_CHECKING:
+    from stdcl.results.row import EpochRow
 
 TITLE = "Runs"
 
@@ -21,10 +28,58 @@ def train(file: Path, overrides: tuple[str, ...], out: Path | None) -> int:
 
     FILE is a run file (YAML).
     """
-    from stdcl.config import load_run
-    from stdcl.runs.train import train_file
+    from stdcl.config import fingerprint, load_run
+    from stdcl.results.progress import follow_run
+    from stdcl.results.wording import describe_epoch
+    from stdcl.runs.train import RunFailed, open_run
+    from stdcl.runs.train import train as train_run
+    from stdcl.train.trainer import Stopped
 
-    return train_file(load_run(file, overrides), file, out)
+    outlive_terminal()
+    run = open_run(load_run(file, overrides), file, out, on_event=lambda text: print(text, file=sys.stderr))
+    again = command_line("train", file, *(word for text in overrides for word in ("--set", text)), *_out(out))
+    workers = run.config.resources.workers
+    print(f"run     {run.folder.root}")
+    print(f"data    {run.data}: {run.num_train:,} training items, {run.num_test:,} evaluated sequences")
+    if run.origin:
+        print(f"from    {run.origin}")
+    print(f"workers {workers}, fingerprint {fingerprint(run.config)}", flush=True)
+    starting = "starting" if workers == 1 else f"starting {workers} workers on Ray"
+    with LiveLine(follow_run(run.folder.progress, starting)) as live:
+
+        def show(row: EpochRow) -> None:
+            for notice in row.get("notices", ()):
+                live.note(f"note: {notice}")
+            live.print(f"epoch {row['epoch']:>3}  {describe_epoch(row)}")
+
+        def on_signal(name: str) -> None:
+            what = "leaving after this step (once more: at once)" if workers == 1 else "stopping the workers"
+            live.note(f"{name}: {what}")
+
+        try:
+            last = train_run(run, on_row=show, on_event=live.note, on_signal=on_signal)
+        except RunFailed as error:
+            live.note(f"failed: {error}")
+            if error.resumable:
+                live.note(f"to resume from the last checkpoint: {again}")
+            return FAILED
+        except Stopped as stopped:
+            live.note(f"{stopped}; to resume: {again}")
+            return INTERRUPTED
+        except KeyboardInterrupt:
+            live.note(f"interrupted; to resume from the last checkpoint: {again}")
+            return INTERRUPTED
+    print(
+        f"accuracy {100 * float(last['accuracy']):.2f} % after the last epoch on {int(last['num_test'])} sequences; "
+        f"best epoch {last['best_epoch']} (chosen on these sequences): "
+        f"{100 * float(last['best_accuracy']):.2f} %"
+    )
+    print(f"next: {command_line('evaluate', run.folder.root)}")
+    return DONE
+
+
+def _out(out: Path | None) -> tuple[str | Path, ...]:
+    return ("--out", out) if out is not None else ()
 
 
 @click.command(cls=Verb, on_interrupt="the run under evaluation is unchanged")

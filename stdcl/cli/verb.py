@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,11 @@ def listed(names: Callable[[], Sequence[str]]) -> Callable[[click.Context, click
         return value
 
     return check
+
+
+def command_line(*words: str | Path) -> str:
+    """Return a ``stdcl`` command as a shell takes it."""
+    return shlex.join(["stdcl", *map(str, words)])
 
 
 PATH = click.Path(path_type=Path)

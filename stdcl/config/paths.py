@@ -10,6 +10,9 @@ from pathlib import Path
 
 from stdcl.errors import UserError
 
+SINGLE_RUNS = "train"
+"""Folder under the storage folder, and W&B group, of the runs that belong to no sweep; no sweep can have this name."""
+
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 

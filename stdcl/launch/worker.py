@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -48,11 +49,15 @@ class Job:
     """Variables set in every rank. It may hold secrets: it travels in memory and is never printed or written."""
 
 
-def session_loop() -> TrainingLoop:
-    """Return the real training loop (imported late: a rank needs it, a driver does not)."""
+def session_loop(stop: Callable[[], bool] | None = None) -> TrainingLoop:
+    """Return the real training loop (imported late: a rank needs it, a driver does not).
+
+    Args:
+        stop: asked after each step whether to leave; for a loop in this process alone.
+    """
     from stdcl.train.trainer import training
 
-    return training
+    return training if stop is None else partial(training, stop=stop)
 
 
 def run_rank(job: Job, comm: Comm, device: torch.device, loop: TrainingLoop) -> Iterator[EpochRow]:

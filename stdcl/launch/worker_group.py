@@ -34,6 +34,7 @@ from stdcl.errors import UserError
 from stdcl.launch.cluster import connected, environment_to_hand_on, per_worker
 from stdcl.launch.failures import one_sentence
 from stdcl.launch.network import use_interface_of_node
+from stdcl.launch.signals import StopRequest
 from stdcl.launch.worker import Job, TrainingLoop, run_alone, session_loop, train_worker
 from stdcl.results.layout import RunFolder
 from stdcl.results.row import EpochRow
@@ -369,6 +370,7 @@ def launch(
     trial: str = "",
     on_row: Callable[[EpochRow], None] = lambda row: None,
     on_event: Callable[[str], None] = lambda text: None,
+    on_signal: Callable[[str], None] = lambda name: None,
     loop: TrainingLoop | None = None,
 ) -> EpochRow:
     """Train one configuration to its end, from wherever its run folder stands.
@@ -380,6 +382,8 @@ def launch(
         trial: name of the trial, for tracking.
         on_row: called with each epoch's numbers.
         on_event: called with a text when something else is worth telling.
+        on_signal: called with the name of the first SIGINT or SIGTERM. One worker then writes a checkpoint after its
+            step and leaves; a group is stopped at once. The second signal ends one worker at once as well.
         loop: what trains; the real loop if None.
 
     Returns:
@@ -388,22 +392,25 @@ def launch(
     Raises:
         UserError: bad data or resources.
         TrainingFailed: an error in training.
+        Stopped: a signal asked for it, and all that was done is saved.
+        KeyboardInterrupt: a signal asked for it; the last checkpoint counts.
     """
-    loop = loop or session_loop()
+    stop = StopRequest()
     job = Job(config, run_dir.absolute(), sweep, trial, environment_to_hand_on())
     last: EpochRow = {}
     if config.resources.workers == 1:
         try:
-            for last in run_alone(job, loop):
-                on_row(last)
+            with stop.on_signals(on_signal):
+                for last in run_alone(job, loop or session_loop(stop)):
+                    on_row(last)
         except CheckpointError as error:
             raise TrainingFailed(str(error)) from error
         return last
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     scratch = RunFolder(job.run_dir).ray
     try:
-        with connected(config.resources):
-            for last in follow_group(job, loop, scratch, on_event):
+        with connected(config.resources), stop.on_signals(on_signal, at_once=True):
+            for last in follow_group(job, loop or session_loop(), scratch, on_event):
                 on_row(last)
         # With what a launch that was killed has left there.
         shutil.rmtree(scratch, ignore_errors=True)
@@ -411,17 +418,3 @@ def launch(
         with suppress(OSError):
             scratch.rmdir()
     return last
-
-
-def describe(row: Mapping[str, Any], headline: bool = False) -> str:
-    """Return a row's main numbers for a line of progress, or a training's result (``headline``)."""
-    parts = []
-    if row.get("accuracy") is not None:
-        parts.append(f"accuracy {100 * float(row['accuracy']):.2f} %")
-    if headline and row.get("best_accuracy") is not None and "best_epoch" in row:
-        parts.append(f"best {100 * float(row['best_accuracy']):.2f} % (epoch {row['best_epoch']})")
-    if not headline and row.get("loss") is not None:
-        parts.append(f"loss {float(row['loss']):.4f}")
-    if not headline and row.get("seconds") is not None:
-        parts.append(f"{float(row['seconds']):.1f} s")
-    return "".join(f"  {part}" for part in parts)

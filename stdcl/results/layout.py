@@ -44,6 +44,11 @@ class RunFolder:
         return self.root / "result.json"
 
     @property
+    def progress(self) -> Path:
+        """What the run is doing at this moment (``results.progress``)."""
+        return self.root / "progress.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.root / "checkpoints"

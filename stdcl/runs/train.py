@@ -1,46 +1,91 @@
-"""``stdcl train`` as a person sees it: where the run lies, a line an epoch, what came out."""
+"""Train one configuration in a run folder of its own."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from stdcl.config import RunConfig, fingerprint
-from stdcl.config.paths import data_path, storage_path
+from stdcl.config.paths import SINGLE_RUNS, data_path, storage_path
 from stdcl.data.synthetic import ensure_data
 from stdcl.errors import UserError
 from stdcl.launch.worker_group import TrainingFailed, is_divergence, launch
-from stdcl.results.row import EpochRow, terms
+from stdcl.results.layout import RunFolder
+from stdcl.results.progress import close_progress
+from stdcl.results.row import EpochRow
 from stdcl.tracking import wandb_settings
 from stdcl.train.checkpoint import load_state
 from stdcl.train.components import check
 from stdcl.train.optim import learning_rate
 from stdcl.train.start_from import settled, source_checkpoint
 
-GROUP = "train"
-"""Folder and W&B group of the runs that belong to no sweep."""
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was checked and can be launched.
+
+    Attributes:
+        config: resolved, with an absolute path of the data.
+        folder: of the run.
+        data: name of the data and their split.
+        num_train: training items per epoch.
+        num_test: evaluated sequences.
+        origin: the run that its weights come from, and what of it; empty if there is none.
+    """
+
+    config: RunConfig
+    folder: RunFolder
+    data: str
+    num_train: int
+    num_test: int
+    origin: str
 
 
-def describe(row: EpochRow) -> str:
-    """Return an epoch's row as one line, with every loss term."""
-    parts = [f"epoch {row['epoch']:>3}", f"loss {row['loss']:.4f}", f"ce {row['ce']:.4f}"]
-    parts += [f"{name} {value:.3f}" for name, value in terms(row).items()]
-    parts.append(f"train {100 * float(row['train_accuracy']):.1f} %")
-    if "accuracy" in row:
-        parts.append(f"accuracy {100 * float(row['accuracy']):.2f} %")
-    active = dict(row).get("contrast/active_share")
-    if isinstance(active, float):
-        parts.append(f"active {100 * active:.0f} %")
-    parts.append(f"{float(row['seconds']):.0f} s")
-    return "  ".join(parts)
+class RunFailed(Exception):
+    """A run ended in an error.
+
+    Attributes:
+        resumable: whether the same command can get further.
+    """
+
+    def __init__(self, message: str, *, resumable: bool) -> None:
+        super().__init__(message)
+        self.resumable = resumable
 
 
-def _show(row: EpochRow) -> None:
-    for notice in row.get("notices", ()):
-        print(f"note: {notice}", file=sys.stderr, flush=True)
-    print(describe(row), flush=True)
+def open_run(
+    config: RunConfig, file: Path, out: Path | None, on_event: Callable[[str], None] = lambda text: None
+) -> Run:
+    """Check a run file's configuration against its data; synthetic data that are not there are made.
+
+    Args:
+        config: the resolved configuration.
+        file: the run file, which names the run.
+        out: the run folder; None: under the storage folder, named after file and configuration.
+        on_event: called with a text when something worth telling happened.
+
+    Raises:
+        UserError: with one line per fault.
+    """
+    # Settled here: a worker's current folder can be another.
+    data_section = config.data.model_copy(update={"path": str(data_path(config.data.path))})
+    config = config.model_copy(update={"data": data_section})
+    if config.init_from is not None:
+        init = settled(config.init_from, (Path.cwd(), storage_path()))
+        config = config.model_copy(update={"init_from": init})
+    folder = (out or storage_path() / SINGLE_RUNS / f"{file.stem}-{fingerprint(config)[:8]}").absolute()
+    if ensure_data(config):
+        on_event("made the synthetic data")
+    try:
+        data = check(config)
+    except UserError as error:
+        raise UserError("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None
+    wandb_settings.check(wandb_settings.settings_of(config.tracking))
+    origin = "" if config.init_from is None else f"{config.init_from.run} ({_what_starts(config)})"
+    return Run(config, RunFolder(folder), data.name, data.train.num_items, data.test.num_items, origin)
 
 
 def _what_starts(config: RunConfig) -> str:
@@ -56,55 +101,44 @@ def _what_starts(config: RunConfig) -> str:
     )
 
 
-def train_file(config: RunConfig, file: Path, out: Path | None) -> int:
-    """Train a run file's configuration and show its progress; return the exit code.
+def train(
+    run: Run,
+    *,
+    on_row: Callable[[EpochRow], None] = lambda row: None,
+    on_event: Callable[[str], None] = lambda text: None,
+    on_signal: Callable[[str], None] = lambda name: None,
+) -> EpochRow:
+    """Train a run to its end, from wherever its folder is; return the last row.
 
     Args:
-        config: the resolved configuration.
-        file: the run file, which names the run.
-        out: the run folder; None: under the storage folder, named after file and configuration.
+        run: see :func:`open_run`.
+        on_row: called with each epoch's numbers.
+        on_event: called with a text when something else is worth telling.
+        on_signal: called with the name of the first SIGINT or SIGTERM; see ``launch``.
+
+    Raises:
+        UserError: bad data or resources.
+        RunFailed: an error in training.
+        Stopped: a signal asked for it, and all that was done is saved.
+        KeyboardInterrupt: a signal asked for it; the last checkpoint counts.
     """
-    # Settled here: a worker's current folder can be another.
-    data_section = config.data.model_copy(update={"path": str(data_path(config.data.path))})
-    config = config.model_copy(update={"data": data_section})
-    if config.init_from is not None:
-        init = settled(config.init_from, (Path.cwd(), storage_path()))
-        config = config.model_copy(update={"init_from": init})
-    run_dir = (out or storage_path() / GROUP / f"{file.stem}-{fingerprint(config)[:8]}").absolute()
-    if ensure_data(config):
-        print("made the synthetic data", file=sys.stderr)
     try:
-        data = check(config)
-    except UserError as error:
-        raise UserError("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None
-    wandb_settings.check(wandb_settings.settings_of(config.tracking))
-    print(f"run     {run_dir}")
-    print(f"data    {data.split}: {data.train.num_items:,} training items, {data.test.num_items:,} test sequences")
-    if config.init_from is not None:
-        print(f"from    {config.init_from.run} ({_what_starts(config)})")
-    print(f"workers {config.resources.workers}, fingerprint {fingerprint(config)}", flush=True)
-    try:
-        last = launch(
-            config,
-            run_dir,
-            sweep=GROUP,
-            trial=run_dir.name,
-            on_row=_show,
-            on_event=lambda text: print(
-                f"workers lost, starting again from the last checkpoint ({text})", file=sys.stderr, flush=True
-            ),
+        return launch(
+            run.config,
+            run.folder.root,
+            sweep=SINGLE_RUNS,
+            trial=run.folder.name,
+            on_row=on_row,
+            on_event=lambda text: on_event(f"workers lost, starting again from the last checkpoint ({text})"),
+            on_signal=on_signal,
         )
+    except KeyboardInterrupt:
+        close_progress(run.folder.progress, "interrupted")
+        raise
     except Exception as error:
-        if not isinstance(error, TrainingFailed) and not is_divergence(error):
-            raise
-        print(f"failed: {error}", file=sys.stderr)
-        if not is_divergence(error):
-            print("the same command goes on from the last checkpoint", file=sys.stderr)
-        return 1
-    print(
-        f"accuracy {100 * float(last['accuracy']):.2f} % after the last epoch on {int(last['num_test'])} sequences; "
-        f"best epoch {last['best_epoch']} (chosen on these sequences): "
-        f"{100 * float(last['best_accuracy']):.2f} %"
-    )
-    print(f"next: stdcl evaluate {run_dir}")
-    return 0
+        close_progress(run.folder.progress, "failed")
+        if is_divergence(error):
+            raise RunFailed(str(error), resumable=False) from error
+        if isinstance(error, TrainingFailed):
+            raise RunFailed(str(error), resumable=True) from error
+        raise

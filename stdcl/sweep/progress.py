@@ -14,7 +14,8 @@ from ray import cloudpickle, tune
 
 from stdcl.config.sweep import Trial
 from stdcl.launch.failures import one_sentence
-from stdcl.launch.worker_group import describe
+from stdcl.results.progress import duration
+from stdcl.results.wording import describe_epoch, describe_result
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.stopping import Stop
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENTS, SETUP_FAILED, STATUS, trial_key
@@ -23,14 +24,6 @@ Say = Callable[[str], None]
 
 SETUP_FAILURES_IN_A_ROW = 2
 """After so many trials whose workers the cluster could not start, the next ones would fail as well."""
-
-
-def duration(seconds: float) -> str:
-    """Return ``1:02:03`` or ``2:03``."""
-    whole = int(seconds + 0.5)
-    hours, rest = divmod(whole, 3600)
-    minutes, secs = divmod(rest, 60)
-    return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
 
 
 @dataclass(frozen=True)
@@ -116,7 +109,9 @@ class Progress(tune.Callback):  # type: ignore[misc]
         done = int(result[EPOCHS_DONE])
         self._first.setdefault(key, done - 1)
         self._epochs[key] = done
-        self._line(key, f"epoch {done}/{self.trials[key].config.training.epochs}{describe(result)}{self._eta()}")
+        self._line(
+            key, f"epoch {done}/{self.trials[key].config.training.epochs}  {describe_epoch(result)}{self._eta()}"
+        )
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._line(trial_key(trial), "its process died; starting again from the last checkpoint")
@@ -129,7 +124,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
         status = result.get(STATUS, "failed")
         if status == "finished":
             self._record(key, "finished", result)
-            self._line(key, f"finished{describe(result, headline=True)}")
+            self._line(key, f"finished  {describe_result(result)}")
         elif status == "running":
             self._record(key, "pruned", result)
             self._line(key, f"stopped early by the scheduler after epoch {result.get(EPOCHS_DONE)}")

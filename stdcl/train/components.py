@@ -28,12 +28,24 @@ _AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": No
 
 @dataclass(frozen=True)
 class Data:
-    """The two parts of a split, and what they are called."""
+    """The two parts of a split, and what they are called.
+
+    Attributes:
+        store: where both are.
+        train: the training part.
+        test: the evaluated part.
+        split: identity of the evaluated part, for checkpoints and scores.
+    """
 
     store: SequenceStore
     train: SkeletonDataset
     test: SkeletonDataset
     split: str
+
+    @property
+    def name(self) -> str:
+        """Dataset and protocol, for people; the subjects where some are held out."""
+        return self.split.removesuffix("/test")
 
     @property
     def layout(self) -> Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,7 @@ def evaluate(
     *,
     batch_size: int = 64,
     autocast: torch.dtype | None = None,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Score every item of ``dataset`` once; each rank takes a contiguous part, and all get the whole.
 
@@ -58,6 +60,7 @@ def evaluate(
         device: where the encoder is.
         batch_size: sequences a forward pass.
         autocast: precision of the products; None: the parameters' own.
+        on_batch: called with this rank's sequences (done, total) after each forward pass.
     """
     total = dataset.num_items
     start, stop = local_bounds(total, comm.rank, comm.size)
@@ -71,6 +74,7 @@ def evaluate(
             for first in range(start, stop, batch_size):
                 batch = dataset.batch(0, np.arange(first, min(first + batch_size, stop))).to(device)
                 parts.append(encoder(batch.x.to(parameter.dtype)).logits.float())
+                on_batch(min(first + batch_size, stop) - start, stop - start)
     finally:
         encoder.train(was_training)
     classes = encoder.layout.num_classes

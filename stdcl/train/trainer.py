@@ -32,7 +32,7 @@ from stdcl.tracking.sink import Sinks
 from stdcl.tracking.wandb_settings import settings_of
 from stdcl.tracking.wandb_sink import WandbSink
 from stdcl.train import checkpoint
-from stdcl.train.callbacks import Callback, History, KeepScores, Tracking
+from stdcl.train.callbacks import Callback, History, KeepScores, ShowProgress, Tracking
 from stdcl.train.checkpoint import Position
 from stdcl.train.components import autocast_dtype, build_components
 from stdcl.train.evaluate import Evaluation, evaluate
@@ -52,6 +52,10 @@ class Diverged(Exception):
     """The loss is not finite: the configuration does not train. Trying again gives the same."""
 
 
+class Stopped(Exception):
+    """The run ended early because it was asked to; a checkpoint of all that it has done is written."""
+
+
 def training(
     config: RunConfig,
     run_dir: Path,
@@ -60,6 +64,7 @@ def training(
     device: torch.device,
     sweep: str = "",
     trial: str = "",
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[EpochRow]:
     """Train, and yield one row per epoch, the same on every rank.
 
@@ -72,14 +77,17 @@ def training(
         device: where this rank computes.
         sweep: name of the sweep (groups the W&B runs).
         trial: key of the trial in the sweep; the folder's name if empty.
+        stop: asked after each step, with the same answer on every rank; True: write a checkpoint and leave.
 
     Raises:
         UserError: the configuration does not fit the data, or ``run_dir`` holds another training.
         Diverged: the loss is not finite.
+        Stopped: ``stop`` said so.
         CheckpointError: a checkpoint, or the history, could not be written (for example a full disk).
     """
     trainer = Trainer(config, run_dir, comm, device, sweep=sweep, trial=trial)
     trainer.callbacks = default_callbacks(trainer)
+    trainer.stop = stop
     yield from trainer.run()
 
 
@@ -91,6 +99,7 @@ def default_callbacks(trainer: Trainer) -> list[Callback]:
     return [
         History(HistoryFile(history), trainer.on_rank_zero),
         KeepScores(trainer.on_rank_zero),
+        ShowProgress(trainer.folder.progress),
         Tracking(Sinks(shown if trainer.comm.rank == 0 else [])),
     ]
 
@@ -110,6 +119,7 @@ class Trainer:
         parts: data, model and method.
         state: everything that a checkpoint restores.
         callbacks: called in order at each moment; set them before ``run``.
+        stop: asked after each step whether to leave; see ``training``.
     """
 
     def __init__(
@@ -126,6 +136,7 @@ class Trainer:
         self.folder = RunFolder(run_dir)
         self.sweep, self.trial = sweep, trial or run_dir.name
         self.callbacks: list[Callback] = []
+        self.stop: Callable[[], bool] = lambda: False
         settings = config.training
         self.parts = build_components(config, comm, device)
         model = self.parts.model
@@ -167,7 +178,14 @@ class Trainer:
                     status = "finished"
                     self._notify(lambda c: c.on_end(self, _summary(row), status))  # noqa: B023 - called at once
                 yield self._with_notices({**row, "done": done})
+                if not done and self.stop():
+                    if self._newest != state.position.name:
+                        self.save(state.position)
+                    raise Stopped(f"stopped after epoch {row['epoch']} of {epochs}, which is saved")
         except GeneratorExit:
+            raise
+        except (Stopped, KeyboardInterrupt):
+            status = "interrupted"
             raise
         except BaseException:
             status = "failed"
@@ -202,14 +220,13 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
         )
         self.model.train()
-        every = config.checkpoint_every_steps
         for step, batch in enumerate(stream, start=first):
             self._notify(lambda c: c.on_step_start(self, epoch, step))  # noqa: B023 - called at once
             with self._watch.running():
                 self.step(batch.to(self.device), epoch, step, len(batches[step]), len(batches))
             self._notify(lambda c: c.on_step_end(self, epoch, step, len(batches)))  # noqa: B023 - called at once
-            if every and (step + 1) % every == 0 and step + 1 < len(batches):
-                self.save(Position(epoch, step + 1))
+            if step + 1 < len(batches):
+                self._between_steps(Position(epoch, step + 1), len(batches))
         train_seconds = time.perf_counter() - begin
         row: EpochRow = {"epoch": epoch + 1}
         add_figures(row, self.objective.epoch_losses(state.sums.reduce(self.comm), epoch))
@@ -236,6 +253,16 @@ class Trainer:
         if last or (epoch + 1) % config.checkpoint_every == 0:
             self.save(state.position)
         return row
+
+    def _between_steps(self, position: Position, steps: int) -> None:
+        """Write a checkpoint where one is due, and leave where that is asked for."""
+        every, stop = self.config.training.checkpoint_every_steps, self.stop()
+        if stop or (every and position.step % every == 0):
+            self.save(position)
+        if stop:
+            raise Stopped(
+                f"stopped after step {position.step} of {steps} of epoch {position.epoch + 1}, which is saved"
+            )
 
     def step(self, batch: Batch, epoch: int, step: int, global_size: int, steps: int) -> None:
         """Take one optimiser step.
@@ -289,6 +316,7 @@ class Trainer:
             self.comm,
             self.device,
             autocast=autocast_dtype(self.config),
+            on_batch=lambda done, total: self._notify(lambda c: c.on_evaluate_batch(self, epoch, done, total)),
         )
         self._notify(lambda c: c.on_evaluated(self, epoch, result))
         if result.accuracy > best.accuracy:

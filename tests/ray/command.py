@@ -232,7 +232,15 @@ def assert_as_undisturbed(run_dir: Path, undisturbed: Path) -> None:
     row = {key: value for key, value in result["row"].items() if key not in TIMES}
     assert row == rows[-1]
     names = {path.name for path in run_dir.iterdir()}
-    assert names == {"checkpoints", "config.yaml", "history.jsonl", "lock", "result.json"}
+    assert names == {
+        "checkpoints",
+        "config.yaml",
+        "history.jsonl",
+        "lock",
+        "progress.json",
+        "result.json",
+        "scores.parquet",
+    }
     assert all(checkpoint.position_of(path) for path in (run_dir / "checkpoints").iterdir())
 
 

@@ -178,7 +178,7 @@ def test_ended_driver(prepare: Prepare, undisturbed: Path, tmp_path: Path, verb:
     code = command.finish()
     if how == "Ctrl-C":
         assert code == 130, command.text
-        assert re.search("goes on from the last checkpoints?", command.text)
+        assert re.search("(goes on|resume) from the last checkpoints?", command.text)
         assert "Traceback" not in command.text
     wait_until(lambda: not command.processes(), 90, f"the end of {command.processes()}")
     command.start()
@@ -226,7 +226,7 @@ def test_full_disk(prepare: Prepare, undisturbed: Path, tmp_path: Path, small_di
     assert re.search("not written: rank [01]: .*(No space left on device|MiB free on the disk)", command.text)
     assert "the checkpoint before it is untouched" in command.text
     assert "Traceback" not in command.text
-    assert "the same command goes on from the last checkpoint" in command.text
+    assert "to resume from the last checkpoint: stdcl train " in command.text
     assert "workers lost" not in command.text
     assert len(checkpoint.candidates(small_disk / "run" / "checkpoints")) == 2
     wait_until(lambda: not command.processes(), 90, f"the end of {command.processes()}")

@@ -95,5 +95,5 @@ def test_a_full_disk_with_one_worker_is_said(
         assert cli.main(["train", str(file), "--out", str(tmp_path / "run")]) == cli.FAILED
     text = capsys.readouterr().err
     assert "not written to: rank 0: OSError: [Errno 28] No space left on device" in text
-    assert "the same command goes on from the last checkpoint" in text
+    assert "to resume from the last checkpoint: stdcl train " in text
     assert cli.main(["train", str(file), "--out", str(tmp_path / "run")]) == 0
