@@ -114,6 +114,13 @@ class ProcessGroupComm:
         return "nccl" in str(dist.get_backend(self._group))
 
 
+def default_comm(group: dist.ProcessGroup | None = None) -> Comm:
+    """Return the ranks of ``group``; without one those of the default process group, or this process alone."""
+    if group is None and not (dist.is_available() and dist.is_initialized()):
+        return LocalComm()
+    return ProcessGroupComm(group)
+
+
 class CountingComm:
     """Wraps a communicator and counts what each rank sends, for measurements and tests.
 

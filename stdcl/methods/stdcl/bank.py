@@ -67,6 +67,13 @@ class SlotIndex:
         self.marks[slots] = value
         self.marks[self.num_slots] = False
 
+    def listed_now(self) -> Tensor:
+        """Return ``(L + 1,)`` int64: ``listed`` with zeros where no written slot is listed."""
+        places = torch.arange(self.num_slots, device=self.listed.device)
+        classes = torch.arange(len(self.sizes), device=self.listed.device).repeat_interleave(self.sizes)
+        used = places - self.first[classes] < self.written[classes]
+        return torch.cat([torch.where(used, self.listed[:-1], 0), self.listed.new_zeros(1)])
+
     def counts(self, slots: Tensor, exclude_own: bool) -> tuple[Tensor, Tensor]:
         """Number of written slots that an anchor of each slot may take as positives, and as negatives: ``(B,)``."""
         alike = self.written[self.class_of(slots)]

@@ -99,12 +99,12 @@ def load(state: BankState, folder: Path) -> None:
     written = None
     for rank, path in enumerate(files):
         content = _read(path)
-        _check_identity(content, own, path)
+        check_identity(content, own, path)
         if written not in (None, content["written"]):
             raise DamagedBank(f"{folder}: its bank files are not of one moment")
         written = content["written"]
         if rank == 0:
-            _load_slot_index(state.slot_index, content["ledger"])
+            load_slot_index(state.slot_index, content["ledger"])
         _copy_rows(state, content, rank, size)
 
 
@@ -132,7 +132,8 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_identity(content: dict[str, Any], own: dict[str, Any], path: Path) -> None:
+def check_identity(content: Mapping[str, Any], own: Mapping[str, Any], path: Path | str) -> None:
+    """Refuse saved banks that are not those of this run; ``path`` names where they are."""
     for key, value in own.items():
         if content.get(key) != value:
             raise UserError(
@@ -141,7 +142,8 @@ def _check_identity(content: dict[str, Any], own: dict[str, Any], path: Path) ->
             )
 
 
-def _load_slot_index(slot_index: SlotIndex, saved: dict[str, Tensor]) -> None:
+def load_slot_index(slot_index: SlotIndex, saved: Mapping[str, Tensor]) -> None:
+    """Fill a slot index from its saved ``listed`` and ``written``."""
     slot_index.listed.copy_(saved["listed"])
     slot_index.written.copy_(saved["written"])
     classes = torch.arange(len(slot_index.sizes), device=slot_index.sizes.device).repeat_interleave(slot_index.sizes)

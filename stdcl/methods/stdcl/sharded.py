@@ -8,6 +8,7 @@ step, slot) leave nothing that could depend on the number of ranks; a single ran
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from stdcl.config.contrast import ContrastConfig
-from stdcl.methods.stdcl import bank_files
+from stdcl.methods.stdcl import bank_files, whole_state
 from stdcl.methods.stdcl.bank import Shard, SlotIndex, first_of_each
 from stdcl.methods.stdcl.exchange import EXCHANGES
 from stdcl.methods.stdcl.head import BRANCHES, branches_of
@@ -324,6 +325,18 @@ class Contrast:
             UserError: the banks belong to another dataset, split or configuration; the message says which.
         """
         bank_files.load(self._state(), folder)
+        self._loaded()
+
+    def whole_state(self) -> dict[str, Any]:
+        """Return the banks of all ranks as plain values and CPU tensors; every rank calls this."""
+        return whole_state.gather(self._state(), self.comm)
+
+    def load_whole_state(self, saved: Mapping[str, Any]) -> None:
+        """Take over what :meth:`whole_state` gave, on any number of ranks. Raises as :meth:`load`."""
+        whole_state.load(self._state(), saved)
+        self._loaded()
+
+    def _loaded(self) -> None:
         self._undo = None
         for slots in torch.split(torch.arange(self.slot_index.num_slots, device=self.device), 1 << 20):
             self._searcher.show(slots, self.slot_index.marks[slots])
