@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from stdcl import specs
-from stdcl.config import contrast, model, sweep
+from stdcl.config import compare, contrast, model, sweep
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 METHODS = {name: spec for name, spec in specs.methods().items() if spec.section == model.METHOD}
@@ -25,6 +25,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "resources": model.ResourcesConfig,
     "tracking": model.TrackingConfig,
     "A sweep file": sweep.SweepConfig,
+    "compare": compare.CompareConfig,
     "optuna": sweep.OptunaConfig,
     "space, type: float": sweep.FloatRange,
     "space, type: int": sweep.IntRange,

@@ -16,11 +16,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from stdcl.config.compare import CompareConfig
 from stdcl.config.explain import Origin
 from stdcl.config.fingerprint import fingerprint
 from stdcl.config.keys import check_path
 from stdcl.config.load import Raw, check_kind, merge, override, put, read_located, resolve, validate_fragment
-from stdcl.config.model import METHOD, METHOD_NAME, NO_METHOD, STDCL, TREATMENT, ResourcesConfig, RunConfig
+from stdcl.config.model import (
+    METHOD,
+    METHOD_NAME,
+    NO_METHOD,
+    STDCL,
+    TREATMENT,
+    ResourcesConfig,
+    RunConfig,
+    is_baseline,
+)
 from stdcl.config.section import Natural, Positive, Section
 from stdcl.errors import UserError, nearest
 
@@ -104,7 +114,19 @@ class SweepConfig(Section):
     """Dotted key -> range or choices, for search: optuna."""
     optuna: OptunaConfig | None = None
     seeds: list[Natural] = Field(default_factory=lambda: [1], min_length=1)
-    """Each cell is trained once with each."""
+    """Each cell is trained once with each. Seeds that are added after a result make a table exploratory, unless looks
+    are named."""
+    table: str | None = Field(default=None, min_length=1)
+    """The paper's table that the sweep fills: 1, 2, 3, 4a, 4b, 4c, 4d or 4e, or a name of one's own."""
+    compare: CompareConfig | None = None
+    """The questions of the table, one family of tests: to baseline, {to value: 8}, trend, {trend: log}, nothing. By
+    default every cell is compared with its baseline, if there is one."""
+    margin: float | None = Field(default=None, gt=0, lt=100)
+    """Points of accuracy that count as no difference in practice; by default the dataset's (docs/statistics.md)."""
+    looks: list[Positive] | None = None
+    """Numbers of seeds after which the table may be judged, for example [3, 5, 10]; the last is the number of seeds."""
+    spending: Literal["obrien-fleming", "pocock"] | None = None
+    """How the looks share the error; null: obrien-fleming, little of it at first."""
     resources: ResourcesConfig = ResourcesConfig()
     """What each trial gets."""
     max_concurrent_trials: Positive | Literal["auto"] = "auto"
@@ -130,16 +152,59 @@ class SweepConfig(Section):
                 )
             if not self.space:
                 raise ValueError("'space' names no key to search")
+            if self.compare or self.margin or self.looks:
+                raise ValueError("'compare', 'margin' and 'looks' belong to search: grid; a search proves nothing")
             if len(self.seeds) != 1:
                 raise ValueError("a search trains each sample once; give one seed, then confirm the best by a grid")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {self.seeds} repeat")
+        self._check_questions()
         for key, values in self.grid.items():
             if not values:
                 raise ValueError(f"grid '{key}' has no values")
             if len({json.dumps(v, sort_keys=True) for v in values}) != len(values):
                 raise ValueError(f"grid '{key}' repeats a value: {values}")
         return self
+
+    def _check_questions(self) -> None:
+        kind = self.compare.kind if self.compare else "nothing"
+        has_baseline = any(is_baseline({key: value}) for key, values in self._values().items() for value in values)
+        if kind == "to baseline" and not self.baseline and not has_baseline:
+            raise ValueError("compare: to baseline, but there is none; set baseline: true")
+        if kind == "to value" and self.compare and not self.compared_keys():
+            raise ValueError(f"compare: to value: {self.compare.value}, which no key of the grid has")
+        if kind == "trend" and not self.compared_keys():
+            raise ValueError("compare: trend, but no key of the grid has three numbers or more")
+        if len(self.compared_keys()) > 1:
+            keys = " and ".join(self.compared_keys())
+            raise ValueError(f"compare: {kind} can be a question about {keys}; vary one of them in a sweep of its own")
+        looks = self.looks or []
+        if looks and (looks != sorted(set(looks)) or looks[0] < 2 or looks[-1] != len(self.seeds)):
+            raise ValueError(
+                f"looks {looks}: ascending numbers of seeds are expected, the first at least 2 and the last all "
+                f"{len(self.seeds)}"
+            )
+
+    def compared_keys(self) -> list[str]:
+        """Return the keys that ``compare`` can mean: with the value, or of a trend."""
+        if self.compare is None or self.compare.kind not in ("to value", "trend"):
+            return []
+        if self.compare.kind == "to value":
+            return [key for key, values in self._values().items() if self.compare.value in values]
+        return [
+            key
+            for key, values in self._values().items()
+            if len(values) > 2 and all(isinstance(each, int | float) and not isinstance(each, bool) for each in values)
+        ]
+
+    def _values(self) -> dict[str, list[Any]]:
+        """The values of each varied key."""
+        values = {key: list(each) for key, each in self.grid.items()}
+        for cell in self.cells:
+            for key, value in cell.items():
+                known = values.setdefault(key, [])
+                known += [] if value in known else [value]
+        return values
 
 
 @dataclass(frozen=True)

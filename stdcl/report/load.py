@@ -90,6 +90,8 @@ class SweepState:
     search: Search
     parameters: tuple[str, ...]
     trials: tuple[TrialState, ...]
+    seeds: tuple[int, ...]
+    """As they were planned before the first result."""
     remarks: tuple[str, ...]
 
     @cached_property
@@ -146,6 +148,7 @@ def load_sweep_state(directory: Path) -> SweepState:
         search=search,
         parameters=plan.parameters or tuple(dict.fromkeys(name for each in trials for name in each.parameters)),
         trials=trials,
+        seeds=plan.seeds or tuple(dict.fromkeys(trial.seed for trial in trials)),
         remarks=tuple(remarks),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from stdcl.report.labels import differences_text, letter
 from stdcl.report.load import TrialState
 from stdcl.report.table import STATES, SweepTable, is_synthetic
+from stdcl.statistics.difference import Difference
 
 _LISTED = 10  # failed trials that are named
 
@@ -32,10 +33,7 @@ def notes(table: SweepTable) -> list[str]:
         out.append(what)
         out.append("the best of a search is picked by its result: repeat it with several seeds, on the test sequences")
     else:
-        out.append(
-            f"{what}; mean ± sample standard deviation over seeds; in brackets the 95 % t-interval of the mean over "
-            "seeds (none where all seeds agree)"
-        )
+        out.append(f"{what}; mean ± sample standard deviation over seeds; {_interval_of_accuracy(table)}")
     if "test" in on and table.search == "grid":
         out.append(
             "best-on-test: the best epoch, chosen on the test sequences themselves, as published numbers are; "
@@ -46,7 +44,7 @@ def notes(table: SweepTable) -> list[str]:
     sizes = sorted({int(trial.row["num_test"]) for trial in finished})
     out += [f"one sequence of {size} = {100 / size:.3g} points" for size in sizes]
     errors = [(cell.last, cell.num_test) for cell in cells if cell.last and cell.last.binomial_error is not None]
-    if errors:
+    if errors and not any(cell.accuracy for cell in cells):
         last, num_test = max(errors, key=lambda each: each[0].binomial_error or 0.0)
         out.append(
             f"binomial standard error of {100 * last.mean:.1f} % on {num_test} sequences: "
@@ -54,10 +52,12 @@ def notes(table: SweepTable) -> list[str]:
         )
     if any(cell.last and cell.last.n == 1 for cell in cells):
         out.append("a single seed has no spread: its differences may be chance")
-    if any(cell.difference for cell in cells):
+    out += _differences(table)
+    copies = {(cell.num_test or 0) - cell.without_copies[1] for cell in cells if cell.without_copies}
+    if copies:
         out.append(
-            "vs baseline: mean difference in points over the seeds that both have, (+/=/-) how many of them are above, "
-            "equal to and below the baseline's same seed, [95 % t-interval]"
+            f"without copies: the same without the {' or '.join(map(str, sorted(copies)))} test sequences that are "
+            "exact copies of training sequences in the distributed files"
         )
     out += _machines(finished)
     papers = [cell.paper for cell in cells if cell.paper]
@@ -106,6 +106,66 @@ def _machines(finished: Sequence[TrialState]) -> list[str]:
         f"trials differ in {'; '.join(differing)} (in brackets: trials): the algorithm is the same, float32 numbers "
         "differ by rounding that grows while they train (docs/determinism.md)"
     ]
+
+
+def _interval_of_accuracy(table: SweepTable) -> str:
+    intervals = [cell.accuracy.interval for cell in table.cells if cell.accuracy is not None]
+    if not intervals:
+        return "in brackets the 95 % t-interval of the mean over seeds (none where all seeds agree)"
+    covers = sorted({interval.covers for interval in intervals})
+    return f"in brackets its {100 * intervals[0].level:.0f} % interval ({' or '.join(covers)})"
+
+
+def _differences(table: SweepTable) -> list[str]:
+    """How the cells are compared, and the answers in sentences."""
+    judgement, cells = table.judgement, table.cells
+    answered = [asked for asked in judgement.asked if asked.verdict is not None] if judgement is not None else []
+    if judgement is None or not answered:
+        out = []
+        if any(cell.difference for cell in cells):
+            out.append(
+                "vs baseline: mean difference in points over the seeds that both have, (+/=/-) how many of them are "
+                "above, equal to and below the baseline's same seed, [95 % t-interval over seeds]"
+            )
+        if judgement is not None and table.answers.missing:
+            out.append(
+                "no verdicts: the trials have no per-sequence scores; `stdcl evaluate` of their folders writes them"
+            )
+        return out
+    first = answered[0].verdict
+    assert first is not None
+    margin = f"{100 * judgement.margin.size:g} point{'s' if judgement.margin.size != 0.01 else ''}"
+    reason = "" if judgement.named else f" by default ({judgement.margin.reason})"
+    out = [
+        "differences in points over the seeds that both have, (+/=/-) how many of them are above, equal and below, "
+        f"[{100 * first.difference.interval.level:.0f} % interval: {first.difference.interval.covers}]",
+        f"verdicts: one family of {len(judgement.asked)} question{'s' * (len(judgement.asked) != 1)}, false claims in "
+        f"at most {100 * judgement.alpha:g} % of such tables (Holm); margin {margin}{reason}",
+    ]
+    if judgement.looks:
+        out.append(f"looks after {', '.join(map(str, judgement.looks))} seeds, as the sweep's file names them")
+    for asked in judgement.asked:
+        said = asked.verdict.sentence if asked.verdict is not None else "no seed is finished in all of its cells"
+        if asked.verdict is not None:
+            said += _limits(asked.verdict.difference)
+        if asked.without_copies is not None:
+            d = asked.without_copies
+            low, high = d.interval.low, d.interval.high
+            said += f"; without copies {100 * d.estimate:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+        out.append(f"{asked.question.name}: {said}")
+    if table.answers.missing:
+        out.append(f"without scores, so not in any verdict: {', '.join(table.answers.missing[:_LISTED])}")
+    return out
+
+
+def _limits(difference: Difference) -> str:
+    """How wide the interval would be with either kind of chance alone: the wider one limits."""
+    seeds, sequences = difference.over_seeds, difference.over_sequences
+    if seeds is None:
+        return ""
+    who = "people" if difference.clusters is not None else "sequences"
+    widths = [50.0 * (interval.high - interval.low) for interval in (seeds, sequences)]
+    return f"; alone, seeds are good for ±{widths[0]:.2f} and {who} for ±{widths[1]:.2f}"
 
 
 def setting_marks(table: SweepTable) -> dict[str, str]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from stdcl.config.model import METHOD_NAME, STDCL, TREATMENT
+from stdcl.report.answers import SweepAnswers, read_sweep_answers
+from stdcl.report.judgement import Arm, Asked, Judgement, accuracy_of, judge
 from stdcl.report.load import SweepState, TrialState, load_sweep_state
 from stdcl.report.published import PaperValue, paper_value
-from stdcl.report.summary import PairedDifference, Summary, paired_difference, summarise
+from stdcl.statistics.margins import default_margin
+from stdcl.statistics.proportion import Accuracy
+from stdcl.statistics.repeats import PairedDifference, Summary, paired_difference, summarise
 
 BASELINE = "baseline"
 STATES = ("finished", "pruned", "failed", "unfinished", "not started")
@@ -43,6 +47,10 @@ class Cell:
         num_test: number of evaluated sequences; None when unknown or not the same for all seeds.
         difference: to the baseline of the same other parameters, by seed; None for the baseline or without one.
         paper: the paper's number for this setting.
+        accuracy: over seeds and sequences, from the trials' scores; None where one has none.
+        without_copies: the same over the sequences that are no copies of training sequences, with their number; None
+            where there are no copies.
+        asked: the question of the sweep's family that is about this cell, with its answer; None where there is none.
     """
 
     arm: str
@@ -54,6 +62,9 @@ class Cell:
     num_test: int | None
     difference: PairedDifference | None
     paper: PaperValue | None
+    accuracy: Accuracy | None = None
+    without_copies: tuple[Accuracy, int] | None = None
+    asked: Asked | None = None
 
     @property
     def finished(self) -> tuple[TrialState, ...]:
@@ -70,6 +81,8 @@ class SweepTable:
         cells: the rows of a grid, baselines first; empty for a search.
         trials: all trials.
         top: of a search, its finished trials with the highest accuracy first.
+        judgement: the questions that it asks and their answers; None where it asks none.
+        answers: which sequences the trials classify rightly.
         remarks: what went wrong with reading the sweep.
     """
 
@@ -80,6 +93,8 @@ class SweepTable:
     cells: tuple[Cell, ...]
     trials: tuple[TrialState, ...]
     top: tuple[TrialState, ...]
+    judgement: Judgement | None
+    answers: SweepAnswers
     remarks: tuple[str, ...]
 
     @property
@@ -102,7 +117,10 @@ def sweep_table(directory: Path) -> SweepTable:
 
 def build_table(sweep: SweepState) -> SweepTable:
     """Make the table of a sweep from what is known of it."""
+    answers = read_sweep_answers(sweep.trials if sweep.search == "grid" else ())
     cells = _cells(sweep) if sweep.search == "grid" else ()
+    judgement = _judgement(sweep, cells, answers) if cells else None
+    cells = tuple(_with_answers(cell, index, answers, judgement) for index, cell in enumerate(cells))
     finished = [trial for trial in sweep.trials if trial.state == "finished"]
     top = sorted(finished, key=lambda trial: (-_accuracy(trial), trial.key))[:_TOP] if sweep.search == "optuna" else ()
     return SweepTable(
@@ -113,8 +131,32 @@ def build_table(sweep: SweepState) -> SweepTable:
         cells=cells,
         trials=sweep.trials,
         top=tuple(top),
-        remarks=sweep.remarks,
+        judgement=judgement,
+        answers=answers,
+        remarks=(*sweep.remarks, *answers.remarks),
     )
+
+
+def _judgement(sweep: SweepState, cells: Sequence[Cell], answers: SweepAnswers) -> Judgement | None:
+    baselines = {_apart_from_treatment(cell.parameters): i for i, cell in enumerate(cells) if cell.arm == BASELINE}
+    arms = [
+        Arm(
+            cell.parameters,
+            cell.trials,
+            None if cell.arm == BASELINE else baselines.get(_apart_from_treatment(cell.parameters)),
+        )
+        for cell in cells
+    ]
+    datasets = {str(cell.identity.get("dataset")) for cell in cells}
+    config = sweep.sweep.config if sweep.sweep is not None else None
+    dataset = min(datasets, key=lambda name: default_margin(name).size)
+    return judge(arms, answers, config, sweep.seeds, sweep.parameters, dataset)
+
+
+def _with_answers(cell: Cell, index: int, answers: SweepAnswers, judgement: Judgement | None) -> Cell:
+    whole, without = accuracy_of(cell.finished, answers)
+    asked = judgement.of(index) if judgement is not None else None
+    return replace(cell, accuracy=whole, without_copies=without, asked=asked)
 
 
 def _cells(sweep: SweepState) -> tuple[Cell, ...]:

@@ -9,8 +9,10 @@ from stdcl.config.model import METHOD_NAME, TREATMENT
 from stdcl.report.display import BREAK, Display
 from stdcl.report.labels import NOTHING, short_names, value_text
 from stdcl.report.notes import counted, notes, remarks, setting_marks
-from stdcl.report.summary import PairedDifference, Summary
 from stdcl.report.table import BASELINE, SHARED, Cell, SweepTable
+from stdcl.statistics.repeats import PairedDifference, Summary
+from stdcl.statistics.sequential import Stage
+from stdcl.statistics.verdict import Word
 
 
 def display(table: SweepTable) -> Display:
@@ -62,11 +64,14 @@ def _grid(table: SweepTable) -> list[_Column]:
         values = [_parameter(cell, key, first) for cell in cells]
         columns.append(_Column(name, values, left=True, leading=True))
     columns.append(_Column("seeds", [f"{len(cell.finished)}/{len(cell.trials)}" for cell in cells]))
-    columns.append(_Column("accuracy", [_accuracy(cell.last, _breakable(emptiness(cell))) for cell in cells]))
+    columns.append(_Column("accuracy", [_accuracy(cell, _breakable(emptiness(cell))) for cell in cells]))
     if len({cell.num_test for cell in cells if cell.num_test}) > 1:
         columns.append(_Column("sequences", [str(cell.num_test or NOTHING) for cell in cells]))
-    if any(cell.arm == BASELINE for cell in cells) and any(cell.arm != BASELINE for cell in cells):
-        columns.append(_Column(f"vs baseline{BREAK}(+/=/-)", [_difference(cell.difference) for cell in cells]))
+    columns += _comparison(table)
+    kept = {cell.without_copies[1] for cell in cells if cell.without_copies}
+    if kept:
+        header = f"without{BREAK}copies{BREAK}({' or '.join(f'{each:,}' for each in sorted(kept))})"
+        columns.append(_Column(header, [_without_copies(cell) for cell in cells]))
     on_test = all(cell.identity.get("evaluated_on", "test") == "test" for cell in cells)
     header = "best-on-test" if on_test else f"best{BREAK}epoch's{BREAK}accuracy"
     columns.append(_Column(header, [_mean(cell.best) for cell in cells]))
@@ -104,12 +109,68 @@ def _search(table: SweepTable) -> list[_Column]:
     return columns
 
 
-def _accuracy(summary: Summary | None, otherwise: str) -> str:
-    if summary is None:
+def _comparison(table: SweepTable) -> list[_Column]:
+    """The difference that each cell's question is about, and what may be said of it."""
+    cells, judgement = table.cells, table.judgement
+    if judgement is not None and any(asked.arm is not None and asked.verdict for asked in judgement.asked):
+        pairs = [asked for asked in judgement.asked if asked.arm is not None]
+        others = {asked.other for asked in pairs}
+        header = "vs baseline" if all(cells[other].arm == BASELINE for other in others if other is not None) else ""
+        if not header:
+            reference = pairs[0].question.name.rpartition(" - ")[2] if len(others) == 1 else "the reference"
+            header = f"vs {reference}"
+        return [
+            _Column(f"{header}{BREAK}(+/=/-)", [_judged_difference(cell) for cell in cells]),
+            _Column("verdict", [_verdict(cell) for cell in cells]),
+        ]
+    if any(cell.arm == BASELINE for cell in cells) and any(cell.arm != BASELINE for cell in cells):
+        return [_Column(f"vs baseline{BREAK}(+/=/-)", [_difference(cell.difference) for cell in cells])]
+    return []
+
+
+def _judged_difference(cell: Cell) -> str:
+    if cell.asked is None:
+        return NOTHING
+    if cell.asked.verdict is None:
+        return f"no scores of{BREAK}a common seed" if cell.finished else NOTHING
+    difference = cell.asked.verdict.difference
+    above, equal, below = difference.signs
+    text = f"{_signed(difference.estimate)} ({above}/{equal}/{below})"
+    return f"{text}{BREAK}[{_signed(difference.interval.low)}, {_signed(difference.interval.high)}]"
+
+
+_WORDS = {Word.NO_DIFFERENCE: f"no{BREAK}difference{BREAK}> margin"}
+_STAGES = {
+    Stage.EXPLORATORY: f"{BREAK}(exploratory)",
+    Stage.INCOMPLETE: f"{BREAK}(incomplete)",
+    Stage.LOOK: f"{BREAK}(look)",
+}
+
+
+def _verdict(cell: Cell) -> str:
+    if cell.asked is None or cell.asked.verdict is None:
+        return NOTHING
+    verdict = cell.asked.verdict
+    return _WORDS.get(verdict.word, str(verdict.word)) + _STAGES.get(verdict.stage, "")
+
+
+def _without_copies(cell: Cell) -> str:
+    if cell.without_copies is None:
+        return NOTHING
+    found = cell.without_copies[0]
+    spread = "" if found.deviation is None else f"{BREAK}± {100 * found.deviation:.2f}"
+    return f"{100 * found.mean:.2f}{spread}"
+
+
+def _accuracy(cell: Cell, otherwise: str) -> str:
+    if cell.last is None:
         return otherwise
-    if summary.low is None or summary.high is None:
-        return _mean(summary)
-    return f"{_mean(summary)}{BREAK}[{100 * summary.low:.2f}, {100 * min(1.0, summary.high):.2f}]"
+    if cell.accuracy is not None:
+        interval = cell.accuracy.interval
+        return f"{_mean(cell.last)}{BREAK}[{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
+    if cell.last.low is None or cell.last.high is None:
+        return _mean(cell.last)
+    return f"{_mean(cell.last)}{BREAK}[{100 * cell.last.low:.2f}, {100 * min(1.0, cell.last.high):.2f}]"
 
 
 def _mean(summary: Summary | None) -> str:

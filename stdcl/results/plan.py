@@ -43,6 +43,7 @@ class Plan:
         search: how its trials are chosen; None where the plan does not say.
         parameters: the varied keys.
         trials: those planned; of a search, those proposed so far.
+        seeds: as they were before the first result, in their order; empty where the plan does not say.
     """
 
     sweep: str
@@ -50,6 +51,7 @@ class Plan:
     search: Search | None
     parameters: tuple[str, ...]
     trials: tuple[PlannedTrial, ...]
+    seeds: tuple[int, ...] = ()
 
 
 def write_plan(path: Path, plan: Plan) -> None:
@@ -85,6 +87,7 @@ def read_plan(path: Path) -> Plan | None:
             search=search,
             parameters=tuple(map(str, varied)),
             trials=trials,
+            seeds=tuple(int(seed) for seed in content.get("seeds") or ()),
         )
     except FileNotFoundError:
         return None

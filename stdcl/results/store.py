@@ -29,6 +29,8 @@ PARAMETER_PREFIX = "parameter."
 Status = Literal["running", "finished", "failed", "pruned"]
 Arm = Literal["baseline", "grid"]
 
+PART = "part-*.parquet"
+"""The store's files: one per attempt."""
 _VERSION_KEY = b"stdcl.results.version"
 
 
@@ -196,7 +198,7 @@ def scan(directory: Path, key: str | None = None) -> Scan:
     """
     rows: list[dict[str, Any]] = []
     damaged: dict[Path, str] = {}
-    for path in sorted(directory.glob("part-*.parquet")):
+    for path in sorted(directory.glob(PART)):
         if key is not None and f"-{_slug(key)}-a" not in path.name:
             continue
         try:

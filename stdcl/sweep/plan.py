@@ -14,9 +14,11 @@ from stdcl.errors import UserError
 from stdcl.results.layout import SweepFolder
 from stdcl.results.plan import Plan, PlannedTrial, read_plan
 from stdcl.results.plan import write_plan as write_plan_file
+from stdcl.results.store import PART
 
 _FREE = (
     "question",
+    "table",
     "resources",
     "max_concurrent_trials",
     "retries",
@@ -43,8 +45,18 @@ def write_plan(folder: SweepFolder, sweep: Sweep, trials: Sequence[Trial]) -> No
     """Write the plan (``plan.json``)."""
     planned = (PlannedTrial(t.key, t.arm, t.parameters, t.seed, t.fingerprint) for t in trials)
     config = sweep.config
-    plan = Plan(config.name, config.question, config.search, tuple(sweep.parameters), tuple(planned))
+    plan = Plan(
+        config.name, config.question, config.search, tuple(sweep.parameters), tuple(planned), _seeds(folder, sweep)
+    )
     write_plan_file(folder.plan, plan)
+
+
+def _seeds(folder: SweepFolder, sweep: Sweep) -> tuple[int, ...]:
+    """The seeds as they were planned before the first result: those added later are no part of the plan."""
+    old = read_plan(folder.plan)
+    if old is None or next(folder.results.glob(PART), None) is None:
+        return tuple(sweep.config.seeds)
+    return old.seeds or tuple(dict.fromkeys(trial.seed for trial in old.trials))
 
 
 def write_sweep(folder: SweepFolder, sweep: Sweep) -> None:

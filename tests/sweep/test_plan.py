@@ -130,3 +130,38 @@ def test_corners_touch_both_ends_and_each_choice(make_sweep: MakeSweep) -> None:
     corners = [trial.parameters for trial in corner_trials(make_sweep(SEARCH))]
     assert {corner["contrast.temperature"] for corner in corners} == {0.2, 2.0}
     assert {corner["contrast.channel_reduction"] for corner in corners} == {4, 8, 16}
+
+
+def test_seeds_are_those_planned_before_the_first_result(folder: SweepFolder, make_sweep: MakeSweep) -> None:
+    _begin(folder, make_sweep, GRID)
+    assert known_plan(folder).seeds == (1, 2)
+    more = make_sweep(GRID, "seeds=[1, 2, 3]")
+    write_plan(folder, more, more.trials())
+    assert known_plan(folder).seeds == (1, 2, 3)  # nobody has looked at anything yet
+    folder.results.mkdir()
+    (folder.results / "part-x.parquet").touch()
+    again = make_sweep(GRID, "seeds=[1, 2, 3, 4]")
+    write_plan(folder, again, again.trials())
+    assert known_plan(folder).seeds == (1, 2, 3)
+
+
+def test_a_plan_of_the_first_release_names_its_seeds(folder: SweepFolder, make_sweep: MakeSweep) -> None:
+    _begin(folder, make_sweep, GRID)
+    content = json.loads(folder.plan.read_text())
+    del content["seeds"]
+    folder.plan.write_text(json.dumps(content))
+    folder.results.mkdir()
+    (folder.results / "part-x.parquet").touch()
+    more = make_sweep(GRID, "seeds=[1, 2, 3]")
+    write_plan(folder, more, more.trials())
+    assert known_plan(folder).seeds == (1, 2)
+
+
+@pytest.mark.parametrize("override", ["margin=0.5", "compare=to baseline", "looks=[2]", "spending=pocock"])
+def test_what_a_table_is_judged_by_is_named_beforehand(
+    folder: SweepFolder, make_sweep: MakeSweep, override: str
+) -> None:
+    _begin(folder, make_sweep, GRID)
+    with pytest.raises(UserError, match="asks something else"):
+        check_same_question(folder, make_sweep(GRID, override))
+    assert check_same_question(folder, make_sweep(GRID, "table=4a")) is True

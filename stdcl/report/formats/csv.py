@@ -10,7 +10,6 @@ from typing import Any
 
 from stdcl.report.labels import differences_text
 from stdcl.report.load import TrialState
-from stdcl.report.summary import PairedDifference, Summary
 from stdcl.report.table import SHARED, Cell, SweepTable
 from stdcl.report.wording import emptiness
 
@@ -58,6 +57,7 @@ def _csv_row(cell: Cell, parameters: Sequence[str]) -> dict[str, Any]:
         row[f"difference_{part}"] = _percent(cell.difference, part)
     for part in ("n", "better", "equal", "worse"):
         row[f"difference_{part}"] = getattr(cell.difference, part, None)
+    row |= _judged(cell)
     row["paper"] = cell.paper.accuracy if cell.paper else None
     row["paper_source"] = cell.paper.source if cell.paper else None
     row["paper_temperature_unstated"] = cell.paper.temperature_unstated if cell.paper else None
@@ -66,7 +66,36 @@ def _csv_row(cell: Cell, parameters: Sequence[str]) -> dict[str, Any]:
     return row
 
 
-def _percent(of: Summary | PairedDifference | None, part: str) -> float | None:
+def _judged(cell: Cell) -> dict[str, Any]:
+    """What the statistics over seeds and sequences say of a cell; points and percent."""
+    verdict = cell.asked.verdict if cell.asked is not None else None
+    found = verdict.difference if verdict is not None else None
+    row: dict[str, Any] = {"question": cell.asked.question.name if cell.asked is not None else None}
+    row["verdict"] = str(verdict.word) if verdict is not None else None
+    row["stage"] = str(verdict.stage) if verdict is not None else None
+    for name in ("p", "p_equivalence"):
+        row[name] = getattr(verdict, name, None)
+    for name in ("margin", "smallest_difference"):
+        row[name] = _percent(verdict, name)
+    row["seeds_needed"] = verdict.seeds_needed if verdict is not None else None
+    row["estimate"] = _percent(found, "estimate")
+    intervals = {
+        "interval": found and found.interval,
+        "over_seeds": found and found.over_seeds,
+        "over_sequences": found and found.over_sequences,
+        "accuracy_interval": cell.accuracy and cell.accuracy.interval,
+    }
+    for name, interval in intervals.items():
+        row[f"{name}_low"], row[f"{name}_high"] = _percent(interval, "low"), _percent(interval, "high")
+        row[f"{name}_covers"] = interval.covers if interval else None
+    without = cell.without_copies
+    row["num_test_without_copies"] = without[1] if without else None
+    row["accuracy_without_copies"] = _percent(without[0], "mean") if without else None
+    row["estimate_without_copies"] = _percent(cell.asked.without_copies, "estimate") if cell.asked else None
+    return row
+
+
+def _percent(of: object, part: str) -> float | None:
     value = getattr(of, part, None)
     return None if value is None else 100 * float(value)
 

@@ -7,34 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stdcl.report.summary import paired_difference, student_t_quantile, summarise
-
-
-@pytest.mark.parametrize(
-    ("freedom", "expected"),
-    # Two-sided 95 % points, as every printed table has them.
-    [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (5, 2.571), (9, 2.262), (10, 2.228), (30, 2.042), (120, 1.980)],
-)
-def test_student_t_against_a_printed_table(freedom: int, expected: float) -> None:
-    assert round(student_t_quantile(0.975, freedom), 3) == expected
-    assert student_t_quantile(0.025, freedom) == -student_t_quantile(0.975, freedom)
-
-
-@given(st.floats(0.51, 0.999), st.integers(1, 40))
-def test_student_t_against_numerical_integration(probability: float, freedom: int) -> None:
-    quantile = student_t_quantile(probability, freedom)
-    scale = math.gamma((freedom + 1) / 2) / (math.sqrt(freedom * math.pi) * math.gamma(freedom / 2))
-    # Integrate over the angle, where the density is smooth and the range finite.
-    end, steps = math.atan(quantile / math.sqrt(freedom)), 2000
-    width = end / steps
-    area = sum(math.cos((i + 0.5) * width) ** (freedom - 1) for i in range(steps)) * width
-    assert 0.5 + scale * math.sqrt(freedom) * area == pytest.approx(probability, abs=1e-5)
-
-
-def test_student_t_refuses_nonsense() -> None:
-    for probability, freedom in ((0.0, 3), (1.0, 3), (0.9, 0)):
-        with pytest.raises(ValueError, match="must lie between"):
-            student_t_quantile(probability, freedom)
+from stdcl.statistics.repeats import paired_difference, summarise
 
 
 def test_three_seeds_by_hand() -> None:
@@ -45,7 +18,8 @@ def test_three_seeds_by_hand() -> None:
     assert found.std == pytest.approx(0.01)
     assert found.low == pytest.approx(0.95 - 4.30265 * 0.01 / math.sqrt(3), abs=1e-6)
     assert found.high == pytest.approx(0.95 + 4.30265 * 0.01 / math.sqrt(3), abs=1e-6)
-    assert found.binomial_error == pytest.approx(math.sqrt(0.95 * 0.05 / 464))
+    # Wilson's interval at 95 %: wider than the plain error by less than its own square.
+    assert found.binomial_error == pytest.approx(math.sqrt(0.95 * 0.05 / 464), rel=0.02)
 
 
 def test_one_seed_has_no_spread_and_none_no_summary() -> None:
@@ -57,7 +31,16 @@ def test_one_seed_has_no_spread_and_none_no_summary() -> None:
     assert summarise([]) is None
     certain = summarise([1.0, 1.0], 464)
     assert certain is not None
-    assert (certain.std, certain.low, certain.high, certain.binomial_error) == (0.0, None, None, 0.0)
+    assert (certain.std, certain.low, certain.high) == (0.0, None, None)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0])
+def test_nothing_is_certain_where_all_answers_are_equal(mean: float) -> None:
+    """By Wilson: z^2 / (n + z^2) wide from the end, half of which over z is an error of z / (2 (n + z^2))."""
+    found = summarise([mean], 464)
+    assert found is not None
+    z = 1.959963985
+    assert found.binomial_error == pytest.approx(z / 2 / (464 + z**2), rel=1e-6)
 
 
 @given(st.lists(st.integers(0, 464), min_size=2, max_size=12))

@@ -6,6 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from scipy import stats
+
+from stdcl.statistics.proportion import binomial_interval
+
 CONFIDENCE = 0.95
 # Accuracies are counts over one number of sequences: what lies closer together than this is equal.
 _RESOLUTION = 1e-9
@@ -22,8 +26,9 @@ class Summary:
         low, high: interval of the mean over seeds, by Student's t with n - 1 degrees of freedom. It speaks of training
             again on the same data, not of other test sequences. None for one seed, and where all seeds agree: to see
             no spread is not to know that there is none.
-        binomial_error: standard error of an accuracy on ``num_test`` sequences drawn at random; it does not shrink
-            with seeds, since all seeds are tested on the same sequences. None without ``num_test``.
+        binomial_error: standard error of an accuracy on ``num_test`` sequences drawn at random, by Wilson's interval,
+            so that it is not 0 where all answers are right or none is; it does not shrink with seeds, since all seeds
+            are tested on the same sequences. None without ``num_test``.
     """
 
     n: int
@@ -66,7 +71,10 @@ def summarise(values: Sequence[float], num_test: int | None = None) -> Summary |
     if not values:
         return None
     mean, std, low, high = _mean_and_interval(values)
-    error = math.sqrt(max(0.0, mean * (1.0 - mean)) / num_test) if num_test else None
+    error = None
+    if num_test:
+        lowest, highest = binomial_interval(min(1.0, mean) * num_test, num_test, CONFIDENCE)
+        error = (highest - lowest) / 2.0 / float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
     return Summary(len(values), mean, std, low, high, error)
 
 
@@ -95,45 +103,5 @@ def _mean_and_interval(values: Sequence[float]) -> tuple[float, float | None, fl
     std = math.sqrt(math.fsum((each - mean) ** 2 for each in values) / (n - 1))
     if std < _RESOLUTION:
         return mean, 0.0, None, None
-    half = student_t_quantile(0.5 + CONFIDENCE / 2, n - 1) * std / math.sqrt(n)
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)) * std / math.sqrt(n)
     return mean, std, mean - half, mean + half
-
-
-def student_t_quantile(probability: float, freedom: int) -> float:
-    """The value that Student's t stays below with a probability.
-
-    Args:
-        probability: between 0 and 1, exclusive.
-        freedom: degrees of freedom, at least 1.
-    """
-    if not 0.0 < probability < 1.0 or freedom < 1:
-        raise ValueError(f"probability {probability} must lie between 0 and 1, and freedom {freedom} be at least 1")
-    if probability < 0.5:
-        return -student_t_quantile(1.0 - probability, freedom)
-    low, high = 0.0, 1.0
-    while _student_t_cdf(high, freedom) < probability:
-        high *= 2.0
-    for _ in range(200):
-        middle = (low + high) / 2.0
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if _student_t_cdf(middle, freedom) < probability else (low, middle)
-    return (low + high) / 2.0
-
-
-def _student_t_cdf(t: float, freedom: int) -> float:
-    """Distribution function for t >= 0 and whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
-    angle = math.atan2(t, math.sqrt(freedom))
-    cos2 = math.cos(angle) ** 2
-    term, total = 1.0, 0.0
-    if freedom % 2:
-        for k in range(1, (freedom - 1) // 2 + 1):
-            total += term
-            term *= cos2 * (2 * k) / (2 * k + 1)
-        inner = 2.0 / math.pi * (angle + math.sin(angle) * math.cos(angle) * total)
-    else:
-        for k in range(1, freedom // 2 + 1):
-            total += term
-            term *= cos2 * (2 * k - 1) / (2 * k)
-        inner = math.sin(angle) * total
-    return 0.5 + 0.5 * inner

@@ -1,0 +1,83 @@
+"""Which test sequences each finished trial of a sweep classifies rightly, where its scores are there and fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stdcl.errors import UserError
+from stdcl.report.load import TrialState
+from stdcl.results.layout import RunFolder
+from stdcl.results.scores import Answers, read_answers
+
+
+@dataclass(frozen=True)
+class SweepAnswers:
+    """Answers of a sweep's trials.
+
+    Attributes:
+        by_trial: trial's key -> its answers, sequences in ascending order of their ids.
+        missing: keys of finished trials without a file of scores.
+        remarks: what was left out, and why.
+    """
+
+    by_trial: dict[str, Answers]
+    missing: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    def common(self, trials: Iterable[TrialState]) -> Answers | None:
+        """The sequences of trials, as those of one of them; None where they are not the same or a trial has none."""
+        found = [self.by_trial.get(trial.key) for trial in trials]
+        first = found[0] if found else None
+        if first is None:
+            return None
+        for other in found[1:]:
+            if other is None or other.data_hash != first.data_hash or not np.array_equal(other.ids, first.ids):
+                return None
+        return first
+
+
+def read_sweep_answers(trials: Iterable[TrialState]) -> SweepAnswers:
+    """Read the answers of finished trials.
+
+    A file that is damaged, of another training, or of another accuracy than the trial's result is left out and named.
+    """
+    found: dict[str, Answers] = {}
+    missing: list[str] = []
+    remarks: list[str] = []
+    for trial in trials:
+        if trial.state != "finished":
+            continue
+        path = RunFolder(trial.folder).scores()
+        if not path.exists():
+            missing.append(trial.key)
+            continue
+        try:
+            answers = read_answers(path)
+        except UserError as error:
+            remarks.append(f"scores left out: {error}")
+            continue
+        fault = _fault(trial, answers)
+        if fault:
+            remarks.append(f"scores left out: {path}: {fault}; stdcl evaluate {trial.folder} writes them again")
+        else:
+            found[trial.key] = answers
+    return SweepAnswers(found, tuple(missing), tuple(remarks))
+
+
+def _fault(trial: TrialState, answers: Answers) -> str:
+    row = trial.row
+    planned = str(row.get("fingerprint") or "")
+    if planned and answers.fingerprint and planned != answers.fingerprint:
+        return f"of another configuration ({answers.fingerprint}, expected {planned})"
+    if row.get("data_hash") and row["data_hash"] != answers.data_hash:
+        return f"of other data ({answers.data_hash[:16]}, expected {str(row['data_hash'])[:16]})"
+    recorded = float(row["accuracy"])
+    if len(answers.ids) != int(row["num_test"]) or abs(recorded - answers.accuracy) * len(answers.ids) >= 0.5:
+        return (
+            f"{100 * answers.accuracy:.2f} % of {len(answers.ids)} sequences are right, the trial's result is "
+            f"{100 * recorded:.2f} % of {int(row['num_test'])}"
+        )
+    return ""
