@@ -60,7 +60,7 @@ class ContrastConfig(Section):
     freeze_head: bool = False
     """Leave the head at its random start (to study it)."""
     exchange: Literal["candidates", "allgather"] = "candidates"
-    """What travels between ranks: anchors and candidates' scores, or the bank itself. The result is the same."""
+    """What travels between ranks: anchors and candidates' scores, or the bank itself. Equal up to rounding."""
 
     @model_validator(mode="after")
     def _has_negatives(self) -> ContrastConfig:

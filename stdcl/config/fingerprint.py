@@ -16,7 +16,7 @@ def scientific(config: RunConfig) -> dict[str, Any]:
     """Return the keys that can change a result.
 
     Left out: where the data lie, where numbers are shown, the names of the recipe and of the weights (their keys are
-    all there), and the resources: the result does not depend on the number of workers, except with
+    all there), and the resources: the algorithm does not depend on the number of workers, except with
     ``batch_norm: local``.
     """
     whole = config.model_dump(mode="json")

@@ -137,7 +137,7 @@ class TrainingConfig(Section):
     precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     """Of the encoder's products; losses and contrast stay in float32 (float64: everything in double, for tests)."""
     batch_norm: Literal["sync", "local"] = "sync"
-    """Statistics over the global batch (any number of workers gives the same result), or over each worker's part."""
+    """Statistics over the global batch (any number of workers takes the same steps), or over each worker's part."""
     drop_last: bool = True
     """Leave out an epoch's last, incomplete batch."""
     seed: Natural = 1

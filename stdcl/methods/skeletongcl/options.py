@@ -36,7 +36,7 @@ class SkeletonGCLOptions(MethodOptions):
     start_epoch: Natural = 0
     """First epoch (from 0) whose loss holds the term; the bank is filled from epoch 0."""
     exchange: Literal["candidates", "allgather"] = "candidates"
-    """What travels between ranks: anchors and candidates' scores, or the bank itself. The result is the same."""
+    """What travels between ranks: anchors and candidates' scores, or the bank itself. Equal up to rounding."""
 
     @model_validator(mode="before")
     @classmethod
