@@ -8,7 +8,9 @@ difference over S seeds and N sequences of G clusters with shares w is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -51,6 +53,42 @@ class Components:
     def per_seed(self, sequences: int, concentration: float) -> float:
         """Variance that S seeds divide by S."""
         return self.seed + self.seed_subject * concentration + self.rest / sequences
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """Components to plan with where the sweep itself has none yet.
+
+    Attributes:
+        components: of the difference of two arms.
+        reason: where they come from, in one sentence.
+    """
+
+    components: Components
+    reason: str
+
+
+MEASURED: Mapping[str, Assumption] = MappingProxyType(
+    {
+        "nw-ucla": Assumption(
+            Components(seed=0.0, subject=0.0, seed_subject=1.85e-3, sequence=0.0, rest=0.091),
+            "measured: HCN, recipe lite, without and with STD-CL, three seeds; negative estimates are 0",
+        ),
+    }
+)
+"""By dataset, as in docs/results/statistics_simulation.md."""
+
+ASSUMED = Assumption(
+    Components(seed=4e-6, subject=1e-4, seed_subject=0.0, sequence=0.01, rest=0.09),
+    "assumed: arms differ by 0.2 points from training to training and by 1 point from person to person, and 10 % of "
+    "the answers of two runs differ, a tenth of them in every training",
+)
+"""Where nothing was measured."""
+
+
+def default_components(dataset: str) -> Assumption:
+    """Components to plan with on a dataset; results of one's own, by ``estimate_components``, are better."""
+    return MEASURED.get(dataset, ASSUMED)
 
 
 def estimate_components(values: np.ndarray, subjects: np.ndarray | None) -> Components:

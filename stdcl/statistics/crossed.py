@@ -30,7 +30,7 @@ KEEP_SEEDS = 0.5
 """A seed effect is kept where V_S / V_I exceeds this quantile of its distribution without one, else pooled."""
 KEEP_CLUSTERS = 0.75
 """The same for the cluster effect; 0.75 is the usual level of a preliminary test (Bancroft 1944)."""
-TWO_SEEDS_FREEDOM = 4.0
+TWO_SEEDS_FREEDOM = 3.0
 """Two seeds give their spread one degree of freedom, and often too small a value: the sum counts at most this many."""
 
 
@@ -43,7 +43,8 @@ class Cells:
         counts: (G,) sequences per cluster.
         largest: largest possible absolute value of d; 1 for a difference of two arms.
         persistence: (...) sum over sequences of the squared mean over seeds, per mean over seeds of the sum of squares:
-            1 where every seed has the same d, 1 / S where each seed differs on other sequences; 1 if not known.
+            1 where every seed has the same d, 1 / S where each seed differs on other sequences, and never less than
+            that; 1 if not known.
     """
 
     sums: np.ndarray
@@ -102,6 +103,7 @@ def cells_of(values: np.ndarray, clusters: np.ndarray | None, largest: float = 1
     squares = np.square(values, dtype=np.float64).sum(axis=(-2, -1)) * values.shape[-2]
     of_means = np.square(values.sum(axis=-2, dtype=np.float64)).sum(axis=-1)
     persistence = np.divide(of_means, squares, out=np.ones_like(squares), where=squares > 0)
+    persistence = np.maximum(persistence, 1.0 / values.shape[-2])
     if clusters is None:
         return Cells(np.asarray(values, dtype=np.float64), np.ones(n), largest, persistence)
     order = np.argsort(clusters, kind="stable")
@@ -139,8 +141,10 @@ def over_both(found: Spread) -> tuple[np.ndarray, np.ndarray]:
     """Variance of the mean over seeds and clusters, and its degrees of freedom.
 
     An effect without evidence is pooled with the interaction ("sometimes pooling"): without this, each estimate that is
-    negative by chance would have to be cut at zero, and the sum would be too large. ``benchmarks/statistics.py`` shows
-    what it costs and gains. With two seeds the degrees of freedom are at most ``TWO_SEEDS_FREEDOM``.
+    negative by chance would have to be cut at zero, and the sum would be too large; its error rates are in
+    ``docs/results/statistics_simulation.md``. With two seeds, a choice between pooling and a single degree of freedom
+    would make half of all intervals useless: there, what V_S exceeds the interaction by is added as it is, and the
+    degrees of freedom are at most ``TWO_SEEDS_FREEDOM``.
 
     Returns:
         variance and degrees of freedom, both of the spread's batch shape; NaN for one seed or one cluster.
@@ -150,8 +154,14 @@ def over_both(found: Spread) -> tuple[np.ndarray, np.ndarray]:
     nu_s, nu_c = found.num_seeds - 1.0, found.freedom_clusters
     nu_i = nu_s * nu_c
     v_s, v_c, v_i = found.seeds, found.clusters, found.interaction
-    seeds = v_s > _quantile(KEEP_SEEDS, nu_s, nu_i) * v_i
     clusters = v_c > _quantile(KEEP_CLUSTERS, nu_c, nu_i) * v_i
+    if found.num_seeds == 2:
+        inner = (v_c + v_i) / 2.0  # equal degrees of freedom
+        cluster, nu = np.where(clusters, v_c, inner), np.where(clusters, nu_c, 2.0 * nu_c)
+        excess = np.maximum(0.0, v_s - np.where(clusters, v_i, inner))
+        squares = cluster**2 / nu + excess**2
+        return _finished(found, cluster + excess, squares, TWO_SEEDS_FREEDOM)
+    seeds = v_s > _quantile(KEEP_SEEDS, nu_s, nu_i) * v_i
     cases = [seeds & clusters, seeds & ~clusters, ~seeds & clusters]
     pooled = (nu_s * v_s + nu_c * v_c + nu_i * v_i) / (nu_s + nu_c + nu_i)
     variance = np.select(cases, [v_s + v_c - v_i, v_s, v_c], pooled)
@@ -160,11 +170,14 @@ def over_both(found: Spread) -> tuple[np.ndarray, np.ndarray]:
         [v_s**2 / nu_s + v_c**2 / nu_c + v_i**2 / nu_i, v_s**2 / nu_s, v_c**2 / nu_c],
         pooled**2 / (nu_s + nu_c + nu_i),
     )
+    return _finished(found, variance, squares, np.inf)
+
+
+def _finished(found: Spread, variance: np.ndarray, squares: np.ndarray, most: float) -> tuple[np.ndarray, np.ndarray]:
+    """Variance with its floor, and Satterthwaite's degrees of freedom between 1 and ``most``."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        freedom = np.where(squares > 0, variance**2 / squares, nu_c)
-    if found.num_seeds == 2:
-        freedom = np.minimum(freedom, TWO_SEEDS_FREEDOM)
-    return variance + found.floor, np.maximum(freedom, 1.0)
+        freedom = np.where(squares > 0, variance**2 / squares, found.freedom_clusters)
+    return variance + found.floor, np.clip(freedom, 1.0, most)
 
 
 def over_clusters(found: Spread) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stdcl.errors import UserError
-from stdcl.statistics.components import Components, estimate_components
+from stdcl.statistics.components import ASSUMED, MEASURED, Components, default_components, estimate_components
 
 COUNTS = (3, 9, 5, 1, 12)
 WHO = np.repeat(np.arange(5), COUNTS)
@@ -58,3 +58,11 @@ def test_too_little_is_refused() -> None:
         estimate_components(np.zeros((1, 5)), None)
     with pytest.raises(UserError, match="needs two"):
         estimate_components(np.zeros((2, 3)), np.arange(3))
+
+
+def test_defaults_for_planning() -> None:
+    assert default_components("nw-ucla") is MEASURED["nw-ucla"]
+    assert default_components("my-data") is ASSUMED
+    for each in (*MEASURED.values(), ASSUMED):
+        assert each.components == each.components.clipped()
+        assert each.reason

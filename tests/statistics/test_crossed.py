@@ -144,6 +144,23 @@ def test_an_effect_without_evidence_is_pooled() -> None:
         assert over_both(study(seeds, clusters))[0][0] == pytest.approx(variance)
 
 
+def test_two_seeds_add_what_exceeds_the_interaction() -> None:
+    def study(seeds: float, clusters: float) -> Spread:
+        values = (np.array([v]) for v in (0.0, seeds, clusters, 1.0))
+        return Spread(*values, floor=np.zeros(1), num_seeds=2, freedom_clusters=9.0)
+
+    above_c = float(stats.f.ppf(KEEP_CLUSTERS, 9, 9)) * 1.001
+    for seeds, clusters, variance in (
+        (3.0, above_c, above_c + 2.0),
+        (0.5, above_c, above_c),
+        (3.0, 0.8, 3.0),
+        (0.5, 0.8, 0.9),
+    ):
+        assert over_both(study(seeds, clusters))[0][0] == pytest.approx(variance)
+    assert over_both(study(1e6, 1.0))[1][0] == pytest.approx(1.0, abs=1e-3), "seeds alone: one degree of freedom"
+    assert over_both(study(0.5, 1.0))[1][0] == TWO_SEEDS_FREEDOM
+
+
 def test_two_seeds_have_few_degrees_of_freedom() -> None:
     values = np.random.default_rng(7).normal(size=(2, 500))
     values -= values.mean(axis=1, keepdims=True)

@@ -134,3 +134,19 @@ def test_interval_covers_more_than_each_chance_alone_where_both_act() -> None:
 def test_refusals(call, said: str) -> None:
     with pytest.raises(UserError, match=said):
         call()
+
+
+@pytest.mark.parametrize("seeds", range(1, 11))
+@pytest.mark.parametrize("subjects", [None, np.repeat(np.arange(5), 12)], ids=["alone", "people"])
+def test_any_number_of_seeds_and_any_answers(seeds: int, subjects: np.ndarray | None) -> None:
+    rng = np.random.default_rng(seeds)
+    some = (rng.random((seeds, 60)) < 0.5).astype(int)
+    right, wrong = np.ones((seeds, 60)), np.zeros((seeds, 60))
+    one = right.copy()
+    one[0, 0] = 0
+    for baseline, arm in ((some, right), (right, right), (wrong, right), (right, one), (some, some[::-1])):
+        found = compare(baseline, arm, subjects)
+        assert -1 <= found.interval.low <= found.estimate <= found.interval.high <= 1
+        assert found.interval.low < found.interval.high
+        assert 0 <= found.p <= 1
+        assert found.interval.freedom >= 1
