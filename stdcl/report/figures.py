@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from stdcl.atomic import staging_file
@@ -24,6 +24,7 @@ from stdcl.report.table import BASELINE, Cell, SweepTable
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _GREY, _FAINT = "#5F5F5F", "#E4E4E4"
 _LOG_FROM = 16.0  # largest over smallest value from which an axis is logarithmic
+_FEW_DECADES = 50.0  # largest over smallest value below which powers of ten are too few labels
 _MOST_PANELS = 9
 _FEW_VALUES = 6  # of a searched parameter, to be written out below the axis
 _SHORT_VALUE = 4  # characters; drawn numbers are longer, and their labels would cover one another
@@ -164,7 +165,7 @@ def search_series(table: SweepTable) -> SearchSeries:
         panels.append(
             Panel(
                 x_label=names[key],
-                logarithmic=not named and _wants_logarithm(list(place.values())),
+                logarithmic=not named and (key in table.logarithmic or _wants_logarithm(list(place.values()))),
                 ticks=tuple((place[value], value_text(value)) for value in values)
                 if named or (len(values) <= _FEW_VALUES and all(len(value_text(v)) <= _SHORT_VALUE for v in values))
                 else (),
@@ -256,6 +257,11 @@ def draw_search(series: SearchSeries) -> Figure:
             )
         if panel.logarithmic:
             axes.set_xscale("log")
+            numbers = [place for place, _ in (*panel.finished, *panel.pruned)]
+            if numbers and max(numbers) / min(numbers) < _FEW_DECADES:
+                axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                axes.xaxis.set_minor_locator(NullLocator())
         if panel.ticks:
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xticks([place for place, _ in panel.ticks], [text for _, text in panel.ticks])

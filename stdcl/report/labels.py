@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,12 @@ def value_text(value: Any) -> str:
 def differences_text(differing: Mapping[str, tuple[Any, Any]]) -> str:
     """``key ours (theirs)`` for each key, for example ``training.epochs 10 (65)``."""
     return ", ".join(f"{key} {value_text(ours)} ({value_text(theirs)})" for key, (ours, theirs) in differing.items())
+
+
+def trial_number(key: str) -> str:
+    """The number by which Optuna knows a search's trial, from its name; empty where the name has none."""
+    found = re.match(r"trial=(\d+),", key)
+    return found.group(1) if found else ""
 
 
 def letter(index: int) -> str:

@@ -17,6 +17,7 @@ from stdcl.config.model import is_baseline
 from stdcl.config.sweep import Sweep, load_sweep
 from stdcl.errors import UserError
 from stdcl.results.history import read_history
+from stdcl.results.importance import Importance, read_importance
 from stdcl.results.layout import RunFolder, SweepFolder
 from stdcl.results.plan import PlannedTrial, Search, read_plan
 from stdcl.results.result import RunResult, read_result
@@ -92,6 +93,8 @@ class SweepState:
     trials: tuple[TrialState, ...]
     seeds: tuple[int, ...]
     """As they were planned before the first result."""
+    importance: Importance | None
+    """Of a search's parameters, where it has been computed."""
     remarks: tuple[str, ...]
 
     @cached_property
@@ -101,6 +104,12 @@ class SweepState:
             return load_sweep(SweepFolder(self.directory).sweep_file)
         except UserError:
             return None
+
+    @cached_property
+    def logarithmic(self) -> frozenset[str]:
+        """The keys that a search draws by logarithm."""
+        space = self.sweep.config.space if self.sweep is not None else {}
+        return frozenset(key for key, part in space.items() if getattr(part, "log", False))
 
     def config_of(self, trial: TrialState) -> RunConfig | None:
         """A trial's configuration: its folder's, else what the sweep's file resolves to, else None."""
@@ -141,6 +150,11 @@ def load_sweep_state(directory: Path) -> SweepState:
         if strangers:
             remarks.append(f"left out, no longer in the plan: {_listed(strangers)}")
     trials = tuple(_trial(folder.run(key), trial, rows.get(key, {}), remarks) for key, trial in planned.items())
+    importance = None
+    try:
+        importance = read_importance(folder.importance)
+    except UserError as error:
+        remarks.append(f"left out: {error}")
     return SweepState(
         directory=directory,
         name=plan.sweep,
@@ -149,6 +163,7 @@ def load_sweep_state(directory: Path) -> SweepState:
         parameters=plan.parameters or tuple(dict.fromkeys(name for each in trials for name in each.parameters)),
         trials=trials,
         seeds=plan.seeds or tuple(dict.fromkeys(trial.seed for trial in trials)),
+        importance=importance,
         remarks=tuple(remarks),
     )
 

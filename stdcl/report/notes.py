@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stdcl.report.labels import differences_text, letter
+from stdcl.report.labels import differences_text, letter, short_names
 from stdcl.report.load import TrialState
 from stdcl.report.table import STATES, SweepTable, is_synthetic
 from stdcl.statistics.difference import Difference
@@ -32,6 +32,7 @@ def notes(table: SweepTable) -> list[str]:
     if table.search == "optuna":
         out.append(what)
         out.append("the best of a search is picked by its result: repeat it with several seeds, on the test sequences")
+        out += _importance(table)
     else:
         out.append(f"{what}; mean ± sample standard deviation over seeds; {_interval_of_accuracy(table)}")
     if "test" in on and table.search == "grid":
@@ -105,6 +106,22 @@ def _machines(finished: Sequence[TrialState]) -> list[str]:
     return [
         f"trials differ in {'; '.join(differing)} (in brackets: trials): the algorithm is the same, float32 numbers "
         "differ by rounding that grows while they train (docs/determinism.md)"
+    ]
+
+
+def _importance(table: SweepTable) -> list[str]:
+    found = table.importance
+    if found is None:
+        return []
+    names = short_names(table.parameters)
+    shares = sorted(found.parameters.items(), key=lambda each: -each[1].share)
+    listed = ", ".join(
+        f"{names.get(key, key)} {100 * s.share:.0f} % [{100 * s.low:.0f}, {100 * s.high:.0f}]" for key, s in shares
+    )
+    left = f"; {found.pruned} trials that were stopped early are left out" if found.pruned else ""
+    return [
+        f"importance of the parameters ({found.method}, {found.complete} complete trials{left}; in brackets the middle "
+        f"90 % of resampled studies): {listed}"
     ]
 
 

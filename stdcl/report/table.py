@@ -12,6 +12,7 @@ from stdcl.report.answers import SweepAnswers, read_sweep_answers
 from stdcl.report.judgement import Arm, Asked, Judgement, accuracy_of, judge
 from stdcl.report.load import SweepState, TrialState, load_sweep_state
 from stdcl.report.published import PaperValue, paper_value
+from stdcl.results.importance import Importance
 from stdcl.statistics.margins import default_margin
 from stdcl.statistics.proportion import Accuracy
 from stdcl.statistics.repeats import PairedDifference, Summary, paired_difference, summarise
@@ -83,6 +84,8 @@ class SweepTable:
         top: of a search, its finished trials with the highest accuracy first.
         judgement: the questions that it asks and their answers; None where it asks none.
         answers: which sequences the trials classify rightly.
+        logarithmic: keys that a search draws by logarithm.
+        importance: of a search's parameters.
         remarks: what went wrong with reading the sweep.
     """
 
@@ -95,6 +98,8 @@ class SweepTable:
     top: tuple[TrialState, ...]
     judgement: Judgement | None
     answers: SweepAnswers
+    logarithmic: frozenset[str]
+    importance: Importance | None
     remarks: tuple[str, ...]
 
     @property
@@ -133,6 +138,8 @@ def build_table(sweep: SweepState) -> SweepTable:
         top=tuple(top),
         judgement=judgement,
         answers=answers,
+        logarithmic=sweep.logarithmic,
+        importance=sweep.importance,
         remarks=(*sweep.remarks, *answers.remarks),
     )
 

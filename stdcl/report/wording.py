@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stdcl.config.model import METHOD_NAME, TREATMENT
 from stdcl.report.display import BREAK, Display
-from stdcl.report.labels import NOTHING, short_names, value_text
+from stdcl.report.labels import NOTHING, short_names, trial_number, value_text
 from stdcl.report.notes import counted, notes, remarks, setting_marks
 from stdcl.report.table import BASELINE, SHARED, Cell, SweepTable
 from stdcl.statistics.repeats import PairedDifference, Summary
@@ -99,6 +99,9 @@ def _search(table: SweepTable) -> list[_Column]:
     if not top:
         return [_Column("rank", [NOTHING], leading=True), _Column("accuracy", ["no finished trial"])]
     columns = [_Column("rank", [str(rank) for rank, _ in enumerate(top, 1)], leading=True)]
+    numbers = [trial_number(trial.key) for trial in top]
+    if any(numbers):
+        columns.append(_Column("trial", [number or NOTHING for number in numbers], leading=True))
     for key, name in short_names(table.parameters).items():
         columns.append(_Column(name, [value_text(trial.parameters.get(key)) for trial in top]))
     columns.append(_Column("accuracy", [f"{100 * trial.row['accuracy']:.2f}" for trial in top]))

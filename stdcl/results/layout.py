@@ -108,6 +108,11 @@ class SweepFolder:
         return self.root / "study"
 
     @property
+    def importance(self) -> Path:
+        """How much each parameter of a search matters (``results.importance``)."""
+        return self.study / "importance.json"
+
+    @property
     def report(self) -> Path:
         """Tables and figures."""
         return self.root / "report"

@@ -35,6 +35,7 @@ from stdcl.report.files import write_report
 from stdcl.report.table import sweep_table
 from stdcl.report.wording import display
 from stdcl.results.history import read_history
+from stdcl.results.importance import write_importance
 from stdcl.results.layout import SweepFolder
 from stdcl.sweep.plan import check_same_question, corner_trials, left_out, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
@@ -279,11 +280,20 @@ class _Runner:
         )
         self._say(f"the study: optuna-dashboard {shown}")
         if before >= settings.trials:
+            self._write_importance(study)
             return _Outcome({}, False)
         with self._cluster() as cluster:
             progress = self._progress(known, settings.trials, before)
             self._search(cluster, study, settings, progress)
+        self._write_importance(study)
         return self._outcome(progress)
+
+    def _write_importance(self, study: optuna.Study) -> None:
+        from stdcl.sweep.importance import importance
+
+        found = importance(study)
+        if found is not None:
+            write_importance(self._folder.importance, found)
 
     def _outcome(self, progress: Progress) -> _Outcome:
         reason = self._stop.reason

@@ -8,6 +8,7 @@ folders resume), and gives the scheduler what earlier trials had reached.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from ray.tune.search import Searcher
 
 from stdcl.config.sweep import ARM_GRID, Choices, FloatRange, OptunaConfig, Parameter, Sweep, Trial
 from stdcl.errors import UserError
+from stdcl.sweep.names import TrialNames
 from stdcl.sweep.stopping import Stop
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, STATUS, payload
 
@@ -69,6 +71,10 @@ def open_study(sweep: Sweep, folder: Path) -> tuple[optuna.Study, str]:
     study = optuna.create_study(
         storage=storage, study_name=sweep.config.name, direction="maximize", load_if_exists=True
     )
+    study.set_user_attr("question", sweep.config.question)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([METRIC])
     # A sampler that started from the same seed again would propose its first trials again.
     study.sampler = optuna.samplers.TPESampler(
         seed=(config.seed * 1_000_003 + len(study.trials)) % 2**32, n_startup_trials=config.startup_trials
@@ -115,9 +121,10 @@ def judged_curves(study: optuna.Study) -> list[tuple[int, Curve]]:
 def known_trials(study: optuna.Study, sweep: Sweep) -> dict[str, Trial]:
     """Return the trials that the study has proposed so far, by key."""
     out: dict[str, Trial] = {}
+    names = TrialNames(study.trials)
     for old in study.trials:
         if "trial" in old.user_attrs:
-            trial = sweep.make_trial(ARM_GRID, dict(old.params), sweep.config.seeds[0])
+            trial = names.named(sweep.make_trial(ARM_GRID, dict(old.params), sweep.config.seeds[0]), old.number)
             out[trial.key] = trial
     return out
 
@@ -200,6 +207,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         self._asked: dict[str, _Asked] = {}
         self._running: dict[str, str] = {}
         self._held: tuple[optuna.Trial, Trial] | None = None
+        self._names = TrialNames(study.trials)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Return the next trial, or None while the same configuration is still being trained."""
@@ -229,7 +237,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
         for _ in range(IMPOSSIBLE_IN_A_ROW):
             asked = self._study.ask(fixed_distributions=self._space)
             try:
-                return asked, self._sweep.make_trial(ARM_GRID, dict(asked.params), self._sweep.config.seeds[0])
+                trial = self._sweep.make_trial(ARM_GRID, dict(asked.params), self._sweep.config.seeds[0])
+                return asked, self._names.named(trial, asked.number)
             except UserError as error:
                 reason = str(error)
                 asked.set_user_attr("impossible", reason)

@@ -56,11 +56,14 @@ class Sweep:
         config: Mapping[str, Any] | None = MappingProxyType({}),
         epochs_done: int | None = None,
         store: bool = True,
+        name: str = "",
         **facts: Any,
     ) -> str:
         if right is not None:
             correct, num_test = int(right.sum()), len(right)
-        key = ",".join([arm, *(f"{name.split('.')[-1]}={value}" for name, value in parameters.items()), f"seed={seed}"])
+        key = name or ",".join(
+            [arm, *(f"{name.split('.')[-1]}={value}" for name, value in parameters.items()), f"seed={seed}"]
+        )
         trial = {"key": key, "arm": arm, "parameters": dict(parameters), "seed": seed, "fingerprint": f"f-{key}"}
         if plan:
             self.planned.append(trial)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from stdcl import specs
 from stdcl.report.figures import accuracy_series, draw, search_series
@@ -212,3 +213,21 @@ def test_a_search_rings_the_tables_first_trial_and_does_not_label_drawn_numbers(
     (panel,) = search_series(table).panels
     assert panel.best == (table.top[0].parameters[TAU], 75.0)
     assert panel.ticks == ()
+
+
+def test_what_a_search_draws_by_logarithm_is_drawn_so(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "search", (TAU, "contrast.channel_reduction"), search="optuna")
+    facts = {"num_test": 200, "evaluated_on": "validation"}
+    for value, reduction in ((0.3, 4), (0.7, 8), (1.5, 16)):
+        sweep.add({TAU: value, "contrast.channel_reduction": reduction}, correct=150, **facts)
+    directory = sweep.save()
+    assert [panel.logarithmic for panel in search_series(sweep_table(directory)).panels] == [False, False]
+    space = {
+        TAU: {"type": "float", "low": 0.3, "high": 1.5, "log": True},
+        "contrast.channel_reduction": {"type": "int", "low": 4, "high": 16},
+    }
+    base = {"recipe": "lite", "data": {"dataset": "nw-ucla", "path": "x"}, "encoder": {"name": "ctrgcn"}}
+    content = {"name": "search", "question": "?", "base": base, "search": "optuna", "space": space}
+    (directory / "sweep.yaml").write_text(yaml.safe_dump(content))
+    assert [panel.logarithmic for panel in search_series(sweep_table(directory)).panels] == [True, False]
+    assert draw(sweep_table(directory), tmp_path / "log.png").read_bytes().startswith(b"\x89PNG")

@@ -18,7 +18,8 @@ from stdcl.report.formats import latex, markdown, text
 from stdcl.report.notes import remarks
 from stdcl.report.table import Cell, SweepTable, sweep_table
 from stdcl.report.wording import display
-from stdcl.results.layout import RunFolder
+from stdcl.results.importance import Importance, Share, write_importance
+from stdcl.results.layout import RunFolder, SweepFolder
 from stdcl.results.result import RunResult, write_result
 from tests.report.sweeps import Sweep, temperature_sweep
 
@@ -368,3 +369,19 @@ def test_trials_of_different_machines_are_pointed_out(tmp_path: Path) -> None:
     )
     assert "trials differ in threads 1 (2) and 4 (1)" in table(threads=[4, 1, 1])
     assert "trials differ in" not in table(exchange=["", "candidates", ""])  # the baseline has no bank
+
+
+def test_a_searchs_importance_and_numbers_are_data(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "search", (TAU,), search="optuna")
+    sweep.add({TAU: 0.5}, correct=100, num_test=200, evaluated_on="validation", name="trial=7,temperature=0.5,abc")
+    directory = sweep.save()
+    shares = {TAU: Share(0.75, 0.5, 1.0)}
+    write_importance(SweepFolder(directory).importance, Importance("PED-ANOVA", 12, 3, shares))
+    table = sweep_table(directory)
+    said = " ".join(shown_text(table).split())
+    assert "PED-ANOVA, 12 complete trials; 3 trials that were stopped early are left out" in said
+    assert "temperature 75 % [50, 100]" in said
+    assert display(table).columns[:2] == ("rank", "trial")
+    assert display(table).rows[0][1] == "7"
+    SweepFolder(directory).importance.write_text("{")
+    assert any("not the importances" in remark for remark in remarks(sweep_table(directory)))
