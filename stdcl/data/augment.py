@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stdcl.data.missing import carried, missing
+
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -80,16 +82,17 @@ def draw_axis_rotation(rng: np.random.Generator) -> DoubleArray:
 
 
 def centre_clip(x: DoubleArray, joint: int) -> DoubleArray:
-    """Subtract the first person's ``joint`` of the first frame."""
-    return np.asarray(x - x[0, 0, joint])
+    """Subtract the first person's ``joint`` of the first frame, or of the first in which it is there."""
+    return np.asarray(x - carried(x[:, 0, joint])[0])
 
 
 def centre_frames(x: DoubleArray, joint: int) -> DoubleArray:
     """Subtract, in each frame, the first person's ``joint`` (HCN).
 
-    As in HCN's preprocessing, a second person who is absent (zeros) becomes minus that joint's position.
+    As in HCN's preprocessing, a second person who is absent (zeros) becomes minus that joint's position. Where
+    that joint is missing, its last position before is taken.
     """
-    return np.asarray(x - x[:, :1, joint : joint + 1])
+    return np.asarray(x - carried(x[:, 0, joint])[:, None, None])
 
 
 def align_persons(x: FloatArray) -> FloatArray:
@@ -128,9 +131,13 @@ def rotate(x: NDArray[Any], matrix: NDArray[Any]) -> NDArray[Any]:
 
 
 def extent(x: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-    """Return the smallest and largest coordinate (3,) of each axis over all frames, persons and joints."""
+    """Return the smallest and largest coordinate (3,) of each axis over all frames, persons and joints there."""
     flat = x.reshape(-1, 3)
-    return flat.min(axis=0), flat.max(axis=0)
+    low, high = flat.min(axis=0), flat.max(axis=0)
+    if np.isnan(low).any():
+        flat = flat[~missing(flat)]
+        low, high = flat.min(axis=0), flat.max(axis=0)
+    return low, high
 
 
 def min_max(x: DoubleArray, low: DoubleArray, high: DoubleArray) -> DoubleArray:
@@ -195,7 +202,8 @@ def resample(x: FloatArray, crop: Crop, frames: int) -> FloatArray:
         frames: T.
 
     Returns:
-        (T, ...) values: output i lies at (i + 0.5) L / T - 0.5 of the crop.
+        (T, ...) values: output i lies at (i + 0.5) L / T - 0.5 of the crop. Where one of the two frames that it lies
+        between is missing (NaN), it is the nearer one, value or missing.
     """
     at = (np.arange(frames) + 0.5) * (crop.length / frames) - 0.5
     at = np.clip(at, 0.0, crop.length - 1)
@@ -203,4 +211,7 @@ def resample(x: FloatArray, crop: Crop, frames: int) -> FloatArray:
     weight = (at - low).astype(x.dtype).reshape(-1, *([1] * (x.ndim - 1)))
     high = np.minimum(low + 1, crop.length - 1)
     first = x[low + crop.start]
-    return np.asarray(first + weight * (x[high + crop.start] - first))
+    second = x[high + crop.start]
+    out = np.asarray(first + weight * (second - first))
+    gone = np.isnan(out)
+    return np.where(gone, np.where(weight < 0.5, first, second), out) if gone.any() else out

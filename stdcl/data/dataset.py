@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stdcl import specs
 from stdcl.data import augment, streams
+from stdcl.data.missing import carried, filled
 from stdcl.data.store import SequenceStore
 from stdcl.errors import UserError
 from stdcl.seeding import generator
@@ -182,10 +183,12 @@ class SkeletonDataset:
         if self.transform.loader == "resample" and self.transform.centre == "frame":
             # Subtraction commutes with resampling and rotation; done here, it covers filled-in persons too.
             origin = self.store.skeleton.origin
-            x -= x[:, :, :1, origin : origin + 1]
+            x -= carried(x[:, :, 0, origin])[:, :, None, None]
         out = streams.derive(
             x, self.store.skeleton, self.transform.stream, self.transform.convention, self.transform.orientation
         )
+        if self.store.manifest.missing_joints:
+            out = filled(out)
         return Batch(
             x=torch.from_numpy(np.ascontiguousarray(out.transpose(0, 4, 1, 3, 2))),
             labels=torch.from_numpy(self.labels[items]),

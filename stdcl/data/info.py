@@ -59,6 +59,7 @@ def info(path: Path, *, verify: bool = False) -> dict[str, Any]:
             "median": float(np.median(frames)),
             "longest": longest,
         },
+        "missing_joints": manifest.missing_joints,
         "bytes": manifest.data_bytes,
         "values_bytes": int((frames * persons).sum()) * joint_bytes,
         "padded_bytes": manifest.num_sequences * longest * manifest.max_persons * joint_bytes,
@@ -87,6 +88,8 @@ def render_info(value: Mapping[str, Any]) -> str:
     ]
     if value["setups"] != [0]:
         lines.append(f"  setups         {_ranges(value['setups'])}")
+    if value["missing_joints"]:
+        lines.append(f"  not detected   {value['missing_joints']:,} joints, summed over frames and persons")
     for name, parts in value["protocols"].items():
         said = ", ".join(f"{part} {content['sequences']:,}" for part, content in parts.items())
         lines.append(f"  protocol       {name}: {said}")

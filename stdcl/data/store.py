@@ -6,7 +6,7 @@ A store is a folder with two files:
     an uncompressed Arrow IPC file, a row a sequence: ``id``, ``label``, ``subject``, ``view``, ``setup``,
         ``replication``,
     ``frames``, ``persons`` and ``values``, a large list of frames x persons x joints x 3 float32 (metres). Sequences
-    keep their own length and only the persons that are there.
+    keep their own length and only the persons that are there. A joint that was not detected is NaN in all three.
 ``manifest.json``
     dataset, schema version, skeleton, classes, protocols, counts per class and split, a summary of the
     source, and the content hash.
@@ -37,6 +37,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stdcl import atomic
+from stdcl.data.missing import missing
 from stdcl.data.protocols import SplitRule, class_counts, official_rules, rule_from_json
 from stdcl.errors import UserError
 from stdcl.skeleton import Skeleton
@@ -48,6 +49,9 @@ INT_COLUMNS = ("label", "subject", "view", "setup", "replication", "frames", "pe
 
 #: What fills the second person of a clip with one: nothing (NTU60), or the first person again (NTU120).
 AbsentPerson = Literal["zeros", "copy"]
+
+#: Coordinates beyond this, in any unit, are damage: their squares would soon leave float32.
+FARTHEST = 1e9
 
 _BATCH_BYTES = 8 << 20
 
@@ -102,6 +106,7 @@ class Manifest:
         counts: protocol -> part -> sequences a class.
         source: what the store was made from, as given by the command that prepared it.
         data_bytes: size of the Arrow file.
+        missing_joints: joints that were not detected, summed over frames and persons.
     """
 
     dataset: str
@@ -117,6 +122,7 @@ class Manifest:
     counts: Mapping[str, Mapping[str, Sequence[int]]]
     source: Mapping[str, Any]
     data_bytes: int
+    missing_joints: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for ``manifest.json``."""
@@ -134,6 +140,7 @@ class Manifest:
             "counts": {name: {part: list(n) for part, n in parts.items()} for name, parts in self.counts.items()},
             "source": dict(self.source),
             "data_bytes": self.data_bytes,
+            "missing_joints": self.missing_joints,
         }
 
 
@@ -193,6 +200,7 @@ def read_manifest(path: Path) -> Manifest:
             counts=value["counts"],
             source=value["source"],
             data_bytes=value["data_bytes"],
+            missing_joints=value.get("missing_joints", 0),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: incomplete manifest ({error!r}); prepare the data again") from error
@@ -314,6 +322,7 @@ class StoreWriter:
         max_persons: int = 1,
         absent_person: AbsentPerson = "zeros",
         protocols: Mapping[str, SplitRule] | None = None,
+        gaps: bool = False,
         batch_bytes: int = _BATCH_BYTES,
     ) -> None:
         """Describe the store.
@@ -328,6 +337,7 @@ class StoreWriter:
             max_persons: M of the encoder's input.
             absent_person: what fills the persons that a clip lacks.
             protocols: split rules; None means those of the benchmark named ``dataset``.
+            gaps: whether joints may be missing (NaN in all three coordinates).
             batch_bytes: values buffered before they are written.
         """
         self._final = final
@@ -338,6 +348,8 @@ class StoreWriter:
         self._max_persons = max_persons
         self._absent_person: AbsentPerson = absent_person
         self._protocols = official_rules(dataset) if protocols is None else dict(protocols)
+        self._gaps = gaps
+        self._missing_joints = 0
         self._batch_bytes = batch_bytes
         self._columns = _Columns()
         self._digests: list[tuple[str, bytes]] = []
@@ -401,8 +413,15 @@ class StoreWriter:
                 f"{where}: {values.shape[0]} frames, {values.shape[1]} persons;"
                 f" at least 1 frame and 1 to {self._max_persons} persons are needed"
             )
-        if not np.isfinite(values).all():
+        finite = np.isfinite(values)
+        if finite.all() and float(np.abs(values).max()) <= FARTHEST:
+            return
+        if (np.abs(values) > FARTHEST).any():
+            raise UserError(f"{where}: has coordinates beyond {FARTHEST:g}")
+        gone = missing(values)
+        if not self._gaps or (finite.any(axis=-1) & gone).any() or not finite[~gone].all():
             raise UserError(f"{where}: has values that are not finite")
+        self._missing_joints += int(np.count_nonzero(gone))
 
     def _flush(self) -> None:
         if not self._pending:
@@ -455,6 +474,7 @@ class StoreWriter:
             },
             source=self._source,
             data_bytes=(self._folder / DATA_FILE).stat().st_size,
+            missing_joints=self._missing_joints,
         )
         atomic.write_json(self._folder / MANIFEST_FILE, self.manifest.to_json())
 

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stdcl.data.missing import carried, missing
 from stdcl.errors import UserError, nearest
 from stdcl.skeleton import Skeleton
 
@@ -40,9 +41,12 @@ def motion(x: FloatArray) -> FloatArray:
 
 
 def centred_joint(x: FloatArray, skeleton: Skeleton) -> FloatArray:
-    """Return each joint minus the centre of its frame; the centre keeps its own position (Hyperformer)."""
+    """Return each joint minus the centre of its frame; the centre keeps its own position (Hyperformer).
+
+    Where the centre is missing, its last position before is taken.
+    """
     centre = skeleton.centre
-    out = x - x[..., centre : centre + 1, :]
+    out = x - _carried_centre(x, centre)
     out[..., centre, :] = x[..., centre, :]
     return out
 
@@ -78,7 +82,19 @@ def relative_matrix(skeleton: Skeleton, k: int, orientation: Orientation = "pare
 
 def relative(x: FloatArray, skeleton: Skeleton, k: int, orientation: Orientation = "parent") -> FloatArray:
     """Return InfoGCN's relative positions of order k: (I - P^k) x over the joints."""
-    return np.asarray(np.matmul(relative_matrix(skeleton, k, orientation).astype(x.dtype), x))
+    matrix = relative_matrix(skeleton, k, orientation).astype(x.dtype)
+    out = np.asarray(np.matmul(matrix, x))
+    if np.isnan(out).any():  # a product over joints: a missing one would take all others with it
+        gone = missing(x)
+        out = np.asarray(np.matmul(matrix, np.where(gone[..., None], 0.0, x).astype(x.dtype)))
+        out[np.matmul(gone, matrix.T != 0)] = np.nan
+    return out
+
+
+def _carried_centre(x: FloatArray, centre: int) -> FloatArray:
+    """Return the (..., T, M, 1, 3) positions of a joint without gaps."""
+    track = x[..., centre, :]
+    return np.asarray(np.swapaxes(carried(np.swapaxes(track, -2, -3)), -2, -3)[..., None, :])
 
 
 def _root(parents: tuple[int, ...]) -> int:
@@ -118,7 +134,7 @@ def derive(
         orientation: of ``relative-K`` only, see :func:`relative_matrix`.
 
     Returns:
-        An array of the same shape; absent persons (all zero) stay zero.
+        An array of the same shape; absent persons (all zero) stay zero, missing joints (NaN) stay missing.
 
     Raises:
         UserError: an unknown stream.

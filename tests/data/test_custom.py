@@ -128,6 +128,40 @@ def test_persons_are_stored_as_they_are_there(folder: Path) -> None:
     assert (store.manifest.max_persons, store.manifest.absent_person) == (3, "copy")
 
 
+def test_joints_that_were_not_detected_stay_missing_and_are_counted(folder: Path) -> None:
+    x = clip(6, 0)
+    x[2:4, 3] = 0
+    x[0, 1] = -1  # the origin, in the first frame
+    x[5, 0, 2] = np.nan
+    confidence = np.ones((6, 4))
+    confidence[4, 2] = 0
+    np.savez(folder / "c0.npz", values=x, label=0, subject=1, confidence=confidence)
+    done = prepare_custom(write_spec(folder), folder / "store")
+    assert "not detected: 5 of 108 joints (4.63%) in 1 of 4 clips (hand 2, hip 1, chest 1, head 1)" in done.render()
+    store = SequenceStore.open(folder / "store")
+    store.verify()
+    assert store.manifest.missing_joints == 5
+    expected = x - x[1, 1]
+    for frame, joint in [(2, 3), (3, 3), (0, 1), (5, 0), (4, 2)]:
+        expected[frame, joint] = np.nan
+    np.testing.assert_array_equal(store.sequence(0)[:, 0], expected)
+    batch = SkeletonDataset(store, np.arange(4), Transform("resample", frames=6), train=True).batch(0, np.arange(4))
+    assert bool(batch.x.isfinite().all())
+
+    prepare_custom(write_spec(folder, missing="interpolate"), folder / "filled")
+    filled = SequenceStore.open(folder / "filled")
+    assert filled.manifest.missing_joints == 0
+    np.testing.assert_allclose(filled.sequence(0)[2, 0, 3], (2 * x[1, 3] + x[4, 3]) / 3 - x[1, 1], atol=1e-6)
+
+
+def test_two_coordinates_get_a_third_of_zeros(folder: Path) -> None:
+    flat = clip(5, 0)
+    flat[..., 2] = 0
+    np.savez(folder / "c0.npz", values=flat[..., :2], label=0, subject=1)
+    prepare_custom(write_spec(folder), folder / "store")
+    np.testing.assert_array_equal(SequenceStore.open(folder / "store").sequence(0)[:, 0], flat - flat[0, 1])
+
+
 def test_translation_can_be_left_out_and_the_origin_chosen(folder: Path) -> None:
     prepare_custom(write_spec(folder, translate=False), folder / "store")
     np.testing.assert_array_equal(SequenceStore.open(folder / "store").sequence(0)[:, 0], clip(5, 0))
@@ -140,7 +174,7 @@ def test_numbers_for_all_clips_of_an_entry_and_splits_by_list(folder: Path) -> N
         (folder / name).mkdir()
         for label in (0, 1):
             np.savez(folder / name / f"{name}{label}.npz", values=clip(), label=label)
-    (folder / "ids.txt").write_text("train0\ntrain1\n\n")
+    (folder / "ids.txt").write_text("\ufefftrain0\ntrain1\n\n", encoding="utf-8")
     spec = write_spec(
         folder,
         files=[{"path": "train/*.npz", "setup": 1}, {"path": str(folder / "test/*.npz"), "setup": 2}],
@@ -235,11 +269,19 @@ def test_a_description_that_is_none(tmp_path: Path) -> None:
 
 def test_every_bad_file_is_named(folder: Path) -> None:
     bad_values = clip()
-    bad_values[2, 1, 0] = np.nan
+    bad_values[2, 1, 0] = np.inf
+    far = clip()
+    far[2, 1, 0] = 1e30
     cases: dict[str, tuple[dict[str, Any], str]] = {
-        "nan": ({"values": bad_values, "label": 0}, "not all finite"),
+        "infinite": ({"values": bad_values, "label": 0}, "inf in frame 2, joint 'chest'"),
+        "far": ({"values": far, "label": 0}, "1e+30 in frame 2, joint 'chest' (1 such)"),
+        "sure": ({"values": clip(), "label": 0, "confidence": np.full((6, 4), -1.0)}, "wrong confidence"),
+        "unsure": (
+            {"values": clip(), "label": 0, "confidence": np.ones((6, 5))},
+            "array 'confidence' has shape (6, 5)",
+        ),
         "joints": ({"values": np.zeros((5, 7, 3)), "label": 0}, "shape (5, 7, 3)"),
-        "zero": ({"values": np.zeros((5, 4, 3)), "label": 0}, "is zero"),
+        "zero": ({"values": np.zeros((5, 4, 3)), "label": 0}, "not one joint"),
         "label": ({"values": clip(), "label": "wvae"}, "did you mean 'wave'"),
         "number": ({"values": clip(), "label": 2}, "allowed are 0 to 1"),
         "none": ({"values": clip()}, "missing label"),

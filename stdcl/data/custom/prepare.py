@@ -25,15 +25,16 @@ from pydantic import Field
 from stdcl.config.explain import Origin
 from stdcl.config.load import check_kind, read_located, validate_fragment
 from stdcl.config.section import Positive, Section
+from stdcl.data.detection import Detection, Mark, NobodyThere, Tally, detect
 from stdcl.data.prepare import BadFile, BadFilesError, Prepared, Progress, check_destination, settle, silent
 from stdcl.data.protocols import SplitRule, class_counts, official_rules
-from stdcl.data.store import Record, StoreWriter, content_hash, read_manifest, sequence_digest
+from stdcl.data.store import FARTHEST, Record, StoreWriter, content_hash, read_manifest, sequence_digest
 from stdcl.errors import UserError, nearest
 from stdcl.skeleton import Skeleton
 
 _NUMBERS = ("subject", "view", "setup", "replication")
 _FIELDS = ("values", "label", "id", *_NUMBERS)
-_NPZ_FIELDS = (*_FIELDS, "lengths")
+_NPZ_FIELDS = (*_FIELDS, "confidence", "lengths")
 _PARQUET_FIELDS = (*_FIELDS, "persons")
 _ROWS_AT_ONCE = 64
 
@@ -83,6 +84,10 @@ class CustomSpec(Section):
     """Move each clip to its origin."""
     hyperedges: dict[str, list[Joint]] | dict[str, dict[str, list[Joint]]] | None = None
     """Groups of joints (Hyperformer), or several groupings by name; by default the branches at the centre."""
+    undetected: tuple[Mark, ...] = ("zeros", "minus-ones")
+    """What marks a joint that was not detected, beside NaN and a confidence of 0: all coordinates 0, all -1."""
+    missing: Literal["keep", "interpolate"] = "keep"
+    """Joints that were not detected stay missing, or are filled by straight lines in time."""
     classes: list[str] = Field(min_length=2)
     """Class names; the position is the label."""
     persons: Positive = 1
@@ -106,6 +111,8 @@ class CustomDataset:
         persons: M.
         absent_person: what fills missing persons.
         translate: move clips to their origin.
+        undetected: marks of joints that were not detected.
+        interpolate: fill such joints.
         files: every data file with its entry.
         rules: split rules by name.
         notes: what was taken by default and a user should know.
@@ -117,6 +124,8 @@ class CustomDataset:
     persons: int
     absent_person: Literal["zeros", "copy"]
     translate: bool
+    undetected: tuple[Mark, ...]
+    interpolate: bool
     files: tuple[tuple[Path, FileEntry], ...]
     rules: Mapping[str, SplitRule]
     notes: tuple[str, ...]
@@ -161,6 +170,8 @@ def _checked(
         persons=spec.persons,
         absent_person=spec.absent_person,
         translate=spec.translate,
+        undetected=spec.undetected,
+        interpolate=spec.missing == "interpolate",
         files=files,
         rules=rules,
         notes=notes,
@@ -322,7 +333,7 @@ def _split_values(value: list[int] | list[str] | str, column: str, folder: Path,
     if isinstance(value, str):
         file = folder / value
         try:
-            found: list[Any] = file.read_text(encoding="utf-8").split("\n")
+            found: list[Any] = file.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{where}: '{value}' must be a list or a readable text file: {error}") from error
         found = [line.strip() for line in found if line.strip()]
@@ -350,20 +361,28 @@ class _Clip(NamedTuple):
     id: Any
     label: Any
     numbers: Mapping[str, Any]
+    confidence: Any = None
+
+
+class Read(NamedTuple):
+    """A clip that can be used, and what was done about its joints that were not detected."""
+
+    record: Record
+    detection: Detection
 
 
 class _BadClipError(Exception):
     """A clip, or a whole file, that cannot be used."""
 
 
-def read_records(dataset: CustomDataset, file: Path, entry: FileEntry) -> Iterator[Record | BadFile]:
+def read_clips(dataset: CustomDataset, file: Path, entry: FileEntry) -> Iterator[Read | BadFile]:
     """Yield a file's clips in order, and in their place what is wrong with those that cannot be used."""
     name = str(file)
     try:
         for index, clip in enumerate(_read_npz(file) if file.suffix == ".npz" else _read_parquet(file)):
             where = name if clip is None or clip.id is None else f"{name} ({clip.id})"
             try:
-                yield _record(dataset, file, entry, index, clip)
+                yield _read(dataset, file, entry, index, clip)
             except _BadClipError as error:
                 yield BadFile(where, str(error))
     except _BadClipError as error:
@@ -391,16 +410,19 @@ def _read_npz(file: Path) -> Iterator[_Clip]:
             _unknown(archive.files, _NPZ_FIELDS, "array")
             arrays = {name: archive[name] for name in archive.files}
     values = arrays.pop("values")
+    confidence = arrays.pop("confidence", None)
     lengths = arrays.pop("lengths", None)
     if lengths is None:
         single = {name: _scalar(name, array) for name, array in arrays.items()}
-        yield _Clip(values, single.get("id"), single.get("label"), {n: single.get(n) for n in _NUMBERS})
+        yield _Clip(values, single.get("id"), single.get("label"), {n: single.get(n) for n in _NUMBERS}, confidence)
         return
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 1).any() or lengths.sum() != len(values):
         raise _BadClipError(
             "wrong lengths: array 'lengths' must hold frames a clip, whole numbers above 0 that add up to the "
             f"{len(values)} frames"
         )
+    if confidence is not None and len(confidence) != len(values):
+        raise _BadClipError(f"wrong shape: array 'confidence' has {len(confidence)} frames for {len(values)}")
     for name, array in arrays.items():
         if array.shape != lengths.shape:
             raise _BadClipError(
@@ -409,8 +431,14 @@ def _read_npz(file: Path) -> Iterator[_Clip]:
     start = 0
     for row, length in enumerate(lengths.tolist()):
         one = {name: array[row].item() for name, array in arrays.items()}
-        clip = values[start : start + length]
-        yield _Clip(clip, one.get("id", row), one.get("label"), {n: one.get(n) for n in _NUMBERS})
+        part = slice(start, start + length)
+        yield _Clip(
+            values[part],
+            one.get("id", row),
+            one.get("label"),
+            {n: one.get(n) for n in _NUMBERS},
+            None if confidence is None else confidence[part],
+        )
         start += length
 
 
@@ -475,8 +503,9 @@ def _is_list(kind: Any) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
-def _record(dataset: CustomDataset, file: Path, entry: FileEntry, index: int, clip: _Clip) -> Record:
-    values = _shape(clip.values, dataset)
+def _read(dataset: CustomDataset, file: Path, entry: FileEntry, index: int, clip: _Clip) -> Read:
+    x = _shape(clip.values, dataset)
+    values, detection = _settle(x, _confidence(clip.confidence, x), dataset)
     numbers = {}
     for name in _NUMBERS:
         value = clip.numbers[name] if clip.numbers[name] is not None else getattr(entry, name)
@@ -489,7 +518,7 @@ def _record(dataset: CustomDataset, file: Path, entry: FileEntry, index: int, cl
     clip_id = file.stem if clip.id is None else f"{file.stem}-{index:06d}" if isinstance(clip.id, int) else clip.id
     if not isinstance(clip_id, str) or not clip_id:
         raise _BadClipError(f"wrong id: {clip_id!r}; a text is needed")
-    return Record(id=clip_id, label=_label(label, dataset.classes), values=values, **numbers)
+    return Read(Record(id=clip_id, label=_label(label, dataset.classes), values=values, **numbers), detection)
 
 
 def _label(label: Any, classes: Sequence[str]) -> int:
@@ -507,7 +536,7 @@ def _label(label: Any, classes: Sequence[str]) -> int:
 
 
 def _shape(values: Any, dataset: CustomDataset) -> FloatArray:
-    """Return (F, M, V, 3) float32 of the persons that are there, moved to the origin."""
+    """Return (F, M, V, 3) float32, as the file has them; NaN where a coordinate is NaN."""
     joints = dataset.skeleton.num_joints
     if isinstance(values, _BadClipError):
         raise values
@@ -519,31 +548,68 @@ def _shape(values: Any, dataset: CustomDataset) -> FloatArray:
             raise _BadClipError(
                 f"wrong shape: {len(flat)} values, not a multiple of {persons} persons x {joints} joints x 3 numbers"
             )
-        values = flat.reshape(-1, persons, joints, 3)
+        values = flat.reshape(-1, persons, joints, 3)  # a flat row does not say whether it has two coordinates
     if values.dtype.kind not in "fiu":
         raise _BadClipError(f"non-numeric: values are of type {values.dtype}; numbers are needed")
     shape = values.shape
     if values.ndim == 3:
         values = values[:, None]
-    if values.ndim != 4 or values.shape[2:] != (joints, 3) or len(values) == 0:
+    if values.ndim != 4 or values.shape[2:] not in ((joints, 3), (joints, 2)) or len(values) == 0:
         raise _BadClipError(
-            f"wrong shape: values have shape {shape}; (frames, {joints}, 3) or (frames, persons, {joints}, 3) is needed"
+            f"wrong shape: values have shape {shape}; (frames, {joints}, 3) or (frames, persons, {joints}, 3) is"
+            " needed, with 2 in place of 3 for two-dimensional data"
         )
     if values.shape[1] > dataset.persons:
         raise _BadClipError(f"too many persons: {values.shape[1]} persons; the description allows {dataset.persons}")
     with np.errstate(over="ignore"):
         x = values.astype(np.float32)
-    if not np.isfinite(x).all():
-        raise _BadClipError("not finite: values are not all finite numbers")
-    there = x.any(axis=(2, 3))
-    if not there[:, 0].any():
-        raise _BadClipError("no body: every coordinate of the first person is zero")
-    last = int(np.flatnonzero(there.any(axis=0))[-1])
-    x, there = x[:, : last + 1], there[:, : last + 1]
-    if dataset.translate:
-        origin = x[int(np.argmax(there[:, 0])), 0, dataset.skeleton.origin]
-        x = np.where(there[:, :, None, None], x - origin, np.float32(0.0))
-    return np.ascontiguousarray(x, dtype=np.float32)
+    if x.shape[-1] == 2:
+        x = np.concatenate([x, np.where(np.isnan(x[..., :1]), np.float32(np.nan), np.float32(0.0))], axis=-1)
+    far = np.abs(x) > FARTHEST
+    if far.any():
+        where = np.argwhere(far)[0]
+        raise _BadClipError(
+            f"out of range: {values[tuple(np.minimum(where, np.array(values.shape) - 1))]:g} in frame {where[0]}, joint"
+            f" '{dataset.skeleton.joint_names[where[2]]}' ({np.count_nonzero(far)} such); coordinates up to"
+            f" {FARTHEST:g} are accepted"
+        )
+    return np.asarray(x)
+
+
+def _confidence(value: Any, x: FloatArray) -> NDArray[Any] | None:
+    """Return (F, M, V) confidences of joints, or None where the file has none."""
+    if value is None:
+        return None
+    if value.dtype.kind not in "fiu" or np.isnan(value).any() or (value < 0).any():
+        raise _BadClipError("wrong confidence: numbers from 0 are needed")
+    confidence: NDArray[Any] = value[:, None] if value.ndim == 2 else value
+    if confidence.shape != x.shape[:3]:
+        raise _BadClipError(
+            f"wrong shape: array 'confidence' has shape {value.shape}; one number a joint, {x.shape[:3]}, is needed"
+        )
+    return confidence
+
+
+def _settle(x: FloatArray, confidence: NDArray[Any] | None, dataset: CustomDataset) -> tuple[FloatArray, Detection]:
+    """Return the clip with undetected joints as NaN (or filled), moved to its origin, and what was found.
+
+    Args:
+        x: (F, M, V, 3) as the file has them.
+        confidence: (F, M, V) or None.
+        dataset: the description.
+    """
+    try:
+        found = detect(
+            x,
+            marks=dataset.undetected,
+            origin=dataset.skeleton.origin,
+            confidence=confidence,
+            interpolate=dataset.interpolate,
+            translate=dataset.translate,
+        )
+    except NobodyThere:
+        raise _BadClipError("no body: not one joint of the first person was detected") from None
+    return found.values, found.detection
 
 
 class _Columns:
@@ -592,11 +658,15 @@ def prepare_custom(spec: Path, out: Path, *, force: bool = False, progress: Prog
     origin: dict[str, str] = {}
     digests: dict[str, bytes] = {}
     bad: list[BadFile] = []
+    tally = Tally(dataset.skeleton.joint_names)
     for done, (file, entry) in enumerate(dataset.files, 1):
-        for record in read_records(dataset, file, entry):
-            if isinstance(record, BadFile):
-                bad.append(record)
-            elif record.id in seen:
+        for read in read_clips(dataset, file, entry):
+            if isinstance(read, BadFile):
+                bad.append(read)
+                continue
+            record = read.record
+            tally.add(read.detection)
+            if record.id in seen:
                 bad.append(BadFile(f"{file} ({record.id})", f"duplicate: the id is also in {origin[record.id]}"))
             else:
                 seen[record.id] = record._replace(values=empty)
@@ -605,7 +675,11 @@ def prepare_custom(spec: Path, out: Path, *, force: bool = False, progress: Prog
         progress("checking", done, len(dataset.files))
     if bad:
         raise BadFilesError(spec, bad)
-    notes = [*dataset.notes, *_check_splits(dataset, _Columns(seen), str(spec))]
+    notes = [
+        *dataset.notes,
+        *tally.notes(dataset.skeleton.origin, dataset.interpolate),
+        *_check_splits(dataset, _Columns(seen), str(spec)),
+    ]
     expected = content_hash(
         digests.items(),
         dataset=dataset.name,
@@ -627,14 +701,15 @@ def prepare_custom(spec: Path, out: Path, *, force: bool = False, progress: Prog
         max_persons=dataset.persons,
         absent_person=dataset.absent_person,
         protocols=dataset.rules,
+        gaps=True,
     ) as writer:
         for done, (file, entry) in enumerate(dataset.files, 1):
-            for record in read_records(dataset, file, entry):
-                if isinstance(record, BadFile):
-                    raise UserError(f"{record.name}: changed while it was being prepared; run again")
-                if sequence_digest(record) != digests.get(record.id):
+            for read in read_clips(dataset, file, entry):
+                if isinstance(read, BadFile):
+                    raise UserError(f"{read.name}: changed while it was being prepared; run again")
+                if sequence_digest(read.record) != digests.get(read.record.id):
                     raise UserError(f"{file}: changed while it was being prepared; run again")
-                writer.add(record)
+                writer.add(read.record)
             progress("writing", done, len(dataset.files))
     return Prepared(out, writer.manifest, action, time.monotonic() - begun, tuple(notes))
 
