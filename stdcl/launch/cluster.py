@@ -148,6 +148,8 @@ def connected(resources: ResourcesConfig) -> Iterator[Cluster]:
 def _start(resources: ResourcesConfig) -> None:
     import ray
 
+    from stdcl.launch.ray_workarounds import came_up_late
+
     wanted = resources.workers * resources.cpus_per_worker
     for attempt in range(START_ATTEMPTS):
         try:
@@ -163,10 +165,7 @@ def _start(resources: ResourcesConfig) -> None:
             )
             return
         except Exception as error:
-            # Ray allows its node 30 seconds and its dashboard some, which a busy machine can exceed; it raises a bare
-            # Exception then.
-            late = any(mark in str(error) for mark in ("timed out during startup", "dashboard.log"))
-            if not late:
+            if not came_up_late(error):
                 raise
             ray.shutdown()
             if attempt == START_ATTEMPTS - 1:

@@ -1,16 +1,117 @@
-"""The cause of a failure in one sentence: without Ray's wrappers, tracebacks and terminal colours."""
+"""What the failure of a training means: whose it is, whether another attempt makes sense, and its cause in a sentence.
+
+A cause is shown without Ray's wrappers, tracebacks and terminal colours.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Literal
+
+from stdcl.errors import UserError
+from stdcl.launch.ray_workarounds import LOST_WORKERS, SETUP_FAILURES, TEXT_AROUND_A_CAUSE, node_of
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _SOURCE_LINE = re.compile(r"^\[\S+\.(?:cc|cpp|cu|h):\d+\]\s*")
 """As gloo and NCCL begin their messages."""
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)\b")
-_WRAPPER = re.compile(r"^(?:Failure # \d+ |The actor died |The actor experienced |ray::|\s|\(pid=|$)")
 
 LONGEST = 400
+
+
+class TrainingFailed(Exception):
+    """A training ended in an error that another attempt would meet again, or in too many lost workers."""
+
+
+class TrainingDiverged(TrainingFailed):
+    """The loss of a training was not finite."""
+
+
+class ClusterSetupFailed(TrainingFailed):
+    """The cluster could not place a worker group or connect its ranks: the training did not begin."""
+
+
+class Fatal(Exception):
+    """Tells Ray Train's controller not to start the group again. Carries plain text, so that it always unpickles."""
+
+    def __init__(self, kind: Literal["user", "diverged", "failed", "setup"], message: str) -> None:
+        super().__init__(kind, message)
+        self.kind = kind
+        self.message = message
+
+
+def is_divergence(error: BaseException) -> bool:
+    """Whether ``error`` says that the loss was not finite."""
+    from stdcl.train.trainer import Diverged
+
+    return isinstance(error, (TrainingDiverged, Diverged))
+
+
+def is_lost_worker(error: BaseException) -> bool:
+    """Whether ``error`` speaks of a worker or a connection that went away, so that a new attempt makes sense."""
+    if isinstance(error, LOST_WORKERS):
+        return True
+    # torch.distributed's errors, and our mailbox's.
+    if {cls.__name__ for cls in type(error).__mro__} & {
+        "DistNetworkError", "DistBackendError", "DistStoreError", "LostRank",
+    }:  # fmt: skip
+        return True
+    # gloo raises plain RuntimeErrors.
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(
+        mark in text
+        for mark in ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
+    )
+
+
+def fatal_error(errors: Mapping[int, BaseException]) -> tuple[int, BaseException] | None:
+    """Return (rank, error) of the error that ends the training, or None if the group was only broken from outside.
+
+    When one rank goes, the others' collectives fail as well: those errors are consequences.
+    """
+    lost = [error for error in errors.values() if is_lost_worker(error)]
+    if any(not isinstance(error, RuntimeError) for error in lost):
+        return None
+    own = [(rank, error) for rank, error in sorted(errors.items()) if not is_lost_worker(error)]
+    return own[0] if own else None
+
+
+def not_connected(error: BaseException) -> Fatal:
+    """Return what to raise when ranks that live cannot form their process group."""
+    node = node_of(error)
+    where = f"on node {node}: " if node else ""
+    return Fatal(
+        "setup",
+        f"the workers cannot connect to each other ({where}{one_sentence(error)}). Every node must reach the others at "
+        "the addresses that 'ray list nodes' shows; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME names another interface",
+    )
+
+
+def translate(error: BaseException) -> Exception:
+    """Return what Ray Train's ``fit`` raised as one of the errors above, or as the user's."""
+    cause = getattr(error, "controller_failure", error)
+    if isinstance(cause, Fatal):
+        kinds = {
+            "user": UserError,
+            "diverged": TrainingDiverged,
+            "failed": TrainingFailed,
+            "setup": ClusterSetupFailed,
+        }
+        return kinds[cause.kind](cause.message)
+    failures = getattr(error, "worker_failures", None)
+    if failures:
+        first = "; ".join(f"rank {rank}: {first_line(failure)}" for rank, failure in sorted(failures.items()))
+        return TrainingFailed(f"workers were lost more often than resources.max_failures allows; last: {first}")
+    if isinstance(cause, SETUP_FAILURES):
+        return ClusterSetupFailed(f"the worker group did not start ({one_sentence(cause)})")
+    return TrainingFailed(one_sentence(cause))
+
+
+def first_line(error: BaseException) -> str:
+    """Return the kind of an error and its first line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -42,7 +143,7 @@ def one_sentence(error: BaseException | str) -> str:
         return f"{kind}: {line}" if line else kind
     lines = [line.rstrip() for line in _COLOURS.sub("", error).splitlines()]
     raised = [line for line in lines if _EXCEPTION.match(line)]
-    said = [line for line in lines if not _WRAPPER.match(line)]
+    said = [line for line in lines if not TEXT_AROUND_A_CAUSE.match(line)]
     return _shortened(
         (raised or said[-1:] or [line.strip() for line in lines if line.strip()] or ["no reason given"])[-1]
     )

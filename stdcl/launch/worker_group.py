@@ -9,31 +9,35 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import ray
 import ray.train
-from ray.exceptions import RayActorError
 from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
-
-# Two developer-level hooks; tests under tests/ray cover what is relied on.
-from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 from ray.util.queue import Empty, Queue
 
 from stdcl.config import RunConfig
 from stdcl.errors import UserError
 from stdcl.launch.cluster import connected, environment_to_hand_on, per_worker
-from stdcl.launch.failures import one_sentence
+from stdcl.launch.failures import (
+    Fatal,
+    TrainingFailed,
+    fatal_error,
+    first_line,
+    is_divergence,
+    not_connected,
+    translate,
+)
 from stdcl.launch.network import use_interface_of_node
+from stdcl.launch.ray_workarounds import ControllerHandle, GuardedBackend, PlacementGuard, abort
 from stdcl.launch.signals import StopRequest
 from stdcl.launch.worker import Job, TrainingLoop, run_alone, session_loop, train_worker
 from stdcl.results.layout import RunFolder
@@ -48,89 +52,12 @@ SCHEDULING_ATTEMPTS = 10
 
 ABORT_SECONDS = 20.0
 
-SETUP_FAILURES = (
-    "WorkerGroupStartupTimeoutError",
-    "WorkerGroupStartupFailedError",
-    "InsufficientClusterResourcesError",
-)
-"""What Ray Train's controller raises when a worker group cannot be placed or started."""
 
-
-class TrainingFailed(Exception):
-    """A training ended in an error that another attempt would meet again, or in too many lost workers."""
-
-
-class TrainingDiverged(TrainingFailed):
-    """The loss of a training was not finite."""
-
-
-class ClusterSetupFailed(TrainingFailed):
-    """The cluster could not place a worker group or connect its ranks: the training did not begin."""
-
-
-def is_divergence(error: BaseException) -> bool:
-    """Whether ``error`` says that the loss was not finite."""
-    from stdcl.train.trainer import Diverged
-
-    return isinstance(error, (TrainingDiverged, Diverged))
-
-
-class _Fatal(Exception):
-    """Tells Ray Train's controller not to start the group again. Carries plain text, so that it always unpickles."""
-
-    def __init__(self, kind: Literal["user", "diverged", "failed", "setup"], message: str) -> None:
-        super().__init__(kind, message)
-        self.kind = kind
-        self.message = message
-
-
-def is_lost_worker(error: BaseException) -> bool:
-    """Whether ``error`` speaks of a worker or a connection that went away, so that a new attempt makes sense."""
-    names = {cls.__name__ for cls in type(error).__mro__}
-    if names & {"RayActorError", "WorkerHealthCheckFailedError", "NodeDiedError", "DistNetworkError"}:
-        return True
-    if names & {"DistBackendError", "DistStoreError", "LostRank"}:
-        return True
-    # gloo raises plain RuntimeErrors.
-    text = str(error)
-    return isinstance(error, RuntimeError) and any(
-        mark in text
-        for mark in ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
-    )
-
-
-def fatal_error(errors: Mapping[int, BaseException]) -> tuple[int, BaseException] | None:
-    """Return (rank, error) of the error that ends the training, or None if the group was only broken from outside.
-
-    When one rank goes, the others' collectives fail as well: those errors are consequences.
-    """
-    lost = [error for error in errors.values() if is_lost_worker(error)]
-    if any(not isinstance(error, RuntimeError) for error in lost):
-        return None
-    own = [(rank, error) for rank, error in sorted(errors.items()) if not is_lost_worker(error)]
-    return own[0] if own else None
-
-
-_TorchBackend: Any = TorchConfig().backend_cls
-
-PEERS_SECONDS = 5.0
-"""How long a rank whose process group failed is given to show that it lives."""
-
-
-class _Backend(_TorchBackend):  # type: ignore[misc]
+class _Backend(GuardedBackend):
     """Forms the process group through each rank's own interface, and says in a sentence why it could not."""
 
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        worker_group.execute(use_interface_of_node)
-        try:
-            super().on_start(worker_group, backend_config)
-        except RayActorError:
-            raise  # Ray starts the group again
-        except Exception as error:
-            # So does it if a rank has died: the others' errors are consequences.
-            answers = worker_group.execute_async(use_interface_of_node)
-            ray.get(ray.wait(answers, num_returns=len(answers), timeout=PEERS_SECONDS)[0])
-            raise _Fatal("setup", _not_connected(error)) from None
+    prepare = staticmethod(use_interface_of_node)
+    failure = staticmethod(not_connected)
 
 
 class _TransportConfig(TorchConfig):  # type: ignore[misc]
@@ -139,15 +66,6 @@ class _TransportConfig(TorchConfig):  # type: ignore[misc]
     @property
     def backend_cls(self) -> type[_Backend]:
         return _Backend
-
-
-def _not_connected(error: BaseException) -> str:
-    node = re.search(r"\bip=([0-9A-Fa-f.:]+)", str(error))  # only the text of a task's error names it
-    where = f"on node {node[1]}: " if node else ""
-    return (
-        f"the workers cannot connect to each other ({where}{one_sentence(error)}). Every node must reach the others at "
-        "the addresses that 'ray list nodes' shows; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME names another interface"
-    )
 
 
 class _Reports(UserCallback):  # type: ignore[misc]
@@ -162,55 +80,25 @@ class _Reports(UserCallback):  # type: ignore[misc]
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         found = fatal_error(worker_exceptions)
         if found is None:
-            what = "; ".join(f"rank {rank}: {_first_line(error)}" for rank, error in sorted(worker_exceptions.items()))
+            what = "; ".join(f"rank {rank}: {first_line(error)}" for rank, error in sorted(worker_exceptions.items()))
             self._queue.put(("lost", what))
             return
         rank, error = found
         if isinstance(error, UserError):
-            raise _Fatal("user", str(error))
+            raise Fatal("user", str(error))
         if is_divergence(error):
-            raise _Fatal("diverged", str(error))
+            raise Fatal("diverged", str(error))
         if isinstance(error, CheckpointError):
-            raise _Fatal("failed", str(error))
+            raise Fatal("failed", str(error))
         notes = "\n".join(getattr(error, "__notes__", ()))
-        raise _Fatal("failed", f"rank {rank}: {type(error).__name__}: {error}\n{notes}".rstrip())
+        raise Fatal("failed", f"rank {rank}: {type(error).__name__}: {error}\n{notes}".rstrip())
 
 
-class _Handle(ControllerCallback):  # type: ignore[misc]
-    """In the controller: passes its own handle to the queue, so that the run can be aborted."""
+def _giver(queue: Queue) -> Callable[[Any], None]:
+    def give(controller: Any) -> None:
+        queue.put(("controller", controller))
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-
-    def after_controller_start(self, train_run_context: Any) -> None:
-        self._queue.put(("controller", ray.get_runtime_context().current_actor))
-
-
-class _PlacementGuard(WorkerGroupCallback):  # type: ignore[misc]
-    """In the controller: frees the places of a group that failed while it was being formed.
-
-    Ray 2.60 forgets them when the process group cannot be set up, or a worker dies in that moment; on a full cluster
-    every later training would wait for ever.
-    """
-
-    @contextmanager
-    def on_worker_group_start(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException as error:
-            frame = error.__traceback__
-            while frame is not None:
-                places = frame.tb_frame.f_locals.get("pg_handle")
-                if places is not None:
-                    places.shutdown()
-                    break
-                frame = frame.tb_next
-            raise
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+    return give
 
 
 class GroupTraining:
@@ -270,7 +158,7 @@ class GroupTraining:
                 failure_config=ray.train.FailureConfig(
                     max_failures=resources.max_failures, controller_failure_limit=SCHEDULING_ATTEMPTS
                 ),
-                callbacks=[_Reports(self._queue), _Handle(self._queue), _PlacementGuard()],
+                callbacks=[_Reports(self._queue), ControllerHandle(_giver(self._queue)), PlacementGuard()],
                 # The process group is formed before the worker function runs.
                 worker_runtime_env={"env_vars": transport} if transport else None,
                 logging_config=ray.train.LoggingConfig(log_level="ERROR"),
@@ -308,7 +196,7 @@ class GroupTraining:
                 return cast(EpochRow, value)
         self._close()
         if self._error is not None:
-            raise _translate(self._error) from self._error
+            raise translate(self._error) from self._error
         return None
 
     def abort(self) -> None:
@@ -319,7 +207,7 @@ class GroupTraining:
             if item is not None and item[0] == "controller":
                 self._controller = item[1]
         if self._thread.is_alive() and self._controller is not None:
-            reply = self._controller.abort.remote()
+            reply = abort(self._controller)
             while not ray.wait([reply], timeout=0.1)[0] and time.monotonic() < deadline:
                 while self._next(0.0) is not None:  # the controller may be waiting for room in the queue
                     pass
@@ -329,25 +217,6 @@ class GroupTraining:
     def _close(self) -> None:
         self._queue.shutdown(force=True)
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _translate(error: BaseException) -> Exception:
-    cause = getattr(error, "controller_failure", error)
-    if isinstance(cause, _Fatal):
-        kinds = {
-            "user": UserError,
-            "diverged": TrainingDiverged,
-            "failed": TrainingFailed,
-            "setup": ClusterSetupFailed,
-        }
-        return kinds[cause.kind](cause.message)
-    failures = getattr(error, "worker_failures", None)
-    if failures:
-        first = "; ".join(f"rank {rank}: {_first_line(failure)}" for rank, failure in sorted(failures.items()))
-        return TrainingFailed(f"workers were lost more often than resources.max_failures allows; last: {first}")
-    if type(cause).__name__ in SETUP_FAILURES:
-        return ClusterSetupFailed(f"the worker group did not start ({one_sentence(cause)})")
-    return TrainingFailed(one_sentence(cause))
 
 
 def follow_group(

@@ -12,7 +12,8 @@ from stdcl.config import RunConfig, fingerprint
 from stdcl.config.paths import SINGLE_RUNS, data_path, storage_path
 from stdcl.data.synthetic import ensure_data
 from stdcl.errors import UserError
-from stdcl.launch.worker_group import TrainingFailed, is_divergence, launch
+from stdcl.launch.failures import TrainingFailed, is_divergence
+from stdcl.launch.worker_group import launch
 from stdcl.results.layout import RunFolder
 from stdcl.results.progress import close_progress
 from stdcl.results.row import EpochRow

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from ray import cloudpickle, tune
+from ray import tune
 
 from stdcl.config.sweep import Trial
 from stdcl.launch.failures import one_sentence
+from stdcl.launch.ray_workarounds import death_of
 from stdcl.results.progress import duration
 from stdcl.results.wording import describe_epoch, describe_result
 from stdcl.sweep.record import Recorder
@@ -24,31 +22,6 @@ Say = Callable[[str], None]
 
 SETUP_FAILURES_IN_A_ROW = 2
 """After so many trials whose workers the cluster could not start, the next ones would fail as well."""
-
-
-@dataclass(frozen=True)
-class Death:
-    """Why the process of a trial died."""
-
-    cause: str
-    """In one line."""
-    never_began: bool
-    """The process could not be set up, so that the next trial's could not either."""
-
-
-def death_of(trial: Any) -> Death:
-    """Return why the process of one of Tune's trials died.
-
-    Read from where Tune writes it, on this machine: its own ``get_error`` looks where it is copied to later.
-    """
-    pickled, text = trial.pickled_error_file, trial.error_file
-    with suppress(Exception):  # an error of a class that is not known here
-        error = cloudpickle.loads(Path(pickled).read_bytes())
-        return Death(one_sentence(error), bool(getattr(error, "actor_init_failed", False)))
-    with suppress(OSError):
-        if text:
-            return Death(one_sentence(Path(text).read_text(errors="replace").rpartition("Failure # ")[2]), False)
-    return Death("no reason given", False)
 
 
 class Progress(tune.Callback):  # type: ignore[misc]
@@ -141,7 +114,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
         with self._stop.on_error():
             death = death_of(trial)
             what = "the trial's process did not start" if death.never_began else "the trial's process died"
-            error = f"{what}: {death.cause}"
+            error = f"{what}: {one_sentence(death.cause)}"
             self._fail(trial_key(trial), error, trial.last_result or {})
             self._count_setup_failures(error, death.never_began)
 

@@ -20,9 +20,10 @@ from stdcl.config import ResourcesConfig, RunConfig
 from stdcl.config.sweep import Trial
 from stdcl.errors import UserError
 from stdcl.launch.cluster import per_worker
-from stdcl.launch.failures import one_sentence
+from stdcl.launch.failures import ClusterSetupFailed, TrainingFailed, is_divergence, one_sentence
+from stdcl.launch.ray_workarounds import HEAD
 from stdcl.launch.worker import Job, TrainingLoop, run_alone
-from stdcl.launch.worker_group import ClusterSetupFailed, TrainingFailed, follow_group, is_divergence
+from stdcl.launch.worker_group import follow_group
 from stdcl.results.row import EpochRow
 
 TrialStatus = Literal["running", "finished", "failed", "diverged"]
@@ -66,7 +67,7 @@ def trial_resources(resources: ResourcesConfig) -> tune.PlacementGroupFactory:
     a node that is taken away must not take the process with it.
     """
     if resources.workers > 1:
-        return tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
+        return tune.PlacementGroupFactory([{HEAD: 0.001}])
     return tune.PlacementGroupFactory([per_worker(resources)])
 
 

@@ -10,16 +10,18 @@ from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal import exceptions as ray_train_exceptions
 
 from stdcl.errors import UserError
-from stdcl.launch.failures import LONGEST, one_sentence, root_cause
-from stdcl.launch.worker_group import (
+from stdcl.launch.failures import (
+    LONGEST,
     ClusterSetupFailed,
+    Fatal,
     TrainingDiverged,
     TrainingFailed,
-    _Fatal,
-    _translate,
     fatal_error,
     is_divergence,
     is_lost_worker,
+    one_sentence,
+    root_cause,
+    translate,
 )
 from stdcl.train.trainer import Diverged
 
@@ -56,16 +58,16 @@ def test_the_error_that_ends_a_training_is_the_one_that_comes_again(
 
 
 def test_errors_arrive_as_what_they_were() -> None:
-    user = _translate(ControllerError(pickle.loads(pickle.dumps(_Fatal("user", "the data are missing")))))
+    user = translate(ControllerError(pickle.loads(pickle.dumps(Fatal("user", "the data are missing")))))
     assert isinstance(user, UserError)
     assert str(user) == "the data are missing"
-    diverged = _translate(ControllerError(_Fatal("diverged", "the loss is nan")))
+    diverged = translate(ControllerError(Fatal("diverged", "the loss is nan")))
     assert isinstance(diverged, TrainingDiverged)
     assert is_divergence(diverged)
     assert is_divergence(Diverged("nan"))
-    failed = _translate(ControllerError(_Fatal("failed", "rank 0: ValueError: a fault")))
+    failed = translate(ControllerError(Fatal("failed", "rank 0: ValueError: a fault")))
     assert type(failed) is TrainingFailed
-    lost = _translate(WorkerGroupError("lost", {1: DEAD}))
+    lost = translate(WorkerGroupError("lost", {1: DEAD}))
     assert isinstance(lost, TrainingFailed)
     assert "resources.max_failures" in str(lost)
 
@@ -124,12 +126,12 @@ def test_the_root_cause_is_below_every_wrapper() -> None:
 )
 def test_a_group_that_does_not_start_is_the_fault_of_the_cluster(name: str) -> None:
     kind = getattr(ray_train_exceptions, name)
-    failed = _translate(ControllerError(kind(2) if "Timeout" in name else kind("why it failed")))
+    failed = translate(ControllerError(kind(2) if "Timeout" in name else kind("why it failed")))
     assert isinstance(failed, ClusterSetupFailed)
     assert str(failed).startswith(f"the worker group did not start ({name}: ")
 
 
 def test_ranks_that_cannot_connect_are_the_fault_of_the_cluster() -> None:
-    failed = _translate(ControllerError(pickle.loads(pickle.dumps(_Fatal("setup", "the workers cannot connect")))))
+    failed = translate(ControllerError(pickle.loads(pickle.dumps(Fatal("setup", "the workers cannot connect")))))
     assert isinstance(failed, ClusterSetupFailed)
     assert str(failed) == "the workers cannot connect"

@@ -1,0 +1,162 @@
+"""Everything that reaches into Ray's inside: private names, developer-level hooks, and the wording of messages.
+
+Each item says what Ray lacks, in which version that was seen, and where it is discussed. A test in
+``tests/launch/test_ray_workarounds.py`` fails when the hook no longer bites, so that a new version of Ray is tried by
+running that file. Nothing else in the package may name ``ray.*._internal`` or ``ray._private``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import cloudpickle
+from ray.exceptions import NodeDiedError, RayActorError
+from ray.train.torch import TorchConfig
+from ray.train.v2._internal.exceptions import (
+    InsufficientClusterResourcesError,
+    WorkerGroupStartupFailedError,
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+)
+
+# Developer-level: ``ray.train.RunConfig(callbacks=...)`` takes them, but only ``UserCallback`` is exported.
+from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+
+LOST_WORKERS = (RayActorError, NodeDiedError, WorkerHealthCheckFailedError)
+"""What a rank's error is when its process or node went away. (Ray 2.60: the health check's is not exported.)"""
+
+SETUP_FAILURES = (WorkerGroupStartupTimeoutError, WorkerGroupStartupFailedError, InsufficientClusterResourcesError)
+"""What Ray Train's controller raises when a worker group cannot be placed or started. (Ray 2.60: not exported.)"""
+
+HEAD = "node:__internal_head__"
+"""The resource of the head node: a small part of it pins a process there. (Ray 2.60: no public label for it.)"""
+
+TEXT_AROUND_A_CAUSE = re.compile(r"^(?:Failure # \d+ |The actor died |The actor experienced |ray::|\s|\(pid=|$)")
+"""Lines by which Ray surrounds the cause of a failure. (Ray 2.60: the text is all that Tune keeps of some errors.)"""
+
+
+class ControllerHandle(ControllerCallback):  # type: ignore[misc]
+    """Gives the handle of Ray Train's controller away, so that its run can be aborted.
+
+    Ray 2.60 aborts a run on Ctrl-C in the process that called ``fit`` alone: a Tune trial that is stopped leaves its
+    workers and their places behind (ray-project/ray#54305, #56011).
+
+    Args:
+        give: called in the controller's process with the handle.
+    """
+
+    def __init__(self, give: Callable[[Any], None]) -> None:
+        self._give = give
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        self._give(ray.get_runtime_context().current_actor)
+
+
+def abort(controller: Any) -> Any:
+    """Ask a controller to stop its workers and to free their places; return the reference of its answer."""
+    return controller.abort.remote()
+
+
+class PlacementGuard(WorkerGroupCallback):  # type: ignore[misc]
+    """Frees the places of a worker group that failed while it was being formed.
+
+    Ray 2.60 forgets them when the process group cannot be set up, or a worker dies in that moment, and removes them
+    with the driver only (as before ray-project/ray#58515): on a full cluster every later training would wait for ever.
+    """
+
+    @contextmanager
+    def on_worker_group_start(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            frame = error.__traceback__
+            while frame is not None:
+                places = frame.tb_frame.f_locals.get("pg_handle")
+                if places is not None:
+                    places.shutdown()
+                    break
+                frame = frame.tb_next
+            raise
+
+
+_TorchBackend: Any = TorchConfig().backend_cls
+
+PEERS_SECONDS = 5.0
+"""How long a rank whose process group failed is given to show that it lives."""
+
+
+class GuardedBackend(_TorchBackend):  # type: ignore[misc]
+    """Ray Train's torch backend with a step before the process group forms, and a say in what its failure means.
+
+    Ray 2.60 offers no hook between the start of the workers and ``init_process_group``, and treats an error in it as
+    one of its own (ray-project/ray#37461 is the address that gloo chooses there).
+    """
+
+    @staticmethod
+    def prepare() -> None:
+        """Run on every rank before the process group forms."""
+        raise NotImplementedError
+
+    @staticmethod
+    def failure(error: BaseException) -> Exception:
+        """Return what to raise for an error in forming the group while all ranks live."""
+        raise NotImplementedError
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        worker_group.execute(self.prepare)
+        try:
+            super().on_start(worker_group, backend_config)
+        except RayActorError:
+            raise  # Ray starts the group again
+        except Exception as error:
+            # So does it if a rank has died: the others' errors are consequences.
+            answers = worker_group.execute_async(self.prepare)
+            ray.get(ray.wait(answers, num_returns=len(answers), timeout=PEERS_SECONDS)[0])
+            raise self.failure(error) from None
+
+
+def node_of(error: BaseException) -> str | None:
+    """Return the address of the node that a task's error came from. (Ray 2.60: only the text says it.)"""
+    found = re.search(r"\bip=([0-9A-Fa-f.:]+)", str(error))
+    return found[1] if found else None
+
+
+def came_up_late(error: BaseException) -> bool:
+    """Whether ``ray.init`` failed because the machine was too busy for Ray's time limits.
+
+    Ray allows its node 30 seconds and its dashboard some; it raises a bare Exception then (Ray 2.60;
+    ray-project/ray#62883, #50474).
+    """
+    return any(mark in str(error) for mark in ("timed out during startup", "dashboard.log"))
+
+
+@dataclass(frozen=True)
+class Death:
+    """Why the process of a trial died."""
+
+    cause: BaseException | str
+    """The error, or what Ray wrote of it."""
+    never_began: bool
+    """The process could not be set up, so that the next trial's could not either."""
+
+
+def death_of(trial: Any) -> Death:
+    """Return why the process of one of Tune's trials died.
+
+    Read from where this machine's Tune wrote it just now: its own ``Trial.get_error`` looks where the file is copied
+    to later, and finds nothing yet in a callback (Ray 2.60).
+    """
+    pickled, text = trial.pickled_error_file, trial.error_file
+    with suppress(Exception):  # an error of a class that is not known here
+        error = cloudpickle.loads(Path(pickled).read_bytes())
+        return Death(error, bool(getattr(error, "actor_init_failed", False)))
+    with suppress(OSError):
+        if text:
+            return Death(Path(text).read_text(errors="replace").rpartition("Failure # ")[2], False)
+    return Death("", False)

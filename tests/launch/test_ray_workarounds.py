@@ -1,0 +1,188 @@
+"""Each hook into Ray's inside still bites: what it holds on to is there, and does what it is needed for.
+
+No cluster runs here; ``tests/ray`` and ``tests/cluster`` have the same on real ones.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+from ray.exceptions import ActorUnschedulableError, NodeDiedError, RayActorError, RayTaskError
+from ray.train.torch import TorchConfig
+from ray.train.v2._internal.callbacks.backend_setup import BackendSetupCallback
+from ray.train.v2._internal.exceptions import RayTrainError, WorkerHealthCheckFailedError
+from ray.train.v2._internal.execution import controller as controllers
+from ray.train.v2._internal.execution.failure_handling.default import RETRYABLE_CONTROLLER_ERRORS
+from ray.train.v2._internal.execution.worker_group import worker_group as groups
+from ray.tune.experiment import Trial
+
+from stdcl.launch import ray_workarounds as workarounds
+from stdcl.launch.worker_group import _TransportConfig
+
+
+def test_a_dead_rank_is_reported_by_the_errors_that_are_recognised() -> None:
+    assert issubclass(ActorUnschedulableError, workarounds.LOST_WORKERS) is issubclass(
+        ActorUnschedulableError, RayActorError
+    )
+    assert issubclass(NodeDiedError, workarounds.LOST_WORKERS)
+    assert "WorkerHealthCheckFailedError(" in inspect.getsource(inspect.getmodule(groups.WorkerGroup))  # type: ignore[arg-type]
+    assert isinstance(WorkerHealthCheckFailedError("x", RayActorError()), workarounds.LOST_WORKERS)
+
+
+def test_what_ray_retries_in_starting_a_group_is_recognised() -> None:
+    assert set(RETRYABLE_CONTROLLER_ERRORS) <= set(workarounds.SETUP_FAILURES)
+    assert all(issubclass(kind, RayTrainError) for kind in workarounds.SETUP_FAILURES)
+    source = inspect.getsource(groups)
+    assert all(f"raise {kind.__name__}(" in source for kind in workarounds.SETUP_FAILURES)
+
+
+def test_the_head_node_has_the_resource_that_pins_to_it() -> None:
+    from ray._common.constants import HEAD_NODE_RESOURCE_NAME
+
+    assert workarounds.HEAD == HEAD_NODE_RESOURCE_NAME
+
+
+def test_the_controller_hands_itself_over_and_can_be_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(current_actor="handle"))
+    workarounds.ControllerHandle(given.append).after_controller_start(None)
+    assert given == ["handle"]
+    assert inspect.iscoroutinefunction(controllers.controller.TrainController.abort)
+    assert '"after_controller_start"' in inspect.getsource(controllers.controller.TrainController._start)
+
+
+class _Places:
+    placement_group = None
+    freed = 0
+
+    def wait(self, timeout: float) -> bool:
+        return True
+
+    def shutdown(self) -> None:
+        self.freed += 1
+
+
+class _Fails(workarounds.WorkerGroupCallback):  # type: ignore[misc,name-defined]
+    """As ``Backend.on_start`` when the process group does not form."""
+
+    def after_worker_group_start(self, worker_group: Any) -> None:
+        raise RuntimeError("no process group")
+
+
+def _failing_group(monkeypatch: pytest.MonkeyPatch, callbacks: list[Any]) -> _Places:
+    """Ray's own code that starts a group, with stand-ins for all that needs a cluster; it fails at its end."""
+    places = _Places()
+    monkeypatch.setattr(groups, "SynchronizationActor", SimpleNamespace(options=_options))
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "node"))
+    group = groups.WorkerGroup.__new__(groups.WorkerGroup)
+    group.__dict__.update(
+        _train_run_context=SimpleNamespace(scaling_config=None),
+        _worker_group_context=SimpleNamespace(num_workers=1, resources_per_worker={"CPU": 1}),
+        _callbacks=callbacks,
+        _replica_group_callbacks=[],
+        _worker_group_state=None,
+        _worker_group_start_timeout_s=1.0,
+        _collective_timeout_s=1.0,
+        _collective_warn_interval_s=1.0,
+        _manages_replica_groups=False,
+        _create_placement_group=lambda *given: places,
+        _create_workers=lambda *given, **more: [],
+        _init_train_context=lambda *given: None,
+        _assert_inactive=lambda: None,
+    )
+    monkeypatch.setattr(
+        groups.WorkerGroup, "_check_cluster_resources_and_raise_if_insufficient", staticmethod(lambda *given: None)
+    )
+    with pytest.raises(RuntimeError, match="no process group"):
+        group._start()
+    return places
+
+
+def _options(**given: Any) -> Any:
+    return SimpleNamespace(remote=lambda **more: "actor")
+
+
+def test_the_places_of_a_group_that_did_not_form_are_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _failing_group(monkeypatch, [workarounds.PlacementGuard(), _Fails()]).freed == 1
+
+
+def test_ray_itself_still_forgets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When this fails, ``PlacementGuard`` can go."""
+    assert _failing_group(monkeypatch, [_Fails()]).freed == 0
+
+
+class _Ranks:
+    """A worker group whose process group does not form."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.prepared = 0
+
+    def execute(self, function: Any, *given: Any, **more: Any) -> None:
+        self.prepared += 1
+
+    def execute_async(self, function: Any) -> list[Any]:
+        return []
+
+    def execute_single(self, rank: int, function: Any) -> Any:
+        raise self.error
+
+
+def test_ray_forms_the_process_group_through_our_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = BackendSetupCallback(_TransportConfig(backend="gloo"))._backend
+    assert isinstance(backend, workarounds.GuardedBackend)
+    assert type(backend).on_start is workarounds.GuardedBackend.on_start
+    assert isinstance(backend, TorchConfig().backend_cls)
+    monkeypatch.setattr(ray, "wait", lambda answers, **more: (answers, []))
+    monkeypatch.setattr(ray, "get", lambda answers: answers)
+    ranks = _Ranks(RuntimeError("Connection refused"))
+    with pytest.raises(Exception, match="the workers cannot connect to each other"):
+        backend.on_start(ranks, _TransportConfig(backend="gloo"))
+    assert ranks.prepared == 1
+    with pytest.raises(RayActorError):
+        backend.on_start(_Ranks(RayActorError()), _TransportConfig(backend="gloo"))
+
+
+def test_the_text_of_a_task_s_error_names_its_node() -> None:
+    traceback = "Traceback (most recent call last):\n  File 'x.py', line 1, in f\nValueError: no"
+    error = RayTaskError("f", traceback, ValueError("no"), proctitle="ray::f", pid=1, ip="10.0.0.2")
+    assert workarounds.node_of(error) == "10.0.0.2"
+    assert workarounds.node_of(error.as_instanceof_cause()) == "10.0.0.2"
+    assert workarounds.node_of(ValueError("no")) is None
+
+
+def test_ray_still_says_that_it_came_up_late_in_these_words() -> None:
+    from ray._private import node, services
+
+    assert "timed out during startup" in inspect.getsource(node)
+    assert "dashboard.log" in inspect.getsource(services)
+    assert workarounds.came_up_late(Exception("The current node timed out during startup. This could"))
+    assert not workarounds.came_up_late(Exception("no permission"))
+
+
+@pytest.mark.parametrize("never_began", [True, False])
+def test_tune_keeps_why_a_trial_s_process_died_where_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, never_began: bool
+) -> None:
+    monkeypatch.setattr(Trial, "local_path", property(lambda self: str(tmp_path)))
+    trial = Trial("none", stub=True)
+    trial.handle_error(RayActorError(error_msg="killed", actor_init_failed=never_began))
+    death = workarounds.death_of(trial)
+    assert isinstance(death.cause, RayActorError)
+    assert death.never_began == never_began
+    Path(trial.pickled_error_file).write_bytes(b"of a class that is not known here")
+    assert workarounds.death_of(trial).cause != ""
+    assert not workarounds.death_of(trial).never_began
+
+
+def test_the_lines_around_a_cause_are_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trial, "local_path", property(lambda self: str(tmp_path)))
+    trial = Trial("none", stub=True)
+    trial.handle_error(RayActorError(error_msg="The actor died because of an error"))
+    first = Path(trial.error_file).read_text().splitlines()[0]
+    assert workarounds.TEXT_AROUND_A_CAUSE.match(first)
