@@ -114,7 +114,7 @@ class Prepared:
                 f"  {describe_size(self.manifest)}",
                 *(f"  {line}" for line in describe_protocols(self.manifest)),
                 f"  content hash {self.manifest.content_hash}",
-                *(f"  note: {note}" for note in self.notes),
+                *(f"  note: {note}" for note in (*self.notes, *empty_parts(self.manifest))),
             ]
         )
 
@@ -180,6 +180,16 @@ def describe_protocols(manifest: Manifest) -> list[str]:
         ]
         out.append(f"{name}: {', '.join(said)}")
     return out
+
+
+def empty_parts(manifest: Manifest) -> list[str]:
+    """Return a note for each part of a protocol that holds no sequence: nothing can be trained, or evaluated, on it."""
+    return [
+        f"{protocol}: the {part} part is empty; nothing can be {'trained' if part == 'train' else 'evaluated'} on it"
+        for protocol, parts in manifest.counts.items()
+        for part, per_class in parts.items()
+        if not sum(per_class)
+    ]
 
 
 def check_destination(out: Path) -> None:

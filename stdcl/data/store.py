@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from stdcl import atomic
 from stdcl.data.missing import missing
 from stdcl.data.protocols import SplitRule, class_counts, official_rules, rule_from_json
+from stdcl.data.raw_file import FARTHEST
 from stdcl.errors import UserError
 from stdcl.skeleton import Skeleton
 
@@ -49,9 +50,6 @@ INT_COLUMNS = ("label", "subject", "view", "setup", "replication", "frames", "pe
 
 #: What fills the second person of a clip with one: nothing (NTU60), or the first person again (NTU120).
 AbsentPerson = Literal["zeros", "copy"]
-
-#: Coordinates beyond this, in any unit, are damage: their squares would soon leave float32.
-FARTHEST = 1e9
 
 _BATCH_BYTES = 8 << 20
 

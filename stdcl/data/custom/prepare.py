@@ -28,7 +28,8 @@ from stdcl.config.section import Positive, Section
 from stdcl.data.detection import Detection, Mark, NobodyThere, Tally, detect
 from stdcl.data.prepare import BadFile, BadFilesError, Prepared, Progress, check_destination, settle, silent
 from stdcl.data.protocols import SplitRule, class_counts, official_rules
-from stdcl.data.store import FARTHEST, Record, StoreWriter, content_hash, read_manifest, sequence_digest
+from stdcl.data.raw_file import FARTHEST, check_regular, read_raw
+from stdcl.data.store import Record, StoreWriter, content_hash, read_manifest, sequence_digest
 from stdcl.errors import UserError, nearest
 from stdcl.skeleton import Skeleton
 
@@ -333,7 +334,7 @@ def _split_values(value: list[int] | list[str] | str, column: str, folder: Path,
     if isinstance(value, str):
         file = folder / value
         try:
-            found: list[Any] = file.read_text(encoding="utf-8-sig").split("\n")
+            found: list[Any] = read_raw(file).decode("utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{where}: '{value}' must be a list or a readable text file: {error}") from error
         found = [line.strip() for line in found if line.strip()]
@@ -379,6 +380,7 @@ def read_clips(dataset: CustomDataset, file: Path, entry: FileEntry) -> Iterator
     """Yield a file's clips in order, and in their place what is wrong with those that cannot be used."""
     name = str(file)
     try:
+        check_regular(file)
         for index, clip in enumerate(_read_npz(file) if file.suffix == ".npz" else _read_parquet(file)):
             where = name if clip is None or clip.id is None else f"{name} ({clip.id})"
             try:

@@ -30,8 +30,9 @@ from stdcl import atomic, specs
 from stdcl.data.ntu.clean import clean
 from stdcl.data.ntu.raw import SETUPS, ClipName, RawFileError, missing_ids, parse_name, parse_skeleton
 from stdcl.data.pool import ordered_map, worker_count
-from stdcl.data.prepare import CORPUS_FILE, Action, Progress, check_destination, settle, silent
+from stdcl.data.prepare import CORPUS_FILE, Action, Progress, check_destination, empty_parts, settle, silent
 from stdcl.data.protocols import official_rules
+from stdcl.data.raw_file import read_raw
 from stdcl.data.store import (
     MANIFEST_FILE,
     Manifest,
@@ -49,7 +50,7 @@ from stdcl.specs import SplitSpec
 PIECE_FILES = 128
 """Raw files a piece, on average: what a kill can cost, times the number of workers."""
 
-_PART_VERSION = 1
+_PART_VERSION = 2
 _LIST_AT_MOST = 200
 
 
@@ -234,7 +235,7 @@ def _prepare_piece(task: _Task) -> _Piece:
     values: list[Any] = []
     for file in task.files:
         try:
-            people = clean(parse_skeleton(Path(file.path).read_bytes()), keep_gaps=task.keep_gaps)
+            people = clean(parse_skeleton(read_raw(Path(file.path))), keep_gaps=task.keep_gaps)
         except RawFileError as error:
             failed.append((file.clip, error.reason, error.detail))
             continue
@@ -360,6 +361,7 @@ class NtuReport:
             f" {storage_text(manifest)}",
             *(f"  {line}" for line in count_lines(manifest)),
             f"  content hash {manifest.content_hash}",
+            *(f"  note: {note}" for note in empty_parts(manifest)),
         ]
         if self.reused_files:
             lines.append(f"  note: {self.reused_files:,} files were taken over from an interrupted run")

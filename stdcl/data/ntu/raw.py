@@ -12,6 +12,7 @@ nothing downstream reads them.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 from numpy.typing import NDArray
 
+from stdcl.data.raw_file import FARTHEST
+
 NUM_JOINTS = 25
 """Joints of a Kinect v2 body."""
 
@@ -33,6 +36,8 @@ _JOINT_FIELDS = 12
 _COLUMNS = [f"f{i}" for i in range(_JOINT_FIELDS)]
 _BLOCK = [_JOINT_FIELDS] * NUM_JOINTS
 _NUMBER_CHARACTERS = b"0123456789+-.eE \t\r\n\v\f"
+_LOOSE_BLANKS = (b"  ", b" \n", b" \r", b"\n ")
+"""Blanks that would make an empty field where fields are divided by single blanks."""
 
 Reason = Literal[
     "bad name",
@@ -44,6 +49,7 @@ Reason = Literal[
     "truncated",
     "non-numeric",
     "not finite",
+    "out of range",
     "wrong field count",
     "data after the last frame",
     "body twice in a frame",
@@ -140,7 +146,7 @@ class RawClip:
 
 
 def parse_skeleton(data: bytes) -> RawClip:
-    """Parse the bytes of one ``.skeleton`` file (LF or CRLF, plain or E-notation).
+    """Parse the bytes of one ``.skeleton`` file (LF or CRLF, plain or E-notation, with or without a byte-order mark).
 
     A file laid out as the camera's software writes it is read by Arrow's text parser; any other by a
     patient reader that allows more and says what is wrong. Where both read a file they agree to the last
@@ -149,6 +155,7 @@ def parse_skeleton(data: bytes) -> RawClip:
     Raises:
         RawFileError: with one of the reasons of :data:`Reason`, and the line.
     """
+    data = data.removeprefix(codecs.BOM_UTF8)
     return _parse_fast(data) or parse_patiently(data)
 
 
@@ -158,7 +165,7 @@ def _parse_fast(data: bytes) -> RawClip | None:
     The table of joint lines is the file's lines of 12 fields; all others (counts, bodies) are handed to
     ``note`` with their line number, and must stand where the counts say.
     """
-    if data.translate(None, _NUMBER_CHARACTERS):
+    if data.translate(None, _NUMBER_CHARACTERS) or any(blank in data for blank in _LOOSE_BLANKS) or data[-1:] == b" ":
         return None
     others: list[tuple[int, str]] = []
 
@@ -218,7 +225,7 @@ def _parse_fast(data: bytes) -> RawClip | None:
         return None
     with np.errstate(over="ignore"):
         poses = np.stack([column.to_numpy() for column in columns], axis=-1).astype(np.float32)
-    if not np.isfinite(poses).all():
+    if not (np.abs(poses) <= FARTHEST).all():
         return None
     return RawClip(
         poses.reshape(-1, NUM_JOINTS, 3), np.asarray(frames, dtype=np.int64), tuple(body_ids), kept, num_frames
@@ -289,6 +296,11 @@ def parse_patiently(data: bytes) -> RawClip:
     if not finite.all():
         token = int(np.argmin(finite))
         reader.fail("not finite", _row_of(token, starts), f"'{_show(tokens[token])}' for {_axis(token)}")
+    near = np.abs(numbers) <= FARTHEST
+    if not near.all():
+        token = int(np.argmin(near))
+        what = f"'{_show(tokens[token])}' for {_axis(token)}; coordinates up to {FARTHEST:g} are accepted"
+        reader.fail("out of range", _row_of(token, starts), what)
     return RawClip(
         numbers.reshape(-1, NUM_JOINTS, 3),
         np.asarray(frames, dtype=np.int64),

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stdcl.data.raw_file import FARTHEST, read_raw
 from stdcl.data.store import Record
 from stdcl.skeleton import NW_UCLA
 
@@ -124,7 +125,7 @@ def read_file(path: Path) -> Record:
 
 def _parse(path: Path) -> Mapping[str, Any]:
     try:
-        data = path.read_bytes()
+        data = read_raw(path)
     except OSError as error:
         raise RawFileError(f"unreadable: {error.strerror or error}") from error
     if not data.strip():
@@ -188,6 +189,13 @@ def _values(frames: object) -> NDArray[np.float32]:
     if len(wrong):
         f, j, _ = wrong[0]
         raise RawFileError(f"not finite: frame {f}, joint {j} ({len(wrong)} such values in the file)")
+    far = np.argwhere(np.abs(values) > FARTHEST)
+    if len(far):
+        f, j, axis = far[0]
+        raise RawFileError(
+            f"out of range: {values[f, j, axis]:g} in frame {f}, joint {j} ({len(far)} such values in the file);"
+            f" coordinates up to {FARTHEST:g} are accepted"
+        )
     points = np.flatnonzero((values == values[:, :1]).all(axis=(1, 2)))
     if len(points):
         raise RawFileError(f"no body: all joints of frame {points[0]} lie at one point ({len(points)} such frames)")
