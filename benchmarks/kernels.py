@@ -18,15 +18,14 @@ from types import ModuleType
 import torch
 from encoders import LAYOUTS, make_encoder, processor, seconds, training_pass
 
-from stdcl import compiled
-from stdcl.compiled import attention, branches, graph_product
+from stdcl.kernels import attention, batch_norm, branches, graph_product
 from stdcl.launch.malloc import keep_freed_memory
 
-KERNELS: dict[str, tuple[ModuleType, str]] = {
-    "batch normalisation": (compiled, "_kernels"),
-    "temporal branches": (branches, "_branches"),
-    "refined graphs": (graph_product, "_graph_product"),
-    "attention": (attention, "_attention"),
+KERNELS: dict[str, ModuleType] = {
+    "batch normalisation": batch_norm,
+    "temporal branches": branches,
+    "refined graphs": graph_product,
+    "attention": attention,
 }
 USED = {
     "ctrgcn": ["batch normalisation", "temporal branches", "refined graphs"],
@@ -39,16 +38,14 @@ USED = {
 @contextmanager
 def without(names: list[str]) -> Iterator[None]:
     """Run with PyTorch operations in place of some kernels."""
-    kept = {name: getattr(*KERNELS[name]) for name in names}
+    kept = {name: KERNELS[name]._kernel for name in names}
     try:
         for name in names:
-            module, attribute = KERNELS[name]
-            setattr(module, attribute, None)
+            KERNELS[name]._kernel = None  # type: ignore[attr-defined]
         yield
     finally:
         for name, kernel in kept.items():
-            module, attribute = KERNELS[name]
-            setattr(module, attribute, kernel)
+            KERNELS[name]._kernel = kernel  # type: ignore[attr-defined]
 
 
 def main() -> None:

@@ -56,12 +56,11 @@ def _python() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    from stdcl import compiled
-    from stdcl.compiled import graph_product
+    from stdcl.kernels import batch_norm, graph_product
 
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     yield Finding("cpu", "ok", f"{cores} cores, {torch.get_num_threads()} torch threads")
-    if compiled.built():
+    if batch_norm.built():
         text = "built" if graph_product.usable() else "built; those for AVX-512 do not run on this processor"
         yield Finding("compiled kernels", "ok", text)
     else:

@@ -12,7 +12,7 @@ _SUFFIXES = {".py", ".c", ".h", ".yaml", ".csv", ".txt"}
 
 
 EXECUTED = (
-    "compiled", "data", "encoders", "hashing.py", "kernels", "methods", "parallel", "seeding.py", "skeleton.py",
+    "data", "encoders", "hashing.py", "kernels", "methods", "parallel", "seeding.py", "skeleton.py",
     "specs.py", "taps.py", "train",
 )  # fmt: skip
 """The files and folders of the package that can change what a training computes, beside its resolved configuration."""

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from stdcl import compiled
-from stdcl.compiled import branches
 from stdcl.encoders.layers import Pointwise, TimeConv, along_time, convolve, init_kaiming, product_dtype
+from stdcl.kernels import batch_norm, branches
 from stdcl.parallel.batch_norm import BatchNorm, Statistics, batch_statistics, normalise, slope
 from stdcl.parallel.comm import Comm
 
@@ -90,10 +89,10 @@ class MultiScale(nn.Module):
     def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """Map (B, P, Q, Cin) to (B, P', Q', C); optionally add ``residual`` (B, P', Q', C), then apply ReLU."""
         takes_kernel = self.training and product_dtype(x) == x.dtype and branches.usable(x)
-        raw = self._compiled(x) if takes_kernel else self._by_operations(x)
+        raw = self._fused(x) if takes_kernel else self._by_operations(x)
         return normalise([self.br0.bn2, self.br1.bn2, self.br2.bn2, self.br3.bn1], raw, residual, relu)
 
-    def _compiled(self, x: Tensor) -> Tensor:
+    def _fused(self, x: Tensor) -> Tensor:
         """Return the branches before their last normalisation, (B, P', Q', C): one product, then one kernel."""
         every = (self.br0, self.br1, self.br2, self.br3)
         weight = torch.cat([branch.pw.weight for branch in every])
@@ -156,10 +155,10 @@ class _Branches(torch.autograd.Function):
         # The normalisation's own gradient; the fourth branch, which has none, passes as it is.
         width, channels = weights.shape[1], y.shape[-1]
         grad_rows, rows = grad_y.view(-1, channels), y.reshape(-1, channels)
-        sums = compiled.gradient_sums(grad_rows, None, rows, pad(statistics[0], (0, width)))
+        sums = batch_norm.gradient_sums(grad_rows, None, rows, pad(statistics[0], (0, width)))
         line = slope(sums[:, :-width].contiguous(), norm_weight, Statistics(*statistics), ctx.comm)
         a, b, c = pad(line.a, (0, width), value=1.0), pad(line.b, (0, width)), pad(line.c, (0, width))
-        grad_rows, _ = compiled.normalise_backward(grad_rows, None, rows, a, b, c, keep=False)
+        grad_rows, _ = batch_norm.normalise_backward(grad_rows, None, rows, a, b, c, keep=False)
         return (grad_rows.view(y.shape), line.weight, line.bias, grad_weights, grad_biases) + (None,) * 4
 
 

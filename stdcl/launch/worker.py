@@ -17,7 +17,7 @@ from stdcl.config import RunConfig
 from stdcl.launch.malloc import keep_freed_memory
 from stdcl.locks import exclusive
 from stdcl.parallel.comm import Comm, LocalComm, ProcessGroupComm
-from stdcl.parallel.mailbox import mailbox_comm
+from stdcl.parallel.shared_memory import shared_memory_comm
 from stdcl.results.layout import RunFolder
 from stdcl.results.row import EpochRow
 
@@ -99,7 +99,7 @@ def train_worker(job: Job, loop: TrainingLoop) -> None:
     try:
         comm: Comm = ProcessGroupComm()
         if device.type == "cpu":
-            comm = mailbox_comm(comm, job.config.resources.collective_timeout)
+            comm = shared_memory_comm(comm, job.config.resources.collective_timeout)
         for row in run_rank(job, comm, device, loop):
             ray.train.report(dict(row))
     except Exception as error:

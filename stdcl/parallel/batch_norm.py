@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stdcl import compiled
+from stdcl.kernels import batch_norm as passes
 from stdcl.parallel.comm import Comm, LocalComm
 
 
@@ -149,7 +149,7 @@ def _global_statistics(x: Tensor, channels: int, comm: Comm) -> tuple[Tensor, Te
     dtype = _accumulator(x.dtype)
     own = torch.zeros((2 * channels + 1,), dtype=dtype, device=x.device)
     if rows:
-        moments = compiled.moments(x.detach().to(dtype).reshape(rows, x.shape[-1]))
+        moments = passes.moments(x.detach().to(dtype).reshape(rows, x.shape[-1]))
         torch.cat((moments[:, :channels].reshape(-1), own.new_full((1,), rows)), out=own)
     every = comm.all_gather(own)
     means, squares, counts = every[:, :channels], every[:, channels:-1], every[:, -1:]
@@ -187,7 +187,7 @@ class _Normalise(torch.autograd.Function):
     ) -> Tensor:
         dtype = _accumulator(x.dtype)
         added = None if residual is None else residual.to(dtype)
-        out = compiled.normalise(x.to(dtype), added, *statistics.line(weight, bias), relu).to(x.dtype)
+        out = passes.normalise(x.to(dtype), added, *statistics.line(weight, bias), relu).to(x.dtype)
         ctx.save_for_backward(x, out if relu else None, weight, *statistics)
         ctx.comm = comm
         ctx.residual_dtype = None if residual is None else residual.dtype
@@ -200,9 +200,9 @@ class _Normalise(torch.autograd.Function):
         grad, rows = (y.to(mean.dtype).reshape(-1, channels) for y in (gradients[0], x))
         positive = None if out is None else out.to(mean.dtype).reshape(-1, channels)
         # Sums over this rank's rows: of the gradient, and of the gradient times the centred input.
-        sums = compiled.gradient_sums(grad, positive, rows, mean)
+        sums = passes.gradient_sums(grad, positive, rows, mean)
         line = slope(sums, weight, Statistics(*statistics), ctx.comm)
         wanted = ctx.residual_dtype is not None
-        grad_x, kept = compiled.normalise_backward(grad, positive, rows, line.a, line.b, line.c, keep=wanted)
+        grad_x, kept = passes.normalise_backward(grad, positive, rows, line.a, line.b, line.c, keep=wanted)
         grad_residual = None if kept is None else kept.view(x.shape).to(ctx.residual_dtype)
         return grad_x.view(x.shape).to(x.dtype), line.weight, line.bias, grad_residual, None, None, None

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from stdcl.encoders.base import Encoder, Layout
-from stdcl.encoders.hyperformer import network as hyperformer
 from stdcl.encoders.hyperformer.network import HEAD_WIDTH, HEADS, Attention, Hyperformer, Topology
 from stdcl.errors import UserError
+from stdcl.kernels.attention import reference
 from stdcl.skeleton import NTU, NW_UCLA, hop_distance
 from tests.encoders import golden
 from tests.encoders.contract import EncoderContract, sequences
@@ -64,7 +64,7 @@ def plain_attention(layer: Attention, x: Tensor, groups: Tensor, hops: Tensor) -
 @pytest.mark.parametrize("channels", [3, 216])
 def test_attention_equals_the_formula(channels: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values and all gradients, whatever the chunk of frames."""
-    monkeypatch.setattr(hyperformer, "FRAMES_AT_ONCE", chunk)
+    monkeypatch.setattr(reference, "FRAMES_AT_ONCE", chunk)
     torch.manual_seed(0)
     layout = golden.LAYOUTS["nwucla"]
     model = Hyperformer(layout).double()

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stdcl.compiled import graph_product
 from stdcl.encoders.base import Layout
 from stdcl.encoders.graph import TIME_AXIS, GraphEncoder, Projection, partition
 from stdcl.encoders.layers import Pointwise, convolve, init_kaiming, product_dtype
 from stdcl.encoders.temporal import MultiScale
+from stdcl.kernels import graph_product
 from stdcl.parallel.batch_norm import BatchNorm
 from stdcl.taps import GRAPH
 

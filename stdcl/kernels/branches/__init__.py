@@ -1,4 +1,4 @@
-"""The branches of the multi-scale temporal block, compiled (``branches.c``) for float32 on CPUs with AVX-512.
+"""The branches of the multi-scale temporal block. The kernel (``branches.c``) needs AVX-512.
 
 `stdcl.encoders.temporal.MultiScale` has the same in PyTorch operations, for all other cases. The kernel normalises the
 frames of one joint into a buffer that the first cache holds, and convolves and pools them there.
@@ -11,16 +11,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stdcl.compiled.extension import avx512_extension, takes
+from stdcl.kernels.extension import avx512_extension, takes
 
-_branches = avx512_extension("_branches")
+_kernel = avx512_extension("stdcl.kernels.branches._kernel")
 
 TAPS = 5
 
 
 def usable(x: Tensor) -> bool:
     """Return whether the kernel was built, this processor can run it, and it takes ``x``."""
-    return _branches is not None and takes(x)
+    return _kernel is not None and takes(x)
 
 
 def forward(
@@ -37,13 +37,13 @@ def forward(
         stride: over frames.
         time_axis: 1 or 2, the axis of frames.
     """
-    assert _branches is not None
+    assert _kernel is not None
     x = x.contiguous()
     sizes, shape = _sizes(x, stride, time_axis)
     by_tap = weights.permute(0, 3, 2, 1).contiguous()  # (2, tap, in, out)
     factor, shift, biases = factor.contiguous(), shift.contiguous(), biases.contiguous()
     out = x.new_empty(shape)
-    _branches.forward(
+    _kernel.forward(
         x.data_ptr(),
         factor.data_ptr(),
         shift.data_ptr(),
@@ -66,7 +66,7 @@ def backward(
         x: as given to `forward`, as all but the next.
         grad: (B, P', Q', 4 w), the gradient of its result.
     """
-    assert _branches is not None
+    assert _kernel is not None
     x, grad = x.contiguous(), grad.contiguous()
     sizes, _ = _sizes(x, stride, time_axis)
     width = weights.shape[1]
@@ -74,7 +74,7 @@ def backward(
     factor, shift = factor.contiguous(), shift.contiguous()
     grad_x = torch.empty_like(x)
     grad_weights, grad_biases = x.new_empty((len(x), 2, TAPS, width, width)), x.new_empty((len(x), 2, width))
-    _branches.backward(
+    _kernel.backward(
         x.data_ptr(),
         factor.data_ptr(),
         shift.data_ptr(),

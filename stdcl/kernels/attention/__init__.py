@@ -1,32 +1,32 @@
-"""Hyperformer's attention among the joints of a frame, compiled (``attention.c``) for float32 on CPUs with AVX-512.
+"""Attention among the joints of a frame that knows the skeleton and its joint groups (Hyperformer, Zhou et al., 2022).
 
-`stdcl.encoders.hyperformer.network` defines it, and has the same in PyTorch operations for all other cases.
+The kernel (``attention.c``) needs AVX-512. A frame is worked off at a time, all heads, in the first cache.
 
-Letters: F frames, V joints, G joint groups, J hop distances, H heads of width D.
+Letters: F frames, V joints, G joint groups, J hop distances, H heads of width D. With q, k, v the thirds of qkv, e_w
+that of the group of joint w, and r_j a row of rpe: ``score[u, w] = q_u . (k_w + e_w + r_hop(u, w)) + w1 . e_w``, and
+joint u receives ``sum_w (alpha softmax_w(score) + outer)[u, w] v_w`` of each head.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from stdcl.compiled.extension import avx512_extension, takes
+from stdcl.kernels.attention import reference
+from stdcl.kernels.extension import avx512_extension, takes
 
-_attention = avx512_extension("_attention")
+_kernel = avx512_extension("stdcl.kernels.attention._kernel")
 
 _MOST_HOPS = 16  # a vector's lanes
 _PIECE = 32  # frames whose sums are kept together, as in attention.c
 
 
-def usable(qkv: Tensor, rpe: Tensor) -> bool:
-    """Return whether the kernel was built, this processor can run it, and it takes these tensors (see `forward`)."""
-    return _attention is not None and takes(qkv, rpe) and len(rpe) <= _MOST_HOPS
-
-
-def forward(
+def attend(
     qkv: Tensor, e: Tensor, rpe: Tensor, w1: Tensor, alpha: Tensor, outer: Tensor, groups: Tensor, hops: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the mixed values (F, V, H D) and the attention (F, H, V, V).
+) -> Tensor:
+    """Return the heads' mixed values (F, V, H D), differentiable in the first six arguments.
 
     Args:
         qkv: (F, V, 3 H D).
@@ -38,12 +38,42 @@ def forward(
         groups: (V,) int64, the group of each joint.
         hops: (V, V) int64, distances.
     """
-    assert _attention is not None
+    way = _Attend if _usable(qkv, rpe) else reference.Attend
+    mixed: Tensor = way.apply(qkv, e, rpe, w1, alpha, outer, groups, hops)  # type: ignore[no-untyped-call]
+    return mixed
+
+
+def _usable(qkv: Tensor, rpe: Tensor) -> bool:
+    """Return whether the kernel was built, this processor can run it, and it takes these tensors."""
+    return _kernel is not None and takes(qkv, rpe) and len(rpe) <= _MOST_HOPS
+
+
+class _Attend(torch.autograd.Function):
+    """`attend` by the kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Tensor) -> Tensor:
+        out, shares = forward(*arguments)
+        ctx.save_for_backward(*arguments, shares)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        qkv, e, rpe, w1, alpha, outer, groups, hops, shares = ctx.saved_tensors
+        found = backward(qkv, e, rpe, w1, alpha, outer, groups, hops, shares, gradients[0])
+        return *found, None, None
+
+
+def forward(
+    qkv: Tensor, e: Tensor, rpe: Tensor, w1: Tensor, alpha: Tensor, outer: Tensor, groups: Tensor, hops: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the mixed values (F, V, H D) and the attention (F, H, V, V)."""
+    assert _kernel is not None
     frames, v, _ = qkv.shape
     shared, kept = _shared(qkv, e, rpe, w1, alpha, outer, groups, hops)
     qkv, e = qkv.contiguous(), e.contiguous()
     out, attention = qkv.new_empty((frames, v, rpe.shape[1])), qkv.new_empty((frames, len(outer), v, v))
-    _attention.forward(
+    _kernel.forward(
         *shared, qkv.data_ptr(), e.data_ptr(), torch.get_num_threads(), attention.data_ptr(), out.data_ptr()
     )
     del kept
@@ -69,13 +99,13 @@ def backward(
         attention: as it returned it.
         grad: (F, V, H D), the gradient of the mixed values.
     """
-    assert _attention is not None
+    assert _kernel is not None
     shared, kept = _shared(qkv, e, rpe, w1, alpha, outer, groups, hops)
     qkv, e, grad = qkv.contiguous(), e.contiguous(), grad.contiguous()
     grad_qkv, grad_e = torch.empty_like(qkv), torch.empty_like(e)
     parts = [rpe.numel(), w1.numel(), outer.numel(), 1]
     sums = qkv.new_empty((-(-len(qkv) // _PIECE), sum(parts)))
-    _attention.backward(
+    _kernel.backward(
         *shared,
         qkv.data_ptr(),
         e.data_ptr(),

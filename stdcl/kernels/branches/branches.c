@@ -1,12 +1,12 @@
 /* The branches of the multi-scale temporal block, float32, for processors with AVX-512. What they compute, and the PyTorch
- * operations that they stand for, are in stdcl/compiled/branches.py, which checks addresses and sizes.
+ * operations that they stand for, are in __init__.py, which checks addresses and sizes.
  *
  * The frames of one joint of one sample are worked off at a time: they are normalised into a padded buffer that the first
  * cache holds, so normalised features are never written to memory. Samples are spread over threads; no result depends on
  * their number. No two arrays of a call may overlap.
  */
 #define PY_SSIZE_T_CLEAN
-#include "avx512.h"
+#include "../avx512.h"
 
 enum { TAPS = 5, PAD = 4 }; /* frames of a convolution; frames of padding that a dilation of 2 asks for */
 
@@ -217,4 +217,4 @@ static PyObject *backward(PyObject *self, PyObject *args)
 
 #endif
 
-MODULE(_branches)
+MODULE(_kernel)

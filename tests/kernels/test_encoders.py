@@ -9,11 +9,10 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from stdcl import compiled
-from stdcl.compiled import attention, branches, graph_product
 from stdcl.config.model import EncoderConfig
 from stdcl.encoders.base import Encoder, Layout
 from stdcl.encoders.build import build_encoder
+from stdcl.kernels import attention, batch_norm, branches, graph_product
 from stdcl.skeleton import NTU, NW_UCLA
 from tests.rounding import assert_within, network_bound
 
@@ -22,10 +21,10 @@ LAYOUTS = [
     Layout(num_joints=25, num_persons=2, num_frames=16, num_classes=60, skeleton=NTU),
 ]
 KERNELS = [
-    (compiled, "_kernels"),
-    (graph_product, "_graph_product"),
-    (branches, "_branches"),
-    (attention, "_attention"),
+    (batch_norm, "_kernel"),
+    (graph_product, "_kernel"),
+    (branches, "_kernel"),
+    (attention, "_kernel"),
 ]
 
 

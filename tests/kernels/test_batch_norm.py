@@ -8,20 +8,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from stdcl import compiled
-from tests.compiled.threads import assert_same_bits
+from stdcl.kernels import batch_norm
+from tests.kernels.threads import assert_same_bits
 from tests.rounding import Rounded, assert_within, einsum, gamma
 
 SHAPES = [(1, 1), (3, 7), (256, 16), (257, 3), (1030, 64), (2000, 150)]
 
-needs_kernels = pytest.mark.skipif(not compiled.built(), reason="the kernels were not built: no C compiler here")
+needs_kernels = pytest.mark.skipif(not batch_norm.built(), reason="the kernels were not built: no C compiler here")
 
 
 @pytest.fixture(params=[pytest.param("kernel", marks=needs_kernels), "operations"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each test runs with the kernels, and without them."""
     if request.param == "operations":
-        monkeypatch.setattr(compiled, "_kernels", None)
+        monkeypatch.setattr(batch_norm, "_kernel", None)
     return str(request.param)
 
 
@@ -37,7 +37,7 @@ def test_moments(way: str, rows: int, channels: int, offset: float) -> None:
     exact = x.double()
     mean = exact.mean(0)
     square = ((exact - mean) ** 2).sum(0)
-    got = compiled.moments(x)
+    got = batch_norm.moments(x)
     if way == "kernel":
         # Sums of d = x - x[0] and of its square: the offset costs nothing.
         d = exact - exact[0]
@@ -61,7 +61,7 @@ def test_normalise(way: str, rows: int, channels: int, with_residual: bool, relu
     if with_residual:
         exact = exact + Rounded(residual)
     exact = exact.relu() if relu else exact
-    got = compiled.normalise(x, residual if with_residual else None, factor, shift, relu)
+    got = batch_norm.normalise(x, residual if with_residual else None, factor, shift, relu)
     assert_within(got, exact.value, exact.error)
 
 
@@ -74,7 +74,7 @@ def test_gradient_sums(way: str, rows: int, channels: int, relu: bool) -> None:
     if way == "operations":
         # PyTorch may subtract the mean after the sum.
         product.error += gamma(rows + 4) * kept.value.abs().sum(0) * (x.abs().amax(0) + mean.abs())
-    got = compiled.gradient_sums(grad, out if relu else None, x, mean)
+    got = batch_norm.gradient_sums(grad, out if relu else None, x, mean)
     assert_within(got[0], total.value, total.error, "sum")
     assert_within(got[1], product.value, product.error, "product")
 
@@ -87,7 +87,7 @@ def test_normalise_backward(way: str, rows: int, channels: int, relu: bool, keep
     kept = grad * (out > 0) if relu else grad
     exact = [Rounded(a) * Rounded(kept), Rounded(b) * Rounded(x), Rounded(c)]
     size = sum((term.value.abs() + term.error for term in exact), torch.zeros(()))
-    got = compiled.normalise_backward(grad, out if relu else None, x, a, b, c, keep)
+    got = batch_norm.normalise_backward(grad, out if relu else None, x, a, b, c, keep)
     assert_within(got[0], exact[0].value + exact[1].value + exact[2].value, gamma(4) * size)
     assert (got[1] is None) == (not keep)
     if got[1] is not None:
@@ -96,7 +96,7 @@ def test_normalise_backward(way: str, rows: int, channels: int, relu: bool, keep
 
 def test_a_nan_is_not_hidden_by_relu(way: str) -> None:
     x = torch.tensor([[float("nan"), -1.0, 2.0]])
-    y = compiled.normalise(x, None, torch.ones(3), torch.zeros(3), relu=True)
+    y = batch_norm.normalise(x, None, torch.ones(3), torch.zeros(3), relu=True)
     assert torch.isnan(y[0, 0])
     assert y[0, 1:].tolist() == [0.0, 2.0]
 
@@ -104,14 +104,14 @@ def test_a_nan_is_not_hidden_by_relu(way: str) -> None:
 @needs_kernels
 def test_the_bits_do_not_depend_on_the_number_of_threads() -> None:
     grad, out, x, mean = tensors(5000, 48, "rows", "rows", "rows", "channels")
-    assert_same_bits(lambda: [compiled.moments(x), compiled.gradient_sums(grad, out, x, mean)])
+    assert_same_bits(lambda: [batch_norm.moments(x), batch_norm.gradient_sums(grad, out, x, mean)])
 
 
 def test_what_is_not_contiguous_is_read_by_its_strides(way: str) -> None:
     x, factor, shift = tensors(6, 8, "rows", "channels", "channels")
     turned = x.t().contiguous().t()
     run: list[Callable[[Tensor], Tensor]] = [
-        lambda y: compiled.normalise(y, None, factor, shift, False),
-        compiled.moments,
+        lambda y: batch_norm.normalise(y, None, factor, shift, False),
+        batch_norm.moments,
     ]
     assert all(torch.equal(each(turned), each(x)) for each in run)

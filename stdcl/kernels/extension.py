@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 def extension(name: str) -> ModuleType | None:
-    """Return the extension module ``stdcl.compiled.NAME``, or None if it was not built or cannot be loaded here."""
+    """Return the extension module ``name``, or None if it was not built or cannot be loaded here."""
     try:
-        return importlib.import_module(f"stdcl.compiled.{name}")
+        return importlib.import_module(name)
     except ImportError:
         return None
 

@@ -9,20 +9,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from stdcl.parallel import mailbox
+from stdcl.parallel import shared_memory
 from stdcl.parallel.comm import Comm, LocalComm
-from stdcl.parallel.mailbox import CAPACITY, LostRank, MailboxComm, mailbox_comm
+from stdcl.parallel.shared_memory import CAPACITY, LostRank, SharedMemoryComm, shared_memory_comm
 from tests.distributed.ranks import run_on_ranks
 
-needs_mailbox = pytest.mark.skipif(
-    mailbox._machine() == 0, reason="no shared memory between ranks here: not Linux, or the mailbox was not built"
+needs_shared_memory = pytest.mark.skipif(
+    shared_memory._machine() == 0,
+    reason="not Linux, or the extension was not built",
 )
 
 
 def compare(comm: Comm, seed: int) -> int:
     """Run many collectives both ways; return how many were compared."""
-    small = mailbox_comm(comm, 30.0)
-    assert isinstance(small, MailboxComm)
+    small = shared_memory_comm(comm, 30.0)
+    assert isinstance(small, SharedMemoryComm)
     shapes = torch.Generator().manual_seed(seed)  # the same on all ranks
     own = torch.Generator().manual_seed(seed * 100 + comm.rank)
     types = (torch.float32, torch.float64, torch.int64, torch.bool)
@@ -48,7 +49,7 @@ def names() -> set[str]:
     return {path.name for path in Path("/dev/shm").glob("stdcl-*")}
 
 
-@needs_mailbox
+@needs_shared_memory
 @pytest.mark.parametrize("size", [2, 3])
 def test_equals_the_process_group(size: int) -> None:
     before = names()
@@ -57,7 +58,7 @@ def test_equals_the_process_group(size: int) -> None:
 
 
 def come_late(comm: Comm) -> tuple[str, float]:
-    small = mailbox_comm(comm, 2.0)
+    small = shared_memory_comm(comm, 2.0)
     small.all_gather(torch.zeros(3))
     comm.barrier()
     if comm.rank == 1:
@@ -69,39 +70,39 @@ def come_late(comm: Comm) -> tuple[str, float]:
     return str(caught.value), time.monotonic() - begin
 
 
-@needs_mailbox
+@needs_shared_memory
 def test_a_late_rank_is_named() -> None:
     said, waited = run_on_ranks(come_late, 2)[0]
     assert "rank 1 did not come" in said
     assert waited >= 2.0
 
 
-@needs_mailbox
+@needs_shared_memory
 def test_a_dead_process_is_noticed() -> None:
-    assert mailbox._lives(os.getpid())
+    assert shared_memory._lives(os.getpid())
     child = os.fork()
     if not child:
         os._exit(0)
     deadline = time.monotonic() + 30
-    while mailbox._lives(child) and time.monotonic() < deadline:
+    while shared_memory._lives(child) and time.monotonic() < deadline:
         time.sleep(0.01)
     # It has ended but was not waited for: a zombie is no rank.
-    assert not mailbox._lives(child)
+    assert not shared_memory._lives(child)
     os.waitpid(child, 0)
-    assert not mailbox._lives(child)
+    assert not shared_memory._lives(child)
 
 
 def elsewhere(comm: Comm) -> bool:
-    mailbox._machine = lambda: comm.rank + 1
-    return mailbox_comm(comm, 1.0) is comm
+    shared_memory._machine = lambda: comm.rank + 1
+    return shared_memory_comm(comm, 1.0) is comm
 
 
 def no_room(comm: Comm) -> bool:
-    mailbox._FOLDER = Path("/proc")  # nothing can be made there
-    return mailbox_comm(comm, 1.0) is comm
+    shared_memory._FOLDER = Path("/proc")  # nothing can be made there
+    return shared_memory_comm(comm, 1.0) is comm
 
 
-@needs_mailbox
+@needs_shared_memory
 @pytest.mark.parametrize("situation", [elsewhere, no_room])
 def test_falls_back_to_the_process_group(situation: object) -> None:
     assert run_on_ranks(situation, 2) == [True, True]
@@ -109,4 +110,4 @@ def test_falls_back_to_the_process_group(situation: object) -> None:
 
 def test_one_rank_needs_none() -> None:
     comm = LocalComm()
-    assert mailbox_comm(comm, 1.0) is comm
+    assert shared_memory_comm(comm, 1.0) is comm

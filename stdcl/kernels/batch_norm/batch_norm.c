@@ -1,5 +1,5 @@
 /* Batch normalisation of float32 rows (rows, channels) on CPUs: what a chain of PyTorch operations would do in several
- * passes over memory, in one. Addresses and sizes are checked by the caller, stdcl/compiled/__init__.py.
+ * passes over memory, in one. Addresses and sizes are checked by the caller, __init__.py.
  *
  * No two arrays of a call may overlap.
  *
@@ -277,6 +277,6 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernels", NULL, -1, methods, NULL, NULL, NULL, NULL};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernel", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__kernels(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__kernel(void) { return PyModule_Create(&module); }

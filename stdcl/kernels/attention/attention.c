@@ -1,13 +1,12 @@
 /* Hyperformer's attention among the joints of a frame, float32, for processors with AVX-512. What it computes, and the
- * PyTorch operations that it stands for, are in stdcl/encoders/hyperformer.py; stdcl/compiled/attention.py checks addresses
- * and sizes.
+ * PyTorch operations that it stands for, are in reference.py; __init__.py checks addresses and sizes.
  *
  * A frame is worked off at a time, all heads, in the first cache. Frames are cut into pieces whose number does not depend
  * on the number of threads, and sums over frames are kept a piece, so no result depends on it either. No two arrays of a
  * call may overlap.
  */
 #define PY_SSIZE_T_CLEAN
-#include "avx512.h"
+#include "../avx512.h"
 
 enum { PIECE = 32 }; /* frames */
 
@@ -323,4 +322,4 @@ static PyObject *backward(PyObject *self, PyObject *args)
 
 #endif
 
-MODULE(_attention)
+MODULE(_kernel)

@@ -1,4 +1,4 @@
-/* A small all-gather between processes of one machine through shared memory. See stdcl/parallel/mailbox.py.
+/* A small all-gather between processes of one machine through shared memory. See shared_memory.py.
  *
  * The memory holds a box a rank: a cache line with the number of the last message posted, then room for two messages.
  * Message n goes into room n % 2. Nobody overwrites what another still reads: a rank posts n + 2 only after all have
@@ -84,6 +84,6 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_mailbox", NULL, -1, methods, NULL, NULL, NULL, NULL};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_shared_memory", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__mailbox(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__shared_memory(void) { return PyModule_Create(&module); }

@@ -1,9 +1,7 @@
-"""Compiled kernels for float32 on CPUs (``kernels.c``), each beside the PyTorch operations that it stands for.
+"""Passes of batch normalisation over rows (R, C): statistics, ``factor x + shift``, and their gradients.
 
-The kernels are built when the package is installed, where a C compiler is at hand; without them, on GPUs and in other
-number types, every function here runs PyTorch operations instead. Both give the same results up to rounding. A kernel
-reads and writes each element once where the operations take several passes over memory, and its results have the same
-bits with any number of threads.
+The kernel (``batch_norm.c``) reads and writes each element once where PyTorch operations take several passes over
+memory. Its results have the same bits with any number of threads.
 """
 
 from __future__ import annotations
@@ -13,19 +11,20 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from stdcl.compiled.extension import extension, takes
+from stdcl.kernels.batch_norm import reference
+from stdcl.kernels.extension import extension, takes
 
-_kernels = extension("_kernels")
+_kernel = extension("stdcl.kernels.batch_norm._kernel")
 
 
 def built() -> bool:
     """Return whether the kernels were built for this installation."""
-    return _kernels is not None
+    return _kernel is not None
 
 
 def _kernel_for(*tensors: Tensor | None) -> ModuleType | None:
     """Return the kernels if they can work on these tensors."""
-    return _kernels if takes(*tensors) else None
+    return _kernel if takes(*tensors) else None
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -41,9 +40,7 @@ def moments(x: Tensor) -> Tensor:
         out = x.new_empty((2, channels))
         kernel.moments(x.data_ptr(), rows, channels, torch.get_num_threads(), out.data_ptr())
         return out
-    image = x.view(1, rows, 1, channels).permute(0, 3, 1, 2)
-    mean, variance = torch.batch_norm_update_stats(image, None, None, 0.0)
-    return torch.stack((mean, variance * rows))
+    return reference.moments(x)
 
 
 def normalise(x: Tensor, residual: Tensor | None, factor: Tensor, shift: Tensor, relu: bool) -> Tensor:
@@ -66,10 +63,7 @@ def normalise(x: Tensor, residual: Tensor | None, factor: Tensor, shift: Tensor,
             _address(out),
         )
         return out
-    out = torch.addcmul(shift, x, factor)
-    if residual is not None:
-        out += residual
-    return out.relu_() if relu else out
+    return reference.normalise(x, residual, factor, shift, relu)
 
 
 def gradient_sums(grad: Tensor, out: Tensor | None, x: Tensor, mean: Tensor) -> Tensor:
@@ -98,16 +92,7 @@ def gradient_sums(grad: Tensor, out: Tensor | None, x: Tensor, mean: Tensor) -> 
             _address(sums),
         )
         return sums
-    if not rows:
-        return mean.new_zeros((2, channels))
-    kept = _kept(grad, out)
-    grad_image, image = (y.reshape(1, rows, 1, channels).permute(0, 3, 1, 2) for y in (kept, x))
-    # PyTorch's own gradient with given statistics: with a variance of one, that for the weight is the second sum.
-    one = torch.ones_like(mean)
-    _, product, total = torch.ops.aten.native_batch_norm_backward(
-        grad_image, image, one, mean, one, None, None, False, 0.0, [False, True, True]
-    )
-    return torch.stack((total, product))
+    return reference.gradient_sums(grad, out, x, mean)
 
 
 def normalise_backward(
@@ -143,13 +128,4 @@ def normalise_backward(
             _address(kept),
         )
         return grad_x, (grad if out is None else kept) if keep else None
-    kept = _kept(grad, out)
-    grad_x = torch.addcmul(c, x, b)
-    return grad_x.addcmul_(kept, a), kept if keep else None
-
-
-def _kept(grad: Tensor, out: Tensor | None) -> Tensor:
-    if out is None:
-        return grad
-    kept: Tensor = torch.ops.aten.threshold_backward(grad, out, 0)
-    return kept
+    return reference.normalise_backward(grad, out, x, a, b, c, keep)

@@ -1,12 +1,12 @@
 /* CTR-GCN's refined graphs and the product with them, float32, for processors with AVX-512. What is computed is said in
- * stdcl/compiled/graph_product.py, which checks addresses and sizes and has the same in PyTorch operations.
+ * __init__.py, which checks addresses and sizes; reference.py has the same in PyTorch operations.
  *
  * A sample is worked off in blocks of 16 channels, so that the graphs of a block, which are never written to memory, its
  * sums and the turned gradient stay in the second cache. Samples are spread over threads; no result depends on their
  * number. No two arrays of a call may overlap.
  */
 #define PY_SSIZE_T_CLEAN
-#include "avx512.h"
+#include "../avx512.h"
 
 enum { BLOCK = 16 }; /* channels of a block */
 
@@ -358,4 +358,4 @@ static PyObject *backward(PyObject *self, PyObject *args)
 
 #endif
 
-MODULE(_graph_product)
+MODULE(_kernel)

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from stdcl.compiled import attention
-from tests.compiled.threads import assert_same_bits
+from stdcl.kernels import attention
+from tests.kernels.threads import assert_same_bits
 from tests.rounding import Rounded, assert_within, cat, einsum, gamma
 
 pytestmark = pytest.mark.skipif(
-    not attention.usable(torch.ones(1), torch.ones(1, 1)),
+    not attention._usable(torch.ones(1), torch.ones(1, 1)),
     reason="the kernel was not built, or this processor has no AVX-512",
 )
 
@@ -125,4 +125,4 @@ def test_bits_do_not_depend_on_threads() -> None:
 
 
 def test_more_distances_than_a_vector_has_lanes_go_through_operations() -> None:
-    assert not attention.usable(torch.ones(1), torch.ones(17, 1))
+    assert not attention._usable(torch.ones(1), torch.ones(17, 1))

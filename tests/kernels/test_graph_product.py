@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stdcl.compiled import graph_product
-from tests.compiled.threads import assert_same_bits
+from stdcl.kernels import graph_product
+from tests.kernels.threads import assert_same_bits
 from tests.rounding import Rounded, assert_within, cat, einsum
 
 needs_kernel = pytest.mark.skipif(
@@ -89,7 +89,7 @@ def test_equals_its_definition(monkeypatch: pytest.MonkeyPatch, size: tuple[int,
     expected = definition(*exact)
     expected.backward(grad.double())
     if way == "operations":
-        monkeypatch.setattr(graph_product, "_graph_product", None)
+        monkeypatch.setattr(graph_product, "_kernel", None)
     dtype = torch.float64 if way == "float64" else torch.float32
     given = [x.to(dtype) for x in inputs]
     results = (graph_product.forward(*given), *graph_product.backward(*given, grad.to(dtype)))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from stdcl.compiled import branches
 from stdcl.encoders.temporal import MultiScale
-from tests.compiled.threads import assert_same_bits
+from stdcl.kernels import branches
+from tests.kernels.threads import assert_same_bits
 from tests.rounding import Rounded, assert_within, cat, einsum, gamma, stack
 
 needs_kernel = pytest.mark.skipif(
@@ -237,7 +237,7 @@ def test_training_on_the_cpu_calls_the_kernel_and_all_else_the_operations(monkey
         called.append(x.dtype)
         return torch.zeros_like(x)
 
-    monkeypatch.setattr(branches, "_branches", object())
+    monkeypatch.setattr(branches, "_kernel", object())
     monkeypatch.setattr(branches, "forward", forward)
     made = block(64, 1, 2)
     made.double()(torch.randn(2, 3, 8, 64, dtype=torch.float64))

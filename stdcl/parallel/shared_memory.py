@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stdcl.compiled.extension import extension
+from stdcl.kernels.extension import extension
 from stdcl.parallel.comm import Comm, ReduceOp
 
-_mailbox = extension("_mailbox")
+_shared_memory = extension("stdcl.parallel._shared_memory")
 
 CAPACITY = 64 * 1024
 """Bytes of the largest message; what is larger goes through the process group."""
@@ -37,10 +37,10 @@ class LostRank(RuntimeError):
     """Another rank has gone, or has not come to a collective in time."""
 
 
-class MailboxComm:
+class SharedMemoryComm:
     """A communicator whose small collectives of CPU tensors go through shared memory; the rest is the inner one's.
 
-    Sums are taken in rank order. To be built by `mailbox_comm`.
+    Sums are taken in rank order. To be built by `shared_memory_comm`.
     """
 
     def __init__(self, inner: Comm, memory: mmap.mmap, pids: list[int], timeout: float) -> None:
@@ -86,7 +86,7 @@ class MailboxComm:
         return x.device.type == "cpu" and 0 < x.numel() * x.element_size() <= CAPACITY
 
     def _exchange(self, x: Tensor, out: Tensor) -> None:
-        assert _mailbox is not None
+        assert _shared_memory is not None
         self._number += 1
         arguments = (
             self._view.ctypes.data,
@@ -100,7 +100,7 @@ class MailboxComm:
             _PATIENCE,
         )
         begin = time.monotonic()
-        while (late := _mailbox.exchange(*arguments)) >= 0:
+        while (late := _shared_memory.exchange(*arguments)) >= 0:
             if not _lives(self._pids[late]):
                 raise LostRank(
                     f"rank {late} (process {self._pids[late]}) has gone while rank {self.rank} waited for it"
@@ -109,7 +109,7 @@ class MailboxComm:
                 raise LostRank(f"rank {late} did not come to a collective of rank {self.rank} in {self._timeout:g} s")
 
 
-def mailbox_comm(inner: Comm, timeout: float) -> Comm:
+def shared_memory_comm(inner: Comm, timeout: float) -> Comm:
     """Return a communicator with shared memory for small collectives if all ranks are on one machine, else ``inner``.
 
     Called by every rank at the same time.
@@ -139,12 +139,12 @@ def mailbox_comm(inner: Comm, timeout: float) -> Comm:
         # The memory lives as long as it is mapped; no name is left behind whatever happens to the ranks.
         if inner.rank == 0:
             path.unlink(missing_ok=True)
-    return MailboxComm(inner, memory, pids, timeout) if memory is not None and opened else inner
+    return SharedMemoryComm(inner, memory, pids, timeout) if memory is not None and opened else inner
 
 
 def _machine() -> int:
     """Return a number that ranks share if they see the same processes and can share memory; 0 if they cannot."""
-    if _mailbox is None or sys.platform != "linux" or not _FOLDER.is_dir():
+    if _shared_memory is None or sys.platform != "linux" or not _FOLDER.is_dir():
         return 0
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()
