@@ -73,7 +73,8 @@ class _Root(VerbGroup):
         super().__init__(
             name="stdcl",
             help="Distributed sweeps for contrastive learning on skeleton sequences.",
-            epilog="Data are looked up under $STDCL_DATA, results go to $STDCL_STORAGE (default: ./runs).",
+            epilog="Prepared data are made under $STDCL_DATA, and looked up there, then in the current folder;"
+            " results go to $STDCL_STORAGE (default: ./runs).",
             subcommand_metavar="VERB ...",
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
             params=[

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from stdcl.cli.verb import PATH, VerbGroup, listed
+from stdcl.cli.verb import NEW_STORE, PATH, STORE, VerbGroup, listed
 
 TITLE = "Data"
 
@@ -35,7 +35,13 @@ def data() -> None:
 @click.argument("dataset", callback=listed(_all), metavar="DATASET")
 @click.option("--raw", type=PATH, multiple=True, metavar="DIR", help="Folder of raw files (repeatable for NTU).")
 @click.option("--spec", type=PATH, metavar="FILE", help="Description of a custom dataset (YAML).")
-@click.option("--out", type=PATH, metavar="DIR", required=True, help="Folder of the store.")
+@click.option(
+    "--out",
+    type=NEW_STORE,
+    metavar="DIR",
+    required=True,
+    help="Folder of the store; a relative one is made under $STDCL_DATA, where that is set.",
+)
 @click.option("--force", is_flag=True, help="Replace another store at --out.")
 @click.option("--allow-partial", is_flag=True, help="nw-ucla: accept a part of the dataset.")
 @click.option("--strict", is_flag=True, help="ntu: write nothing if any file is bad.")
@@ -74,7 +80,7 @@ def prepare(
 
 
 @data.command()
-@click.argument("store", type=PATH)
+@click.argument("store", type=STORE)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 @click.option("--verify", is_flag=True, help="Recompute the content hash.")
 def info(store: Path, as_json: bool, verify: bool) -> None:

@@ -11,7 +11,7 @@ import click
 from stdcl.cli.codes import DONE, FAILED, INTERRUPTED
 from stdcl.cli.console import outlive_terminal
 from stdcl.cli.live import LiveLine
-from stdcl.cli.verb import PATH, Verb, command_line, set_option
+from stdcl.cli.verb import PATH, STORE, Verb, command_line, set_option
 
 if TYPE_CHECKING:
     from stdcl.results.row import EpochRow
@@ -85,7 +85,7 @@ def _out(out: Path | None) -> tuple[str | Path, ...]:
 @click.command(cls=Verb, on_interrupt="the run under evaluation is unchanged")
 @click.argument("runs", type=PATH, nargs=-1, required=True, metavar="RUN...")
 @click.option("--checkpoint", type=click.Choice(("last", "best")), default="last", show_default=True)
-@click.option("--data", type=PATH, metavar="DIR", help="Where the same prepared store is now, if it moved.")
+@click.option("--data", type=STORE, metavar="DIR", help="Where the same prepared store is now, if it moved.")
 def evaluate(runs: tuple[Path, ...], checkpoint: Literal["last", "best"], data: Path | None) -> None:
     """Repeat a run's accuracy; write per-sequence scores.
 

@@ -119,6 +119,32 @@ def command_line(*words: str | Path) -> str:
     return shlex.join(["stdcl", *map(str, words)])
 
 
+class DataPath(click.ParamType[Path]):
+    """A folder of prepared data, by the rule of ``data.path``: under $STDCL_DATA, then under the current folder.
+
+    Args:
+        made: the folder will be made, so the first place counts whether anything is there or not.
+    """
+
+    name = "path"
+
+    def __init__(self, *, made: bool = False) -> None:
+        self._made = made
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the folder that ``value`` means."""
+        from stdcl.config.paths import data_path, data_places
+
+        what = param.get_error_hint(ctx) if param is not None and ctx is not None else "path"
+        return data_places(str(value), what=what)[0] if self._made else data_path(str(value), what=what)
+
+
+STORE = DataPath()
+"""A store that is there."""
+
+NEW_STORE = DataPath(made=True)
+"""A store to be made."""
+
 PATH = click.Path(path_type=Path)
 """A path; what is there is checked by the code that reads it, whose messages say more."""
 

@@ -76,7 +76,8 @@ class DataConfig(Section):
     dataset: Annotated[str, OneOf(_dataset_names)]
     """Which dataset the store at ``path`` must hold."""
     path: str = Field(min_length=1)
-    """Folder of the prepared store; a relative one is looked up under $STDCL_DATA, else under the current folder.
+    """Folder of the prepared store; a relative one is looked up under $STDCL_DATA, then under the current folder (one
+    that begins with ./ or ../ there alone).
     $NAME and ~ are replaced."""
     protocol: str = "default"
     """The split: cross-view (NW-UCLA), x-sub, x-view (NTU60), x-sub, x-set (NTU120), or a custom dataset's own;

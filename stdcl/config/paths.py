@@ -56,13 +56,46 @@ def expand(text: str, what: str, environment: Mapping[str, str] = os.environ) ->
         raise UserError(f"{what} is '{text}': no home folder is known ({known}); give the whole path") from None
 
 
-def data_path(path: str, environment: Mapping[str, str] = os.environ, *, what: str = "data.path") -> Path:
-    """Return where a store, or other data, is: absolute as given, else under $STDCL_DATA, else under the current
-    folder. ``what`` names the key in errors."""
+def data_places(path: str, environment: Mapping[str, str] = os.environ, *, what: str = "data.path") -> list[Path]:
+    """Return where prepared data, or other data, can be, in the order of looking; the first is where they are made.
+
+    An absolute path stands for itself; one that begins with ``./`` or ``../`` is relative to the current folder; any
+    other is looked for under $STDCL_DATA, where that is set, then under the current folder.
+
+    Args:
+        path: as it was written.
+        environment: the variables.
+        what: where, for errors.
+
+    Raises:
+        UserError: as :func:`expand`.
+    """
     given = expand(path, what, environment)
     if given.is_absolute():
-        return given
-    return (expand(variable("STDCL_DATA", environment) or ".", "$STDCL_DATA", environment) / given).absolute()
+        return [given]
+    here = given.absolute()
+    root = variable("STDCL_DATA", environment)
+    if root is None or path.split("/", 1)[0] in (".", ".."):
+        return [here]
+    there = (expand(root, "$STDCL_DATA", environment) / given).absolute()
+    return [there] if there == here else [there, here]
+
+
+def data_path(path: str, environment: Mapping[str, str] = os.environ, *, what: str = "data.path") -> Path:
+    """Return the first of :func:`data_places` that exists; the first of all if none does."""
+    places = data_places(path, environment, what=what)
+    return next((place for place in places if place.exists()), places[0])
+
+
+def also_looked_at(place: Path, environment: Mapping[str, str] = os.environ) -> list[Path]:
+    """Return the other places of :func:`data_places` that were looked at before ``place`` was settled on."""
+    root = variable("STDCL_DATA", environment)
+    if root is None:
+        return []
+    folder = expand(root, "$STDCL_DATA", environment).absolute()
+    if not place.is_relative_to(folder):
+        return []
+    return [other for other in [Path.cwd() / place.relative_to(folder)] if other != place]
 
 
 def storage_path(environment: Mapping[str, str] = os.environ) -> Path:

@@ -37,6 +37,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stdcl import atomic
+from stdcl.config.paths import also_looked_at
 from stdcl.data.missing import missing
 from stdcl.data.protocols import SplitRule, class_counts, official_rules, rule_from_json
 from stdcl.data.raw_file import FARTHEST
@@ -168,8 +169,9 @@ def read_manifest(path: Path) -> Manifest:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        elsewhere = "".join(f", nor in {place}" for place in also_looked_at(path))
         raise UserError(
-            f"{path}: no prepared data here ({MANIFEST_FILE} is missing);"
+            f"{path}: no prepared data here ({MANIFEST_FILE} is missing){elsewhere};"
             " make it with `stdcl data prepare DATASET --raw DIR --out DIR`"
         ) from None
     except NotADirectoryError:

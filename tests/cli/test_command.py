@@ -171,6 +171,30 @@ def test_data_from_raw_files_to_info(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["data", "info", str(tmp_path / "absent")]) == BAD_INPUT
 
 
+def test_data_are_prepared_where_they_are_looked_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STDCL_DATA", str(tmp_path / "data"))
+    assert main(["data", "synth", "nw-ucla", "--out", "raw", "--sequences", "30"]) == DONE
+    assert main(["data", "prepare", "nw-ucla", "--raw", "raw", "--out", "nw-ucla"]) == DONE
+    assert (tmp_path / "data" / "nw-ucla" / "manifest.json").exists()
+    assert main(["data", "info", "nw-ucla"]) == DONE
+    assert main(["data", "info", "data/nw-ucla"]) == DONE
+    capsys.readouterr()
+    assert main(["data", "info", "ntu60"]) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/data/ntu60: no prepared data here" in said
+    assert f"nor in {tmp_path}/ntu60" in said
+    run = tmp_path / "run.yaml"
+    run.write_text("recipe: lite\ndata: {dataset: nw-ucla, path: nw-ucla}\nencoder: {name: nosuch}\n")
+    assert main(["train", str(run)]) == BAD_INPUT
+    run.write_text("recipe: lite\ndata: {dataset: nw-ucla, path: elsewhere}\nencoder: {name: hcn}\n")
+    capsys.readouterr()
+    assert main(["train", str(run)]) == BAD_INPUT
+    assert f"nor in {tmp_path}/elsewhere" in capsys.readouterr().err
+
+
 def test_missing_options_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "prepare", "ntu60", "--out", str(tmp_path / "x")]) == BAD_INPUT
     assert "--raw" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stdcl.config import load_run
-from stdcl.config.paths import data_path, expand, storage_path
+from stdcl.config.paths import also_looked_at, data_path, data_places, expand, storage_path
 from stdcl.errors import UserError
 
 HERE = Path.cwd()
@@ -22,6 +22,25 @@ def test_an_empty_variable_counts_as_not_set(empty: str) -> None:
     assert data_path("x", {"STDCL_DATA": empty}) == data_path("x", {}) == HERE / "x"
     with pytest.raises(UserError, match=r"data.path is '\$A/x', but the variable A is not set, or empty"):
         data_path("$A/x", {"A": empty})
+
+
+def test_data_are_made_under_the_variable_and_looked_up_there_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = {"STDCL_DATA": str(tmp_path / "data")}
+    there, here = tmp_path / "data" / "x", tmp_path / "x"
+    assert data_places("x", known) == [there, here]
+    assert data_path("x", known) == there
+    here.mkdir()
+    assert data_path("x", known) == here
+    there.mkdir(parents=True)
+    assert data_path("x", known) == there
+    assert data_places("./x", known) == data_places("x", {}) == [here]
+    assert data_places("../x", known)[0].resolve() == tmp_path.parent / "x"
+    assert data_places(str(here), known) == [here]
+    assert also_looked_at(there, known) == [here]
+    assert also_looked_at(here, known) == also_looked_at(there, {}) == []
 
 
 def test_variables_and_home_are_replaced() -> None:
