@@ -68,6 +68,27 @@ class FusionWeights:
 
 
 @dataclass(frozen=True)
+class PublishedInput:
+    """What the public code that trained a checkpoint gave its network.
+
+    Attributes:
+        settings: keys of a configuration, ``section.key``, that repeat it.
+        notes: what they do not repeat, a sentence each.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+PublishedInputs = Callable[[str, str, Mapping[str, tuple[int, ...]]], PublishedInput]
+"""(dataset, stream, public parameter name -> shape) -> the input; ``UserError`` for a stream that the code lacks."""
+
+
+def _recipes_input(dataset: str, stream: str, shapes: Mapping[str, tuple[int, ...]]) -> PublishedInput:
+    return PublishedInput()
+
+
+@dataclass(frozen=True)
 class EncoderSpec:
     """An encoder.
 
@@ -82,6 +103,7 @@ class EncoderSpec:
         paper_name: its name in the paper's Table 4(d); empty where it has none.
         published: how the names of its parameters become those of public checkpoints; empty where there are none.
         unpublished: parameters that no public checkpoint holds.
+        published_input: what public checkpoints were trained on, beside what the recipes say.
         recipes: ``package:folder`` of its recipes; empty where it has none.
         fusion: the weights that its public code fuses streams with.
     """
@@ -96,6 +118,7 @@ class EncoderSpec:
     paper_name: str = ""
     published: Renaming = ()
     unpublished: frozenset[str] = frozenset()
+    published_input: PublishedInputs = _recipes_input
     recipes: str = ""
     fusion: FusionWeights | None = None
 

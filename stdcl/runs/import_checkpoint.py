@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from stdcl.encoders.published import import_published, read_published
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
 from stdcl.results.layout import RunFolder
+from stdcl.specs import PublishedInput
 from stdcl.train import checkpoint
 from stdcl.train.checkpoint import Identity, Position
 from stdcl.train.components import new_encoder
@@ -71,15 +72,41 @@ def adopt(
         "encoder": {"name": encoder},
         "contrast": {"strategy": "none"},
     }
+    state = read_published(file)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    spec = specs.encoder(encoder)
+    theirs = spec.published_input(dataset, stream, shapes)
+    for key, value in theirs.settings.items():
+        section, _, name = key.partition(".")
+        raw[section][name] = value
     config = resolve_with(raw, "stdcl checkpoint import", overrides)
     network = new_encoder(config, _layout(config))
-    import_published(network, read_published(file), str(file))
+    import_published(network, state, str(file))
     _write(config, {f"encoder.{name}": value for name, value in network.state_dict().items()}, out, file)
     count = sum(p.numel() for p in network.parameters())
     return (
         f"{out}: {encoder} on {dataset}/{config.data.protocol}, stream {stream}, {count:,} parameters from {file}\n"
-        f"next: stdcl evaluate {out}{'' if store else ' --data STORE'}"
+        + "".join(f"{line}\n" for line in _input_lines(spec.title, theirs, config))
+        + f"next: stdcl evaluate {out}{'' if store else ' --data STORE'}"
     )
+
+
+def _input_lines(title: str, theirs: PublishedInput, config: RunConfig) -> Iterator[str]:
+    """Yield which input the run is scored on: as the public code had it, what was set otherwise, what differs."""
+    settled = config.model_dump(mode="json")
+    as_theirs, otherwise = [], []
+    for key, value in theirs.settings.items():
+        section, _, name = key.partition(".")
+        found = settled[section][name]
+        as_theirs += [f"{key} {_shown(value)}"] * (found == value)
+        otherwise += [f"{key} is {_shown(found)} by --set, {title}'s code has {_shown(value)}"] * (found != value)
+    if as_theirs:
+        yield f"input as {title}'s code has it: {', '.join(as_theirs)}"
+    yield from (f"note: {text}" for text in (*otherwise, *theirs.notes))
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _write(config: RunConfig, model: Mapping[str, torch.Tensor], out: Path, file: Path) -> None:

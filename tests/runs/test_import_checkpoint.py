@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from stdcl import specs
 from stdcl.config.load import resolve
 from stdcl.encoders.published import published_names
 from stdcl.errors import UserError
 from stdcl.runs.evaluate import evaluate_run
 from stdcl.runs.import_checkpoint import _layout, adopt
 from stdcl.train.components import new_encoder
+
+FACTS = Path(__file__).parents[1] / "golden" / "public-checkpoints"
 
 
 def public_state(encoder: str) -> dict[str, torch.Tensor]:
@@ -43,6 +47,61 @@ def test_published_weights_are_evaluated(small_store: Path, tmp_path: Path) -> N
     assert report.num_sequences == 20
     assert report.recorded is None
     assert report.stream == "joint"
+
+
+def public_shapes(encoder: str, dataset: str) -> dict[str, tuple[int, ...]]:
+    with (FACTS / f"{encoder}.{dataset}.tsv").open() as lines:
+        rows = [line.split("\t") for line in lines][1:]
+    return {name: tuple(map(int, shape.split("x"))) for name, shape, _ in rows if shape[:1].isdigit()}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "title", "dataset", "stream", "expected"),
+    [
+        ("infogcn", "infogcn", "nw-ucla", "relative-1", {"orientation": "children", "align": False, "frames": 52}),
+        ("infogcn", "infogcn", "ntu60", "relative-1", {"orientation": "parent", "align": True, "frames": 64}),
+        ("hcn", "hcn", "ntu60", "joint", {"centre": "frame", "frames": 64}),
+        ("hyperformer", "hyperformer", "nw-ucla", "bone", {"convention": "centred", "frames": 52}),
+        ("ctrgcn", "ctr-gcn", "ntu120", "bone", {"convention": "plain", "centre": "clip", "frames": 64}),
+        ("agcn", "2s-agcn", "ntu60", "joint", {"convention": "plain", "centre": "clip", "frames": 64}),
+    ],
+)
+def test_the_input_is_the_one_that_the_public_code_had(
+    encoder: str, title: str, dataset: str, stream: str, expected: dict[str, object], tmp_path: Path
+) -> None:
+    spec = specs.encoder(encoder)
+    theirs = spec.published_input(dataset, stream, public_shapes(title, dataset))
+    raw: dict[str, Any] = {"data": {"dataset": dataset, "path": "x", "stream": stream}, "encoder": {"name": encoder}}
+    raw |= {"recipe": "full", "contrast": {"strategy": "none"}}
+    for key, value in theirs.settings.items():
+        section, _, name = key.partition(".")
+        raw[section][name] = value
+    config = resolve(raw, "test")
+    assert {key: getattr(config.data, key) for key in expected} == expected
+
+
+def test_infogcn_is_imported_as_its_code_had_it_and_that_is_said(tmp_path: Path) -> None:
+    torch.save(public_state("infogcn"), tmp_path / "weights.pt")
+
+    def bring(out: str, stream: str, *overrides: str) -> str:
+        file = tmp_path / "weights.pt"
+        return adopt(
+            "infogcn", file, dataset="nw-ucla", stream=stream, out=tmp_path / out, overrides=overrides, store="s"
+        )
+
+    said = bring("a", "relative-1")
+    assert "input as InfoGCN's code has it: data.orientation children, data.align false, data.frames 52" in said
+    assert "orientation: children" in (tmp_path / "a" / "config.yaml").read_text()
+    said = bring("b", "relative-1", "data.orientation=parent")
+    assert "note: data.orientation is parent by --set, InfoGCN's code has children" in said
+    with pytest.raises(UserError, match="what it calls bone is relative-1-motion"):
+        bring("c", "bone-motion")
+
+
+def test_hcns_window_and_width_are_read_from_the_checkpoint() -> None:
+    shapes = {"conv2.weight": (32, 64, 3, 1), "fc7.0.weight": (256, 1024)}
+    settings = specs.encoder("hcn").published_input("ntu60", "joint", shapes).settings
+    assert (settings["data.frames"], settings["encoder.hidden"]) == (32, 256)
 
 
 def test_wrong_parameters_are_named(tmp_path: Path) -> None:

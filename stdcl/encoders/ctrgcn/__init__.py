@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from stdcl.config.section import EncoderOptions
 from stdcl.encoders.renaming import GRAPH_SHELL, MULTI_SCALE
-from stdcl.specs import EncoderSpec, FusionWeights
+from stdcl.specs import EncoderSpec, FusionWeights, PublishedInput
 
 
 class CTRGCNOptions(EncoderOptions):
     """CTR-GCN (Chen et al., 2021)."""
 
     name: Literal["ctrgcn"]
+
+
+def published_input(dataset: str, stream: str, shapes: Mapping[str, tuple[int, ...]]) -> PublishedInput:
+    """Return what CTR-GCN's code reads."""
+    return PublishedInput(
+        {
+            "data.convention": "plain",
+            "data.align": False,
+            "data.centre": "clip",
+            "data.frames": 52 if dataset == "nw-ucla" else 64,
+        }
+    )
 
 
 SPECS = (
@@ -31,6 +44,7 @@ SPECS = (
             (r"\.s(\d)\.v\.", r".convs.\1.conv3."),
             (r"\.s(\d)\.r\.", r".convs.\1.conv4."),
         ),
+        published_input=published_input,
         recipes="stdcl:recipes/ctrgcn",
         fusion=FusionWeights("ctr-gcn", {2: (1.0, 1.0), 3: (0.6, 0.6, 0.4), 4: (0.6, 0.6, 0.4, 0.4)}),
     ),

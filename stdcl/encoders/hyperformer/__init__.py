@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from stdcl.config.section import EncoderOptions
 from stdcl.encoders.renaming import MULTI_SCALE, SHELL
-from stdcl.specs import EncoderSpec, FusionWeights, datasets
+from stdcl.specs import EncoderSpec, FusionWeights, PublishedInput, datasets
 
 
 class HyperformerOptions(EncoderOptions):
@@ -28,6 +28,20 @@ def settle(options: Mapping[str, Any], data: Mapping[str, Any]) -> Mapping[str, 
     return {**options, "hyperedges": "bone" if bone and "bone" in groupings else "default"}
 
 
+def published_input(dataset: str, stream: str, shapes: Mapping[str, tuple[int, ...]]) -> PublishedInput:
+    """Return what Hyperformer's code reads: joints relative to the centre, and its grouping for the stream."""
+    grouping = "bone" if dataset == "nw-ucla" and stream.startswith("bone") else "default"
+    return PublishedInput(
+        {
+            "data.convention": "centred",
+            "data.align": False,
+            "data.centre": "clip",
+            "data.frames": 52 if dataset == "nw-ucla" else 64,
+            "encoder.hyperedges": grouping,
+        }
+    )
+
+
 SPECS = (
     EncoderSpec(
         name="hyperformer",
@@ -46,6 +60,7 @@ SPECS = (
             (r"^b(\d+)\.att\.ln\.", r"l\1.vit1.norm1."),
             (r"^b(\d+)\.att\.", r"l\1.vit1.attn."),
         ),
+        published_input=published_input,
         recipes="stdcl:recipes/hyperformer",
         fusion=FusionWeights("hyperformer", {4: (0.4, 0.6, 0.2, 0.2)}, {"nw-ucla": {4: (0.4, 0.4, 0.3, 0.2)}}),
     ),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
 
 from stdcl.config.section import EncoderOptions, Positive
 from stdcl.encoders.renaming import MULTI_SCALE, SHELL
-from stdcl.specs import EncoderSpec, FusionWeights
+from stdcl.errors import UserError
+from stdcl.specs import EncoderSpec, FusionWeights, PublishedInput
 
 
 class InfoGCNOptions(EncoderOptions):
@@ -22,6 +24,22 @@ class InfoGCNOptions(EncoderOptions):
     """Weight of the distance between the class means of z and their priors."""
     weight_mean_mmd: float = Field(default=1e-4, ge=0)
     """Weight of the norm of the batch mean of z."""
+
+
+def published_input(dataset: str, stream: str, shapes: Mapping[str, tuple[int, ...]]) -> PublishedInput:
+    """Return what InfoGCN's code reads: its own relative positions, of aligned bodies on NTU."""
+    if stream.startswith("bone"):
+        own = stream.replace("bone", "relative-1")
+        raise UserError(
+            f"--stream {stream}: InfoGCN's code has no such stream; what it calls bone is {own} (each joint minus its"
+            " parent, the root keeping its position)"
+        )
+    if dataset == "nw-ucla":
+        return PublishedInput({"data.orientation": "children", "data.align": False, "data.frames": 52})
+    return PublishedInput(
+        {"data.orientation": "parent", "data.align": True, "data.frames": 64},
+        ("that code leaves a person who is not in the first frame at zero; here such a person is turned and kept",),
+    )
 
 
 SPECS = (
@@ -47,6 +65,7 @@ SPECS = (
         ),
         # The public code draws its priors anew; only training reads them.
         unpublished=frozenset({"priors"}),
+        published_input=published_input,
         recipes="stdcl:recipes/infogcn",
         fusion=FusionWeights("infogcn", by_kind=(1.5, 1.0)),
     ),
