@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import pandas as pd
 import yaml
 
 from stdcl.config import RunConfig
 from stdcl.config.model import is_baseline
 from stdcl.config.sweep import Sweep, load_sweep
 from stdcl.errors import UserError
-from stdcl.results.history import read_history
 from stdcl.results.importance import Importance, read_importance
 from stdcl.results.layout import RunFolder, SweepFolder
 from stdcl.results.plan import PlannedTrial, Search, read_plan
 from stdcl.results.result import RunResult, read_result
-from stdcl.results.store import latest, scan
-
-State = Literal["finished", "failed", "pruned", "unfinished", "not started"]
+from stdcl.results.state import State
+from stdcl.results.status import Attempts, read_attempts_once, trial_status
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class TrialState:
         arm: ``baseline`` or ``grid``.
         parameters: dotted key -> value, of what the sweep varies.
         seed: of the training.
-        state: ``unfinished`` has begun and has no result: it runs, or was interrupted.
+        state: see ``results.state``.
         row: its latest result, as column -> value, without the empty ones.
         epochs_done: epochs trained so far.
         folder: the trial's folder, which need not exist.
@@ -136,9 +132,9 @@ def load_sweep_state(directory: Path) -> SweepState:
     if plan is None:
         raise UserError(f"{directory}: not a sweep's folder (it has no {folder.plan.name})")
     remarks: list[str] = []
-    found = scan(folder.results)
-    remarks += [f"left out, damaged: {path} ({reason})" for path, reason in found.damaged.items()]
-    rows = {str(row["key"]): row for row in map(_facts, latest(found.rows).to_dict("records"))}
+    attempts = read_attempts_once(folder.results)
+    remarks += [f"left out, damaged: {path} ({reason})" for path, reason in attempts.damaged.items()]
+    rows = attempts.latest
     planned = {trial.key: trial for trial in plan.trials}
     search = plan.search or _search_of(folder) or ("grid" if planned else "optuna")
     if search == "optuna":
@@ -149,7 +145,7 @@ def load_sweep_state(directory: Path) -> SweepState:
         strangers = sorted(rows.keys() - planned.keys())
         if strangers:
             remarks.append(f"left out, no longer in the plan: {_listed(strangers)}")
-    trials = tuple(_trial(folder.run(key), trial, rows.get(key, {}), remarks) for key, trial in planned.items())
+    trials = tuple(_trial(folder.run(key), trial, attempts, remarks) for key, trial in planned.items())
     importance = None
     try:
         importance = read_importance(folder.importance)
@@ -177,63 +173,19 @@ def _search_of(folder: SweepFolder) -> Search | None:
     return "optuna" if said == "optuna" else "grid" if said == "grid" else None
 
 
-def _trial(folder: RunFolder, planned: PlannedTrial, row: Mapping[str, Any], remarks: list[str]) -> TrialState:
-    if not row:
-        row = _result_file(folder.result, remarks)
-    has = row.get("fingerprint")
-    if planned.fingerprint and has and planned.fingerprint != has:
-        remarks.append(
-            f"left out, of another configuration than the plan's: {planned.key} ({has}, planned {planned.fingerprint})"
-        )
-        row = {}
-    status = row.get("status")
-    state: State
-    if status == "finished" or status == "failed" or status == "pruned":
-        state = status
-        epochs = int(row.get("epochs", 0))
-    else:
-        state = "unfinished" if status == "running" or folder.history.exists() else "not started"
-        epochs = _epochs_done(folder.history, remarks)
+def _trial(folder: RunFolder, planned: PlannedTrial, attempts: Attempts, remarks: list[str]) -> TrialState:
+    found = trial_status(planned, folder, attempts, remarks.append)
     return TrialState(
         key=planned.key,
         # A grid over strategies may hold its baseline itself.
         arm="baseline" if is_baseline(planned.parameters) else planned.arm,
         parameters=planned.parameters,
         seed=planned.seed,
-        state=state,
-        row=row,
-        epochs_done=epochs,
+        state=found.state,
+        row=found.row,
+        epochs_done=found.epochs_done,
         folder=folder.root,
     )
-
-
-def _result_file(path: Path, remarks: list[str]) -> dict[str, Any]:
-    """A complete training's own result, for a sweep that was killed before its row was in the store."""
-    try:
-        result = read_result(path)
-    except UserError as error:
-        remarks.append(f"left out: {error}")
-        return {}
-    if result is None:
-        return {}
-    row = result.row
-    found = {
-        "status": "finished",
-        "accuracy": float(row["accuracy"]),
-        "num_test": int(row["num_test"]),
-        "epochs": row["epoch"],
-        **{name: row.get(name) for name in ("best_accuracy", "best_epoch", "total_seconds")},
-        **{name: getattr(result, name) for name in ("fingerprint", "code_version", "data_hash", "workers")},
-    }
-    return {name: value for name, value in found.items() if value not in (None, "")}
-
-
-def _epochs_done(path: Path, remarks: list[str]) -> int:
-    try:
-        return len(read_history(path))
-    except UserError as error:
-        remarks.append(str(error))
-        return 0
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -250,18 +202,6 @@ def _settings(path: Path) -> dict[str, Any]:
             out[prefix] = value
 
     walk("", yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    return out
-
-
-def _facts(record: Mapping[Any, Any]) -> dict[str, Any]:
-    """A row of the store without its empty cells and flat copies; parameters as a dict."""
-    out: dict[str, Any] = {}
-    for name, value in record.items():
-        if name.startswith("parameter.") or (pd.api.types.is_scalar(value) and pd.isna(value)):
-            continue
-        out[str(name)] = value.item() if hasattr(value, "item") else value
-    for name in ("parameters", "more"):
-        out[name] = json.loads(out.get(name) or "{}")
     return out
 
 

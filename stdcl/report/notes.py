@@ -8,7 +8,9 @@ from typing import Any
 
 from stdcl.report.labels import differences_text, letter, short_names
 from stdcl.report.load import TrialState
-from stdcl.report.table import STATES, SweepTable, is_synthetic
+from stdcl.report.table import SweepTable, is_synthetic
+from stdcl.results.state import STATES, UNFINISHED
+from stdcl.results.status import counted as counted_states
 from stdcl.statistics.difference import Difference
 
 _LISTED = 10  # failed trials that are named
@@ -18,11 +20,11 @@ def notes(table: SweepTable) -> list[str]:
     """What a reader must know to read the numbers."""
     cells, finished = table.cells, table.finished
     out = [f"trials: {counted(table.trials) or 'none'}"]
-    unfinished = [trial for trial in table.trials if trial.state == "unfinished"]
+    unfinished = [trial for trial in table.trials if trial.state in UNFINISHED]
     if unfinished:
         out.append(
-            "unfinished (running, or interrupted: the same `stdcl sweep` command continues them): "
-            + ", ".join(f"{trial.key} (epochs done: {trial.epochs_done})" for trial in unfinished[:5])
+            "unfinished (the same `stdcl sweep` command continues those that were interrupted): "
+            + ", ".join(f"{trial.key} ({trial.state}, epochs done: {trial.epochs_done})" for trial in unfinished[:5])
             + (f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else "")
         )
     if not finished:
@@ -84,8 +86,7 @@ def remarks(table: SweepTable) -> list[str]:
 
 def counted(trials: Sequence[TrialState]) -> str:
     """How many trials are in each state, for example ``2 finished, 1 failed``."""
-    numbers = {state: sum(trial.state == state for trial in trials) for state in STATES}
-    return ", ".join(f"{number} {state}" for state, number in numbers.items() if number)
+    return counted_states((trial.state for trial in trials), STATES)
 
 
 _MACHINE = ("workers", "threads", "exchange", "processor")

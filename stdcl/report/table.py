@@ -18,8 +18,6 @@ from stdcl.statistics.proportion import Accuracy
 from stdcl.statistics.repeats import PairedDifference, Summary, paired_difference, summarise
 
 BASELINE = "baseline"
-STATES = ("finished", "pruned", "failed", "unfinished", "not started")
-"""A trial's states, in the order in which they are counted."""
 SHARED = ("encoder", "stream", "dataset", "protocol", "evaluated_on")
 """Facts of a cell's identity that are told once where all trials agree."""
 

@@ -49,6 +49,11 @@ class RunFolder:
         return self.root / "progress.json"
 
     @property
+    def ask(self) -> Path:
+        """How the attempt under way is to end (``results.ask``)."""
+        return self.root / "ask"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.root / "checkpoints"

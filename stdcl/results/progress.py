@@ -10,10 +10,14 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-Phase = Literal["starting", "training", "evaluating", "saving", "finished", "interrupted", "pruned", "failed"]
+from stdcl.results.state import ENDINGS, Ending
 
-ACTIVE: tuple[Phase, ...] = ("starting", "training", "evaluating", "saving")
-"""Phases of a run that has a process; the others are how an attempt ended."""
+Active = Literal["starting", "training", "evaluating", "saving"]
+Phase = Active | Ending
+"""What a run with a process does, or how its attempt ended."""
+
+ACTIVE: tuple[Active, ...] = get_args(Active)
+PHASES: tuple[Phase, ...] = (*ACTIVE, *ENDINGS)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def read_progress(path: Path) -> RunProgress | None:
         progress = RunProgress(**{field.name: found[field.name] for field in fields(RunProgress)})
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return progress if progress.phase in get_args(Phase) else None
+    return progress if progress.phase in PHASES else None
 
 
 def close_progress(path: Path, phase: Phase, clock: Callable[[], float] = time.time) -> None:

@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 
 from stdcl.atomic import staging_file
 from stdcl.errors import UserError, nearest
+from stdcl.results.state import ENDINGS, Ending
 
 SCHEMA_VERSION = 2
 PARAMETER_PREFIX = "parameter."
 """Before the dotted key, in the name of a varied parameter's own column."""
 
-Status = Literal["running", "finished", "failed", "pruned"]
 Arm = Literal["baseline", "grid"]
 
 PART = "part-*.parquet"
@@ -48,7 +48,8 @@ class TrialRow:
     """The trial's key: one configuration and one seed."""
     attempt: int
     """0 for the first launch of the trial, and one more for each launch after it."""
-    status: Status
+    status: Ending
+    """How the attempt ended."""
     arm: Arm
     seed: int
     parameters: Mapping[str, Any]
@@ -91,7 +92,7 @@ class TrialRow:
     """Further facts, of JSON values."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("status", get_args(Status)), ("arm", get_args(Arm))):
+        for name, allowed in (("status", ENDINGS), ("arm", get_args(Arm))):
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(
@@ -149,8 +150,8 @@ _COLUMNS = pa.schema(
         ("more", pa.string()),
     ]
 )
-# Rows of one attempt: what it came to says more than that it ran.
-_STATUS_ORDER = {"running": 0, "failed": 1, "pruned": 2, "finished": 3}
+# Rows of one attempt: what it came to says more than that it was cut off.
+_STATUS_ORDER = {"failed": 1, "pruned": 2, "finished": 3}
 
 
 def append(directory: Path, row: TrialRow) -> Path:
@@ -160,11 +161,8 @@ def append(directory: Path, row: TrialRow) -> Path:
         directory: the store's folder; made when it is not there.
         row: what happened.
     """
-    values = asdict(row)
     parameters = {name: _plain(value) for name, value in row.parameters.items()}
-    values["parameters"] = json.dumps(parameters, sort_keys=True, ensure_ascii=False)
-    values["more"] = json.dumps({name: _plain(value) for name, value in row.more.items()}, ensure_ascii=False)
-    table = pa.Table.from_pylist([values], schema=_COLUMNS)
+    table = pa.Table.from_pylist([as_record(row)], schema=_COLUMNS)
     for name, value in sorted(parameters.items()):
         flat = value if isinstance(value, bool | int | float | str) or value is None else json.dumps(value)
         table = table.append_column(PARAMETER_PREFIX + name, pa.array([flat]))
@@ -174,6 +172,15 @@ def append(directory: Path, row: TrialRow) -> Path:
     with staging_file(path) as part:
         pq.write_table(table, part)
     return path
+
+
+def as_record(row: TrialRow) -> dict[str, Any]:
+    """Return a row as its columns hold it: parameters and further facts as JSON texts."""
+    values = asdict(row)
+    parameters = {name: _plain(value) for name, value in row.parameters.items()}
+    values["parameters"] = json.dumps(parameters, sort_keys=True, ensure_ascii=False)
+    values["more"] = json.dumps({name: _plain(value) for name, value in row.more.items()}, ensure_ascii=False)
+    return values
 
 
 @dataclass(frozen=True)
@@ -253,10 +260,10 @@ def next_attempt(directory: Path, key: str) -> int:
 
 
 def latest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The last word on each trial: its latest attempt, and of that what it came to rather than that it ran."""
+    """The last word on each trial: its latest attempt, and of that what it came to rather than that it was cut off."""
     if rows.empty:
         return rows
-    order = rows.assign(_status=rows["status"].map(_STATUS_ORDER), _age=range(len(rows)))
+    order = rows.assign(_status=rows["status"].map(_STATUS_ORDER).fillna(0), _age=range(len(rows)))
     order = order.sort_values(["attempt", "_status", "_age"], kind="stable")
     kept = order.drop_duplicates("key", keep="last").sort_values("_age")
     return kept.drop(columns=["_status", "_age"]).reset_index(drop=True)

@@ -37,6 +37,8 @@ from stdcl.report.wording import display
 from stdcl.results.history import read_history
 from stdcl.results.importance import write_importance
 from stdcl.results.layout import SweepFolder
+from stdcl.results.state import HELD
+from stdcl.results.status import TrialStatus
 from stdcl.sweep.plan import check_same_question, corner_trials, left_out, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.reuse import take_over, wanted_identity
@@ -180,8 +182,19 @@ def _list_trials(sweep: Sweep, trials: Sequence[Trial], recorder: Recorder, say:
         settings = sweep.config.optuna or OptunaConfig()
         say(f"{settings.trials} trials are drawn from: {', '.join(sweep.parameters)}")
     for trial in trials:
-        state = "finished" if recorder.is_finished(trial) else "to do"
-        say(f"  {trial.key}  {trial.fingerprint}  {state}")
+        say(f"  {trial.key}  {trial.fingerprint}  {_standing(recorder.status(trial))}")
+
+
+def _standing(status: TrialStatus) -> str:
+    """A trial's state as its table has it, and what an invocation does with it."""
+    state: str = status.state
+    if state == "finished":
+        return state if status.has_folder else "finished (its run folder is gone)"
+    if state in HELD:
+        return f"{state} (left alone until it is {'unpaused' if state == 'paused' else 'retried'})"
+    reached = f" after epoch {status.epochs_done}" if status.epochs_done else ""
+    what = {"failed": "tried again", "interrupted": "goes on"}.get(state, "")
+    return f"{state}{reached}{f': {what}' if what else ''}"
 
 
 @dataclass(frozen=True)
@@ -402,6 +415,7 @@ class _Runner:
         )
         with self._signals():
             tuner.fit()
+        progress.close()
         if self._stop.error is not None:
             raise self._stop.error
 

@@ -13,6 +13,7 @@ from stdcl.config.sweep import Trial
 from stdcl.launch.failures import one_sentence
 from stdcl.launch.ray_workarounds import death_of
 from stdcl.results.progress import duration
+from stdcl.results.state import Ending
 from stdcl.results.wording import describe_epoch, describe_result
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.stopping import Stop
@@ -99,6 +100,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
             self._record(key, "finished", result)
             self._line(key, f"finished  {describe_result(result)}")
         elif status == "running":
+            self._recorder.ask(self.trials[key], "pruned")
             self._record(key, "pruned", result)
             self._line(key, f"stopped early by the scheduler after epoch {result.get(EPOCHS_DONE)}")
         else:
@@ -118,6 +120,12 @@ class Progress(tune.Callback):  # type: ignore[misc]
             self._fail(trial_key(trial), error, trial.last_result or {})
             self._count_setup_failures(error, death.never_began)
 
+    def close(self) -> None:
+        """Record the trials that were cut off: those that have started and not ended."""
+        with self._stop.on_error():
+            for key in [key for key in self._started if key not in self._ended]:
+                self._record(key, "interrupted", {EPOCHS_DONE: self._epochs[key]} if key in self._epochs else {})
+
     # ---- what they lead to ------------------------------------------------------------------------------------
 
     def _fail(self, key: str, error: str, result: Mapping[str, Any]) -> None:
@@ -125,7 +133,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
         self._record(key, "failed", result, error)
         self._line(key, f"FAILED: {error.splitlines()[0]}")
 
-    def _record(self, key: str, status: Any, result: Mapping[str, Any], error: str | None = None) -> None:
+    def _record(self, key: str, status: Ending, result: Mapping[str, Any], error: str | None = None) -> None:
         self._ended.add(key)
         more = {name: result[name] for name in ("trace",) if result.get(name)}
         if result.get(STATUS) == "diverged":

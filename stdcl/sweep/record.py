@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 from stdcl.config import fingerprint
 from stdcl.config.sweep import Trial
 from stdcl.errors import UserError
+from stdcl.results.ask import write_ask
 from stdcl.results.layout import SweepFolder
+from stdcl.results.plan import PlannedTrial
 from stdcl.results.result import RunResult, read_result
-from stdcl.results.store import TrialRow, append, next_attempt, read
+from stdcl.results.state import HELD, Ending
+from stdcl.results.status import Attempts, TrialStatus, ending_of, read_attempts_once, trial_status
+from stdcl.results.store import TrialRow, append
 from stdcl.tracking.wandb_identity import read_identity
 from stdcl.version import code_version
-
-Ending = Literal["finished", "failed", "pruned"]
 
 
 class Recorder:
@@ -32,29 +36,55 @@ class Recorder:
         self._sweep = sweep
         self._command = command
 
-    def is_finished(self, trial: Trial) -> bool:
-        """Whether the trial's training is complete.
+    @cached_property
+    def _attempts(self) -> Attempts:
+        """The store, read once: nothing here is to grow with the number of trials."""
+        found = read_attempts_once(self._folder.results)
+        if found.damaged:
+            listed = "\n".join(f"  {path}: {reason}" for path, reason in found.damaged.items())
+            raise UserError(
+                f"{len(found.damaged)} file(s) of the results store are damaged:\n{listed}\n"
+                "Move them away to go on without these attempts; the trials' own result.json files are beside them."
+            )
+        return found
+
+    def status(self, trial: Trial) -> TrialStatus:
+        """Return what is known of a trial; what a table says of it, it says here.
 
         Raises:
             UserError: the folder of that name holds the result of another configuration.
         """
-        return self._result(trial) is not None
+        self._check_result(trial)
+        planned = PlannedTrial(trial.key, trial.arm, trial.parameters, trial.seed, trial.fingerprint)
+        return trial_status(planned, self._folder.run(trial.key), self._attempts)
 
     def complete(self, trial: Trial) -> bool:
         """Whether the trial's training is complete; if so it has a row in the store afterwards.
 
-        The training's own result is what counts: a driver that was killed between the end of a training and its row
-        left only the row to add. Raises as ``is_finished``.
+        A run folder's own result counts: a driver that was killed between the end of a training and its row left only
+        the row to add. So does the store's row of a trial whose folder was deleted. Raises as ``status``.
         """
-        result = self._result(trial)
+        result = self._check_result(trial)
+        row = self._attempts.latest.get(trial.key, {})
+        recorded = ending_of(row) == "finished" and row.get("fingerprint") in (None, "", trial.fingerprint)
         if result is None:
-            return False
-        if trial.key not in self._finished_keys():
+            return recorded
+        if not recorded:
             how = {"taken_from": result.taken_from} if result.taken_from else {"recovered": True}
             self.record(trial, "finished", result.row, how)
         return True
 
-    def _result(self, trial: Trial) -> RunResult | None:
+    def ask(self, trial: Trial, ending: Ending) -> None:
+        """Let the process that trains know how its attempt ends; one that cannot be told says ``interrupted``."""
+        with suppress(OSError):
+            write_ask(self._folder.run(trial.key).ask, ending)
+
+    def held(self, trial: Trial) -> Ending | None:
+        """Return ``paused`` or ``stopped`` for a trial that was asked to wait; None for others."""
+        ending = ending_of(self._attempts.latest.get(trial.key, {}))
+        return ending if ending in HELD else None
+
+    def _check_result(self, trial: Trial) -> RunResult | None:
         folder = self._folder.run(trial.key)
         result = read_result(folder.result)
         if result is not None and result.fingerprint not in ("", trial.fingerprint):
@@ -63,10 +93,6 @@ class Recorder:
                 f"{trial.fingerprint}); move it away"
             )
         return result
-
-    def _finished_keys(self) -> set[str]:
-        rows = read(self._folder.results)
-        return set() if rows.empty else set(rows.loc[rows["status"] == "finished", "key"])
 
     def record(
         self,
@@ -90,7 +116,7 @@ class Recorder:
             started: when this attempt began.
             finished: when it ended.
         """
-        config, attempt = trial.config, next_attempt(self._folder.results, trial.key)
+        config, attempt = trial.config, self._attempts.count.get(trial.key, 0)
         result = read_result(self._folder.run(trial.key).result)
         epochs = int(row["epoch"]) if "epoch" in row else None
         seconds = _number(row, "total_seconds")
@@ -131,6 +157,7 @@ class Recorder:
             more=dict(more or {}),
         )
         append(self._folder.results, entry)
+        self._attempts.add(entry)
         return entry
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from stdcl.results.state import Ending
+
 
 class Sink(Protocol):
     """Something that receives a trial's numbers.
@@ -31,8 +33,8 @@ class Sink(Protocol):
         """Record the numbers of one complete epoch (from 1)."""
         ...
 
-    def finish(self, summary: Mapping[str, Any], status: str) -> None:
-        """End the attempt; ``status`` is ``finished``, ``failed`` or ``pruned``."""
+    def finish(self, summary: Mapping[str, Any], status: Ending) -> None:
+        """End the attempt, as ``status`` says (``results.state``)."""
         ...
 
     def take_notices(self) -> list[str]:
@@ -61,7 +63,7 @@ class Sinks:
         """See ``Sink.log_epoch``."""
         self._each(f"epoch {epoch}", lambda sink: sink.log_epoch(row, epoch))
 
-    def finish(self, summary: Mapping[str, Any], status: str) -> None:
+    def finish(self, summary: Mapping[str, Any], status: Ending) -> None:
         """See ``Sink.finish``."""
         self._each("finish", lambda sink: sink.finish(summary, status))
 

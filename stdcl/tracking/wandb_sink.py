@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeVar
 
 from stdcl.results.history import read_history
 from stdcl.results.row import EpochRow
+from stdcl.results.state import Ending
 from stdcl.tracking import wandb_identity
 from stdcl.tracking.wandb_settings import WandbSettings, own_environment, resolve_mode, unreachable
 
@@ -101,7 +102,7 @@ class WandbSink:
         if self._session is not None:
             self._session.do(lambda run: _log_row(run, row, epoch))
 
-    def finish(self, summary: Mapping[str, Any], status: str) -> None:
+    def finish(self, summary: Mapping[str, Any], status: Ending) -> None:
         """See ``Sink.finish``: waits for the last numbers, at most ``finish_seconds``."""
         if self._session is not None:
             values = {**summary, "status": status}

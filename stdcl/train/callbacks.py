@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 
@@ -19,6 +19,7 @@ from stdcl.results.layout import RunFolder
 from stdcl.results.progress import Phase, RunProgress, write_progress
 from stdcl.results.row import EpochRow
 from stdcl.results.scores import in_half_precision, write_scores
+from stdcl.results.state import Ending
 from stdcl.tracking.sink import Sinks
 from stdcl.train.checkpoint import Position
 from stdcl.train.components import Components
@@ -73,7 +74,7 @@ class Callback:
     def on_saved(self, trainer: Training, position: Position) -> None:
         """A checkpoint is complete."""
 
-    def on_end(self, trainer: Training, summary: EpochRow, status: str) -> None:
+    def on_end(self, trainer: Training, summary: EpochRow, status: Ending) -> None:
         """Training ended as ``status`` says, or this attempt of it did."""
 
     def take_notices(self) -> list[str]:
@@ -191,11 +192,9 @@ class ShowProgress(Callback):
         """Say that a checkpoint is being written."""
         self._write(trainer, "saving", self._epoch, self._done, self._total)
 
-    def on_end(self, trainer: Training, summary: EpochRow, status: str) -> None:
+    def on_end(self, trainer: Training, summary: EpochRow, status: Ending) -> None:
         """Say how the attempt ended."""
-        done = trainer.state.position.epoch
-        if status in ("finished", "interrupted", "pruned", "failed"):
-            self._write(trainer, cast(Phase, status), done, 0, 0)
+        self._write(trainer, status, trainer.state.position.epoch, 0, 0)
 
     def _write(self, trainer: Training, phase: Phase, epoch: int, done: int, total: int) -> None:
         settings, now = trainer.config.training, self._clock()
@@ -260,7 +259,7 @@ class Tracking(Callback):
         """Show a row."""
         self._sinks.log_epoch(row, row["epoch"])
 
-    def on_end(self, trainer: Training, summary: EpochRow, status: str) -> None:
+    def on_end(self, trainer: Training, summary: EpochRow, status: Ending) -> None:
         """End the attempt."""
         self._sinks.finish(summary, status)
 

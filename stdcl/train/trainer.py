@@ -23,10 +23,12 @@ from stdcl.data.loader import prefetch
 from stdcl.data.sampler import epoch_order, global_batches, local_part
 from stdcl.parallel.comm import Comm
 from stdcl.parallel.replicate import replicate
+from stdcl.results.ask import forget_ask, read_ask
 from stdcl.results.history import HistoryFile
 from stdcl.results.layout import RunFolder
 from stdcl.results.result import RunResult, write_result
 from stdcl.results.row import SUMMARY, EpochRow, add_figures
+from stdcl.results.state import Ending
 from stdcl.seeding import item_keys
 from stdcl.tracking.sink import Sinks
 from stdcl.tracking.wandb_settings import settings_of
@@ -164,9 +166,10 @@ class Trainer:
             self._write_result(state.last_row)
             yield {**state.last_row, "done": True}
             return
+        self.on_rank_zero(lambda: forget_ask(self.folder.ask))
         settings, facts = self.config.model_dump(mode="json"), self._facts()
         self._notify(lambda c: c.on_start(self, settings, facts))
-        status = "pruned"  # when the caller stops iterating
+        status: Ending = "interrupted"
         try:
             while state.position.epoch < epochs:
                 row = self.epoch(state.position.epoch)
@@ -182,7 +185,8 @@ class Trainer:
                     if self._newest != state.position.name:
                         self.save(state.position)
                     raise Stopped(f"stopped after epoch {row['epoch']} of {epochs}, which is saved")
-        except GeneratorExit:
+        except GeneratorExit:  # the caller stops iterating
+            status = read_ask(self.folder.ask) or "interrupted"
             raise
         except (Stopped, KeyboardInterrupt):
             status = "interrupted"

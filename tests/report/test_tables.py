@@ -76,20 +76,20 @@ def test_cells_say_why_they_are_empty(tmp_path: Path) -> None:
     sweep = temperature_sweep(tmp_path / "tau", {None: [436]})
     sweep.add({TAU: 0.5}, 1, status="failed", error="Traceback ...\nValueError: loss is NaN at step 7")
     sweep.add({TAU: 0.5}, 2, epochs_done=4)
-    sweep.add({TAU: 0.8}, 1, status="running")
+    sweep.add({TAU: 0.8}, 1, status="interrupted")
     sweep.add({TAU: 0.8}, 2)
     sweep.add({TAU: 1.0}, 1, correct=430)
     sweep.add({TAU: 1.0}, 2, status="failed", error="lost")
     table = sweep_table(sweep.save())
     said = shown_text(table)
-    assert "no finished trial (1 failed, 1 unfinished)" in as_markdown(table)
-    assert "no finished trial (1 unfinished, 1 not started)" in as_markdown(table)
+    assert "no finished trial (1 failed, 1 interrupted)" in as_markdown(table)
+    assert "no finished trial (1 interrupted, 1 not started)" in as_markdown(table)
     assert "1/2" in said
     assert "ValueError: loss is NaN at step 7" in said
-    assert "(epochs done: 4)" in " ".join(said.split())
+    assert "(interrupted, epochs done: 4)" in " ".join(said.split())
     rows = csv_rows(table)
     assert rows[1]["accuracy_mean"] == ""
-    assert rows[1]["note"] == "no finished trial (1 failed, 1 unfinished)"
+    assert rows[1]["note"] == "no finished trial (1 failed, 1 interrupted)"
     assert rows[3]["seeds_finished"] == "1"
     assert rows[3]["difference_n"] == "1"
 

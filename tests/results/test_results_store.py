@@ -64,9 +64,9 @@ def test_an_empty_store_has_all_columns(tmp_path: Path) -> None:
 def test_the_latest_attempt_speaks_for_a_trial_and_the_history_stays(tmp_path: Path) -> None:
     append(tmp_path, trial("a", status="failed", accuracy=None, error="lost a worker"))
     append(tmp_path, trial("b"))
-    append(tmp_path, trial("a", attempt=1, status="running", accuracy=None))
+    append(tmp_path, trial("a", attempt=1, status="interrupted", accuracy=None))
     append(tmp_path, trial("a", attempt=1))
-    append(tmp_path, trial("a", attempt=1, status="running", accuracy=None))  # written late
+    append(tmp_path, trial("a", attempt=1, status="interrupted", accuracy=None))  # written late
     frame = read(tmp_path).set_index("key")
     assert dict(frame["status"]) == {"a": "finished", "b": "finished"}
     assert frame.loc["a", "attempt"] == 1

@@ -11,7 +11,9 @@ from ray.exceptions import ActorDiedError, RayTaskError
 
 from stdcl.config.sweep import Sweep, Trial
 from stdcl.errors import UserError
+from stdcl.results.ask import read_ask
 from stdcl.results.layout import SweepFolder
+from stdcl.results.status import Attempts, read_attempts_once
 from stdcl.results.store import read_attempts
 from stdcl.sweep.progress import Progress, duration
 from stdcl.sweep.record import Recorder
@@ -137,7 +139,7 @@ def test_a_finished_run_without_its_row_gets_it_once(watched: Watched, folder: S
     run.mkdir(parents=True)
     row = '{"schema": 2, "epoch": 6, "accuracy": 0.5, "num_test": 464}'
     (run / "result.json").write_text(f'{{"row": {row}, "fingerprint": "{trial.fingerprint}", "data_hash": "abc"}}')
-    assert watched.recorder.is_finished(trial)
+    assert watched.recorder.status(trial).state == "finished"
     assert read_attempts(folder.results).empty
     assert watched.recorder.complete(trial)
     assert watched.recorder.complete(trial)
@@ -153,10 +155,66 @@ def test_a_run_folder_of_another_configuration_is_refused(watched: Watched, fold
     row = '{"schema": 2, "epoch": 6, "accuracy": 0.5, "num_test": 464}'
     (run / "result.json").write_text(f'{{"row": {row}, "fingerprint": "0000"}}')
     with pytest.raises(UserError, match="another configuration"):
-        watched.recorder.is_finished(trial)
+        watched.recorder.status(trial)
     (run / "result.json").write_text("{")
     with pytest.raises(UserError, match="not the result of a run"):
-        watched.recorder.is_finished(trial)
+        watched.recorder.status(trial)
+
+
+def test_trials_that_were_cut_off_are_on_record(watched: Watched, folder: SweepFolder) -> None:
+    """Whoever ends the sweep, the attempt under way has a row, and the next one another number."""
+    cut, done = (TuneTrial(trial) for trial in watched.trials[:2])
+    for trial in (cut, done):
+        watched.progress.on_trial_start(0, [], trial)
+    watched.row(cut, 2)
+    watched.row(done, 6, "finished")
+    watched.progress.on_trial_complete(0, [], done)
+    watched.progress.close()
+    assert watched.stop.error is None
+    rows = read_attempts(folder.results).set_index("key")
+    assert dict(rows["status"]) == {watched.trials[1].key: "finished", watched.trials[0].key: "interrupted"}
+    assert rows.loc[watched.trials[0].key, "epochs"] == 2
+    again = Recorder(folder, "small", "")
+    assert again.status(watched.trials[0]).state == "interrupted"
+    assert again.record(watched.trials[0], "failed", {}, error="no").attempt == 1
+
+
+def test_a_pruned_trial_is_told_before_its_process_ends(watched: Watched, folder: SweepFolder) -> None:
+    trial = TuneTrial(watched.trials[0])
+    watched.row(trial, 2)
+    watched.progress.on_trial_complete(0, [], trial)
+    assert read_ask(folder.run(watched.trials[0].key).ask) == "pruned"
+
+
+def test_a_trial_whose_folder_was_deleted_stays_finished(watched: Watched, folder: SweepFolder) -> None:
+    """As its table says: its row is on record, and computing it again is nothing that a deleted folder asks for."""
+    trial = watched.trials[0]
+    watched.recorder.record(trial, "finished", {"epoch": 6, "accuracy": 0.5, "num_test": 464})
+    assert not folder.run(trial.key).root.exists()
+    again = Recorder(folder, "small", "")
+    assert again.complete(trial)
+    status = again.status(trial)
+    assert (status.state, status.has_folder, status.epochs_done) == ("finished", False, 6)
+    assert len(read_attempts(folder.results)) == 1
+
+
+def test_the_store_is_read_once(watched: Watched, folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing per trial grows with the number of trials."""
+    for trial in watched.trials:
+        watched.recorder.record(trial, "finished", {"epoch": 6, "accuracy": 0.5, "num_test": 464})
+    reads: list[Path] = []
+
+    def counting(directory: Path) -> Attempts:
+        reads.append(directory)
+        return read_attempts_once(directory)
+
+    monkeypatch.setattr("stdcl.sweep.record.read_attempts_once", counting)
+    again = Recorder(folder, "small", "")
+    assert all(again.complete(trial) for trial in watched.trials)
+    assert {again.status(trial).state for trial in watched.trials} == {"finished"}
+    again.record(watched.trials[0], "failed", {}, error="no")
+    assert again.status(watched.trials[0]).attempts == 2
+    assert len(reads) == 1
 
 
 CANNOT_CONNECT = {ERROR: "the workers cannot connect to each other (no route)", SETUP_FAILED: True}

@@ -12,6 +12,7 @@ from stdcl.report.labels import differences_text
 from stdcl.report.load import TrialState
 from stdcl.report.table import SHARED, Cell, SweepTable
 from stdcl.report.wording import emptiness
+from stdcl.results.state import STATES
 
 _TRIAL_FACTS = (
     "attempt", "dataset", "protocol", "evaluated_on", "stream", "encoder", "strategy", "synthetic", "num_test",
@@ -46,7 +47,7 @@ def _csv_row(cell: Cell, parameters: Sequence[str]) -> dict[str, Any]:
     row |= {name: _plain(cell.parameters.get(name)) for name in parameters}
     row |= {name: cell.identity.get(name) for name in (*SHARED, "strategy")}
     row["seeds_planned"] = len(cell.trials)
-    for state in ("finished", "failed", "pruned", "unfinished", "not started"):
+    for state in STATES:
         row[f"seeds_{state.replace(' ', '_')}"] = sum(trial.state == state for trial in cell.trials)
     for name, summary in (("accuracy", cell.last), ("best_epoch_accuracy", cell.best)):
         for part in ("mean", "std", "low", "high"):

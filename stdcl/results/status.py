@@ -1,0 +1,175 @@
+"""The state of each trial of a sweep: the one reader of plan, store of results, run folders and progress files."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stdcl.errors import UserError
+from stdcl.results.history import read_history
+from stdcl.results.layout import RunFolder
+from stdcl.results.plan import PlannedTrial
+from stdcl.results.progress import ACTIVE, RunProgress, read_progress
+from stdcl.results.result import RunResult, read_result
+from stdcl.results.state import ENDINGS, Ending, State, state_of
+from stdcl.results.store import PARAMETER_PREFIX, TrialRow, as_record, latest, scan
+
+FRESH_SECONDS = 120.0
+"""A progress file that says 'training' and is older is of a process that was killed."""
+
+
+@dataclass
+class Attempts:
+    """A store of results, read once: what is asked of it afterwards does not depend on its size.
+
+    Attributes:
+        latest: key -> the row of the trial's latest attempt, without empty cells; parameters as a dictionary.
+        count: key -> number of its next attempt, from 0.
+        damaged: files that cannot be read, with the reason.
+    """
+
+    latest: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    count: dict[str, int] = field(default_factory=dict)
+    damaged: dict[Path, str] = field(default_factory=dict)
+
+    def add(self, row: TrialRow) -> None:
+        """Count an attempt that was appended meanwhile."""
+        self.latest[row.key] = _facts(as_record(row))
+        self.count[row.key] = row.attempt + 1
+
+
+def read_attempts_once(directory: Path) -> Attempts:
+    """Read a store of results.
+
+    Raises:
+        UserError: a file was written by a newer version of stdcl.
+    """
+    found = scan(directory)
+    rows: dict[str, Mapping[str, Any]] = {
+        str(row["key"]): row for row in map(_facts, latest(found.rows).to_dict("records"))
+    }
+    return Attempts(rows, {key: int(row["attempt"]) + 1 for key, row in rows.items()}, found.damaged)
+
+
+@dataclass(frozen=True)
+class TrialStatus:
+    """What is known of one trial.
+
+    Attributes:
+        state: see ``results.state``.
+        row: its latest attempt, as column -> value without empty cells; for a complete run that is not in the store
+            yet, what its own result says; empty without either.
+        epochs_done: epochs trained so far.
+        attempts: attempts that ended.
+        progress: what it is doing, while it runs.
+        has_folder: whether its run folder is there.
+    """
+
+    state: State
+    row: Mapping[str, Any]
+    epochs_done: int
+    attempts: int
+    progress: RunProgress | None
+    has_folder: bool
+
+
+def trial_status(
+    planned: PlannedTrial,
+    folder: RunFolder,
+    attempts: Attempts,
+    remark: Callable[[str], None] = lambda text: None,
+    clock: Callable[[], float] = time.time,
+) -> TrialStatus:
+    """Return what is known of a planned trial.
+
+    Args:
+        planned: the trial.
+        folder: its run folder, which need not exist.
+        attempts: the sweep's store.
+        remark: told what had to be left out.
+        clock: seconds since 1970.
+    """
+    has_folder = folder.root.is_dir()
+    progress = read_progress(folder.progress) if has_folder else None
+    running = progress is not None and progress.phase in ACTIVE and clock() - progress.updated < FRESH_SECONDS
+    row = attempts.latest.get(planned.key, {})
+    result = _result(folder, remark) if has_folder else None
+    if result is not None and row.get("status") != "finished":
+        row = _as_row(result)
+    has = row.get("fingerprint")
+    if planned.fingerprint and has and planned.fingerprint != has:
+        remark(
+            f"left out, of another configuration than the plan's: {planned.key} ({has}, planned {planned.fingerprint})"
+        )
+        row, result = {}, None
+    state = state_of(
+        ending_of(row),
+        complete=result is not None,
+        running=running,
+        begun=has_folder and (folder.history.exists() or folder.checkpoints.exists()),
+    )
+    epochs = int(row.get("epochs", 0)) if state in ("finished", "failed", "pruned") else _epochs_done(folder, remark)
+    return TrialStatus(
+        state, row, epochs, attempts.count.get(planned.key, 0), progress if running else None, has_folder
+    )
+
+
+def ending_of(row: Mapping[str, Any]) -> Ending | None:
+    """Return how a row's attempt ended; None for a row that does not say."""
+    status = row.get("status")
+    return next((ending for ending in ENDINGS if ending == status), None)
+
+
+def counted(states: Iterable[State], order: Iterable[State]) -> str:
+    """Return how many trials are in each state, for example ``2 finished, 1 failed``."""
+    found = list(states)
+    numbers = {state: found.count(state) for state in order}
+    return ", ".join(f"{number} {state}" for state, number in numbers.items() if number)
+
+
+def _result(folder: RunFolder, remark: Callable[[str], None]) -> RunResult | None:
+    try:
+        return read_result(folder.result)
+    except UserError as error:
+        remark(f"left out: {error}")
+        return None
+
+
+def _as_row(result: RunResult) -> dict[str, Any]:
+    """A complete training's own result, for a sweep that was killed before its row was in the store."""
+    row = result.row
+    found = {
+        "status": "finished",
+        "accuracy": float(row["accuracy"]),
+        "num_test": int(row["num_test"]),
+        "epochs": row["epoch"],
+        **{name: row.get(name) for name in ("best_accuracy", "best_epoch", "total_seconds")},
+        **{name: getattr(result, name) for name in ("fingerprint", "code_version", "data_hash", "workers")},
+    }
+    return {name: value for name, value in found.items() if value not in (None, "")}
+
+
+def _epochs_done(folder: RunFolder, remark: Callable[[str], None]) -> int:
+    try:
+        return len(read_history(folder.history))
+    except UserError as error:
+        remark(str(error))
+        return 0
+
+
+def _facts(record: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row of the store without its empty cells and flat copies; parameters as a dict."""
+    out: dict[str, Any] = {}
+    for name, value in record.items():
+        if name.startswith(PARAMETER_PREFIX) or (pd.api.types.is_scalar(value) and pd.isna(value)):
+            continue
+        out[str(name)] = value.item() if hasattr(value, "item") else value
+    for name in ("parameters", "more"):
+        out[name] = json.loads(out.get(name) or "{}")
+    return out
