@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from stdcl.cli.codes import DONE, FAILED
 from stdcl.cli.console import terminal_width
 from stdcl.cli.verb import PATH, Several, Verb
 
@@ -19,11 +20,34 @@ def table(sweep: str) -> None:
 
     SWEEP is the sweep's name, or its folder.
     """
-    from stdcl.config.paths import storage_path
     from stdcl.report.files import write_report
 
+    print(write_report(_folder(sweep), terminal_width()))
+
+
+@click.command(cls=Verb)
+@click.argument("sweeps", nargs=-1, required=True, metavar="SWEEP...")
+@click.option(
+    "--out", type=PATH, metavar="DIR", help="Folder of the files; by default the first sweep's report folder."
+)
+def report(sweeps: tuple[str, ...], out: Path | None) -> int:
+    """Make the paper's tables from one or several sweeps, as their files' `table:` names them.
+
+    SWEEP is a sweep's name, or its folder. Tables are 1, 2, 3 and 4a to 4e, or of a name of one's own. The exit code is
+    1 where something is missing, has failed or does not fit; the notes below the table say what.
+    """
+    from stdcl.report.paper_files import write_reports
+
+    text, complete = write_reports([_folder(sweep) for sweep in sweeps], out, terminal_width())
+    print(text)
+    return DONE if complete else FAILED
+
+
+def _folder(sweep: str) -> Path:
+    from stdcl.config.paths import storage_path
+
     given = Path(sweep)
-    print(write_report(given if given.is_dir() else storage_path() / sweep, terminal_width()))
+    return given if given.is_dir() else storage_path() / sweep
 
 
 @click.command(cls=Verb)
@@ -52,4 +76,4 @@ def levels(baseline: tuple[Path, ...], contrast: tuple[Path, ...], out: Path | N
         print(f"written to {out}: {', '.join(file.name for file in write_display(shown, out, 'levels'))}")
 
 
-VERBS = (table, levels)
+VERBS = (table, report, levels)

@@ -114,8 +114,8 @@ def paper_value(config: RunConfig, num_test: int | None, varied: Collection[str]
         num_test: test sequences; must be the benchmark's own.
         varied: dotted keys that the sweep varies.
     """
-    place = _Place.of(flat_scientific(config))
-    found = _differences(place, flat_scientific(config), num_test)
+    place = Place.of(flat_scientific(config))
+    found = differences_to_published(place, flat_scientific(config), num_test)
     if found is None:
         return None
     asked = {key for key in found if key.startswith("contrast.") or key in varied}
@@ -148,8 +148,8 @@ def level_value(settings: Mapping[str, Any], num_test: int, level: str) -> Paper
     """
     if not settings:
         return None
-    place = _Place.of(settings)
-    found = _differences(place, settings, num_test)
+    place = Place.of(settings)
+    found = differences_to_published(place, settings, num_test)
     if found is None or place.arm not in ("baseline", "std-cl") or any(key.startswith("contrast.") for key in found):
         return None
     encoder = specs.encoders().get(place.encoder)
@@ -169,7 +169,7 @@ def level_value(settings: Mapping[str, Any], num_test: int, level: str) -> Paper
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """What a published number is of."""
 
     dataset: str
@@ -179,7 +179,7 @@ class _Place:
     arm: str
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> _Place:
+    def of(cls, settings: Mapping[str, Any]) -> Place:
         return cls(
             dataset=str(settings.get("data.dataset")),
             protocol=str(settings.get("data.protocol")),
@@ -189,7 +189,9 @@ class _Place:
         )
 
 
-def _differences(place: _Place, settings: Mapping[str, Any], num_test: int | None) -> dict[str, tuple[Any, Any]] | None:
+def differences_to_published(
+    place: Place, settings: Mapping[str, Any], num_test: int | None
+) -> dict[str, tuple[Any, Any]] | None:
     """How a setting differs from the published one; None where it is another experiment."""
     if num_test is None or benchmark_test_sequences(place.dataset, place.protocol) != num_test:
         return None

@@ -27,7 +27,7 @@ def render(table: SweepTable) -> str:
     if table.search == "optuna":
         return render_trials(table, table.top)
     rows = [_csv_row(cell, table.parameters) for cell in table.cells]
-    return _to_csv(rows, list(rows[0]) if rows else ["arm", *table.parameters])
+    return to_csv(rows, list(rows[0]) if rows else ["arm", *table.parameters])
 
 
 def render_trials(table: SweepTable, trials: Sequence[TrialState] | None = None) -> str:
@@ -39,7 +39,7 @@ def render_trials(table: SweepTable, trials: Sequence[TrialState] | None = None)
         own = {"key": trial.key, "arm": trial.arm, "seed": trial.seed, "state": trial.state}
         rows.append({**own, **parameters, **facts, "epochs": trial.epochs_done})
     header = ["key", "arm", "seed", "state", *table.parameters, *_TRIAL_FACTS]
-    return _to_csv(rows, header)
+    return to_csv(rows, header)
 
 
 def _csv_row(cell: Cell, parameters: Sequence[str]) -> dict[str, Any]:
@@ -105,7 +105,8 @@ def _plain(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | tuple | dict) else value
 
 
-def _to_csv(rows: Sequence[Mapping[str, Any]], header: Sequence[str]) -> str:
+def to_csv(rows: Sequence[Mapping[str, Any]], header: Sequence[str]) -> str:
+    """Rows under a header; None is an empty cell."""
     out = io.StringIO()
     writer = csv.DictWriter(out, header, lineterminator="\n")
     writer.writeheader()

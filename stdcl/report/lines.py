@@ -1,0 +1,127 @@
+"""Trials of one or several sweeps by configuration: what seeds have in common is one line, whichever sweep ran them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stdcl.config.fingerprint import flat_scientific
+from stdcl.config.model import TREATMENT
+from stdcl.report.load import SweepState, TrialState
+from stdcl.report.published import Place
+from stdcl.report.table import is_synthetic
+
+_SEED = "training.seed"
+_OF_THE_STREAM = ("data.stream", "data.convention", "data.orientation", "encoder.")
+"""Keys that may differ between the streams that are fused: encoders have options that belong to a stream."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One configuration over its seeds.
+
+    Attributes:
+        settings: dotted key -> value of what can change a result, without the seed.
+        place: what it is a result of.
+        parameters: dotted key -> value, of what its sweeps vary.
+        trials: one per seed, in ascending order of seeds.
+        sweeps: name of each trial's sweep.
+        planned: seeds as its sweeps planned them before their first result.
+    """
+
+    settings: Mapping[str, Any]
+    place: Place
+    parameters: Mapping[str, Any]
+    trials: tuple[TrialState, ...]
+    sweeps: tuple[str, ...]
+    planned: tuple[int, ...]
+
+    @property
+    def finished(self) -> tuple[TrialState, ...]:
+        """The trials with a result."""
+        return tuple(trial for trial in self.trials if trial.state == "finished")
+
+    @property
+    def num_test(self) -> int | None:
+        """Evaluated sequences; None where no trial is finished, or they differ."""
+        counts = {int(trial.row["num_test"]) for trial in self.finished}
+        return counts.pop() if len(counts) == 1 else None
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether its data are made up."""
+        return any(map(is_synthetic, self.trials))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """``sweep/trial`` of each trial."""
+        return tuple(f"{sweep}/{trial.key}" for sweep, trial in zip(self.sweeps, self.trials, strict=True))
+
+    @property
+    def apart_from_treatment(self) -> str:
+        """Equal for lines that differ in the method alone."""
+        return _text({key: value for key, value in self.settings.items() if not key.startswith(TREATMENT)})
+
+    @property
+    def apart_from_stream(self) -> str:
+        """Equal for lines that differ in the stream alone."""
+        rest = {key: value for key, value in self.settings.items() if not key.startswith(_OF_THE_STREAM)}
+        return _text({**rest, "encoder": self.place.encoder})
+
+
+@dataclass
+class _Open:
+    settings: dict[str, Any]
+    place: Place
+    parameters: Mapping[str, Any]
+    by_seed: dict[int, tuple[str, TrialState]] = field(default_factory=dict)
+    planned: dict[int, None] = field(default_factory=dict)
+
+
+def lines_of(sweeps: Iterable[SweepState]) -> tuple[tuple[Line, ...], tuple[str, ...]]:
+    """Group the trials of sweeps.
+
+    A training that several sweeps contain counts once, finished ones first.
+
+    Returns:
+        The lines in the order of the sweeps' plans, and what was left out and why.
+    """
+    found: dict[str, _Open] = {}
+    remarks: list[str] = []
+    for sweep in sweeps:
+        for trial in sweep.trials:
+            config = sweep.config_of(trial)
+            if config is None:
+                remarks.append(f"left out, its configuration cannot be read: {sweep.name}/{trial.key}")
+                continue
+            settings = {key: value for key, value in flat_scientific(config).items() if key != _SEED}
+            line = found.setdefault(_text(settings), _Open(settings, Place.of(settings), trial.parameters))
+            known = line.by_seed.get(trial.seed)
+            if known is None or (known[1].state != "finished" and trial.state == "finished"):
+                line.by_seed[trial.seed] = (sweep.name, trial)
+            line.planned |= dict.fromkeys(sweep.seeds)
+    return tuple(map(_closed, found.values())), tuple(remarks)
+
+
+def _closed(line: _Open) -> Line:
+    pairs = [line.by_seed[seed] for seed in sorted(line.by_seed)]
+    return Line(
+        settings=line.settings,
+        place=line.place,
+        parameters=line.parameters,
+        trials=tuple(trial for _, trial in pairs),
+        sweeps=tuple(name for name, _ in pairs),
+        planned=tuple(line.planned),
+    )
+
+
+def varied(lines: Sequence[Line]) -> tuple[str, ...]:
+    """The keys in which lines differ."""
+    keys = dict.fromkeys(key for line in lines for key in line.settings)
+    return tuple(key for key in keys if len({_text(line.settings.get(key)) for line in lines}) > 1)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,504 @@
+"""The paper's tables from one or several sweeps: which line belongs to which cell, fused streams, and verdicts.
+
+A table has the paper's rows and columns, and further ones for what was run and is not in the paper. Its cells are data;
+``paper_wording`` makes strings of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from stdcl import specs
+from stdcl.errors import UserError
+from stdcl.report.answers import SweepAnswers, read_sweep_answers
+from stdcl.report.labels import short_names, value_text
+from stdcl.report.lines import Line, lines_of, varied
+from stdcl.report.load import SweepState
+from stdcl.report.published import Reported, differences_to_published, reported_results
+from stdcl.results.fusion import STREAMS, fuse
+from stdcl.results.layout import RunFolder
+from stdcl.results.scores import Answers, Scores, per_class_accuracy, read_scores
+from stdcl.statistics.difficulty import NAMES, level_of
+from stdcl.statistics.margins import Margin, default_margin
+from stdcl.statistics.power import ALPHA
+from stdcl.statistics.questions import Question
+from stdcl.statistics.verdict import Verdict, answer
+
+ACCURACY = "top1_acc_percent"
+LEVEL = "mean_class_acc_percent"
+MEMORY = "memory_usage_G"
+MINUTES = "time_min_per_epoch"
+SOURCES = {
+    "1": "STD-CL paper Table 1",
+    "2": "STD-CL paper Table 2",
+    "3": "STD-CL paper Table 3",
+    **{f"4{letter}": f"STD-CL paper Table 4({letter})" for letter in "abcde"},
+}
+"""A sweep file's ``table`` -> the source of its numbers; any other name is a table that the paper does not have."""
+
+FUSED = {"2S": STREAMS[:2], "4S": STREAMS}
+_ARMS = {"GAP": ("ctrgcn", "gap"), "STD-CL": ("ctrgcn", "std-cl"), "STD-CL(Hyperformer)": ("hyperformer", "std-cl")}
+"""What rows of Table 3 are, where the shipped numbers do not say: there they stand beside runs of their own."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: where a number is measured.
+
+    Attributes:
+        dataset, protocol: the benchmark.
+        stream: a stream, ``2S``, ``4S``, or ``level:Hard`` and so on; empty where it does not matter.
+        metric: as in the shipped numbers; they are percent, GiB or minutes.
+    """
+
+    dataset: str
+    protocol: str
+    stream: str
+    metric: str = ACCURACY
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row.
+
+    Attributes:
+        name: the paper's, or what the runs are.
+        encoder, arm: of its runs; empty where the paper alone has it.
+        parameter, value: the ablated key and its value, as text; empty without one.
+        printed: whether the paper has the row.
+    """
+
+    name: str
+    encoder: str = ""
+    arm: str = ""
+    parameter: str = ""
+    value: str = ""
+    printed: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell.
+
+    Attributes:
+        values: ours, one per finished seed, in the column's unit.
+        planned: seeds that were planned; 0 where nothing was.
+        states: what became of its trials, where no seed is finished.
+        printed: whether the paper has this cell, with a number or without.
+        paper: its number, in the column's unit.
+        differences: key -> (ours, the published recipe's); None where our runs are another experiment altogether.
+        temperature_unstated: whether the paper's number may belong to several temperatures.
+        verdict: on the difference to the baseline of the same column.
+        trials: ``sweep/trial`` of its trials.
+        choices: configurations that would belong here; more than one leaves the cell empty.
+        note: what the shipped numbers say of the paper's.
+    """
+
+    values: tuple[float, ...] = ()
+    planned: int = 0
+    states: str = ""
+    printed: bool = False
+    paper: float | None = None
+    differences: Mapping[str, tuple[Any, Any]] | None = field(default_factory=dict)
+    temperature_unstated: bool = False
+    verdict: Verdict | None = None
+    trials: tuple[str, ...] = ()
+    choices: int = 1
+    note: str = ""
+
+    @property
+    def run(self) -> bool:
+        """Whether there is a number of ours."""
+        return bool(self.values)
+
+    @property
+    def mean(self) -> float | None:
+        """Over seeds."""
+        return float(np.mean(self.values)) if self.values else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Sample standard deviation over seeds."""
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table of the paper, filled from sweeps.
+
+    Attributes:
+        name: ``1`` to ``4e``, or a name of the user's own.
+        sweeps: name -> question of each.
+        rows, columns: in order.
+        entries: (row, column) -> cell; what is missing is empty.
+        margin: by which "no difference" was judged, in points; None where nothing was judged.
+        questions: size of the family.
+        remarks: what was left out or does not fit; they make the report incomplete.
+    """
+
+    name: str
+    sweeps: Mapping[str, str]
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    entries: Mapping[tuple[Row, Column], Entry]
+    margin: Margin | None
+    questions: int
+    remarks: tuple[str, ...]
+
+    def entry(self, row: Row, column: Column) -> Entry:
+        """The cell; an empty one where there is none."""
+        return self.entries.get((row, column), Entry())
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """What belongs to a cell: answers per seed, or numbers alone."""
+
+    line: Line
+    values: Mapping[int, float]
+    answers: Mapping[int, Answers]
+    trials: tuple[str, ...]
+    planned: tuple[int, ...]
+
+
+def paper_table(name: str, sweeps: Sequence[SweepState]) -> PaperTable:
+    """Fill a table from sweeps.
+
+    Args:
+        name: see ``SOURCES``.
+        sweeps: those whose files name this table.
+
+    Raises:
+        UserError: a sweep is a search, whose trials are not comparable.
+    """
+    for sweep in sweeps:
+        if sweep.search != "grid":
+            raise UserError(f"{sweep.name}: a search's trials are no cells of a table; confirm its best by a grid")
+    lines, left_out = lines_of(sweeps)
+    answers = read_sweep_answers([trial for line in lines for trial in line.trials])
+    remarks = [*(remark for sweep in sweeps for remark in sweep.remarks), *left_out, *answers.remarks]
+    remarks += _inconsistencies(lines)
+    printed = [each for each in reported_results() if each.source == SOURCES.get(name)]
+    runs = _runs(name, lines, answers, remarks)
+    rows, where = _rows(name, printed, lines)
+    columns = _columns(printed, runs)
+    entries = _entries(printed, runs, rows, columns, where, remarks)
+    entries, margin, questions = _judged(entries, runs, where, sweeps, remarks)
+    for line in lines:
+        failed = [trial for trial in line.trials if trial.state == "failed"]
+        remarks += [f"failed: {trial.key}: {_last_line(trial.row.get('error'))}" for trial in failed]
+    waiting = sum(trial.state in ("unfinished", "not started") for line in lines for trial in line.trials)
+    if waiting:
+        remarks.append(f"{waiting} planned trials are not finished: this table is not complete")
+    return PaperTable(
+        name=name,
+        sweeps={sweep.name: sweep.question for sweep in sweeps},
+        rows=rows,
+        columns=columns,
+        entries=entries,
+        margin=margin,
+        questions=questions,
+        remarks=tuple(dict.fromkeys(remarks)),
+    )
+
+
+def tables_of(sweeps: Sequence[SweepState]) -> dict[str, list[SweepState]]:
+    """The tables that sweep files name -> their sweeps; without a name in the file, the sweep's own."""
+    out: dict[str, list[SweepState]] = {}
+    for sweep in sweeps:
+        named = sweep.sweep.config.table if sweep.sweep is not None else None
+        out.setdefault(named or sweep.name, []).append(sweep)
+    return out
+
+
+def _inconsistencies(lines: Sequence[Line]) -> list[str]:
+    """Lines whose finished trials are of different data or code; they are told, not mended."""
+    out = []
+    data: dict[tuple[str, str], set[str]] = {}
+    codes: set[str] = set()
+    for line in lines:
+        for trial in line.finished:
+            place = (line.place.dataset, line.place.protocol)
+            if trial.row.get("data_hash"):
+                data.setdefault(place, set()).add(str(trial.row["data_hash"])[:16])
+            if trial.row.get("code_version"):
+                codes.add(str(trial.row["code_version"]))
+    for (dataset, protocol), hashes in data.items():
+        if len(hashes) > 1:
+            out.append(f"trials of different data of {dataset} {protocol}: {', '.join(sorted(hashes))}")
+    if len(codes) > 1:
+        out.append(f"trials of different code versions: {', '.join(sorted(codes))}")
+    return out
+
+
+def _last_line(error: object) -> str:
+    text = str(error or "").strip()
+    return text.splitlines()[-1][:200] if text else "no error text"
+
+
+def _runs(name: str, lines: Sequence[Line], answers: SweepAnswers, remarks: list[str]) -> dict[Column, list[_Runs]]:
+    """What each column has of ours."""
+    out: dict[Column, list[_Runs]] = {}
+    for line in lines:
+        place = line.place
+        if name == "4e":
+            for metric, key, factor in ((MEMORY, "peak_memory_mib", 1 / 1024), (MINUTES, "seconds_per_epoch", 1 / 60)):
+                column = Column(place.dataset, place.protocol, "", metric)
+                values = {t.seed: float(t.row[key]) * factor for t in line.finished if key in t.row}
+                out.setdefault(column, []).append(_Runs(line, values, {}, line.names, line.planned))
+        elif name == "4d":
+            for level, values in _levels(line, remarks).items():
+                column = Column(place.dataset, place.protocol, f"level:{level}", LEVEL)
+                out.setdefault(column, []).append(_Runs(line, values, {}, line.names, line.planned))
+        else:
+            values = {trial.seed: 100 * float(trial.row["accuracy"]) for trial in line.finished}
+            own = {t.seed: answers.by_trial[t.key] for t in line.finished if t.key in answers.by_trial}
+            column = Column(place.dataset, place.protocol, place.stream)
+            out.setdefault(column, []).append(_Runs(line, values, own, line.names, line.planned))
+    if name not in ("4d", "4e"):
+        _add_fused(out, lines, remarks)
+    return out
+
+
+def _add_fused(out: dict[Column, list[_Runs]], lines: Sequence[Line], remarks: list[str]) -> None:
+    groups: dict[str, dict[str, Line]] = {}
+    for line in lines:
+        groups.setdefault(line.apart_from_stream, {})[line.place.stream] = line
+    for streams in groups.values():
+        for fused, needed in FUSED.items():
+            if not all(stream in streams for stream in needed):
+                continue
+            parts = [streams[stream] for stream in needed]
+            seeds = set.intersection(*({trial.seed for trial in part.finished} for part in parts))
+            values: dict[int, float] = {}
+            found: dict[int, Answers] = {}
+            for seed in sorted(seeds):
+                try:
+                    scores = fuse([_scores(part, seed) for part in parts]).scores
+                except UserError as error:
+                    remarks.append(f"{fused} of seed {seed} left out: {error}")
+                    continue
+                values[seed] = 100 * scores.accuracy
+                found[seed] = _answers(scores)
+            first = parts[0]
+            planned = tuple(seed for seed in first.planned if all(seed in part.planned for part in parts))
+            names = tuple(name for part in parts for name in part.names)
+            column = Column(first.place.dataset, first.place.protocol, fused)
+            out.setdefault(column, []).append(_Runs(first, values, found, names, planned))
+
+
+def _scores(line: Line, seed: int) -> Scores:
+    trial = next(each for each in line.finished if each.seed == seed)
+    return read_scores(RunFolder(trial.folder).scores())
+
+
+def _answers(scores: Scores) -> Answers:
+    order = np.argsort(scores.ids, kind="stable")
+    subjects, copies = (None if each is None else each[order] for each in (scores.subjects, scores.copies))
+    return Answers(scores.ids[order], scores.correct[order], subjects, copies, "", scores.data_hash)
+
+
+def _levels(line: Line, remarks: list[str]) -> dict[str, dict[int, float]]:
+    """Mean class accuracy of each level and seed; grouped by the line's own accuracies, as the paper does."""
+    by_seed: dict[int, np.ndarray] = {}
+    for trial in line.finished:
+        try:
+            by_seed[trial.seed] = per_class_accuracy(read_scores(RunFolder(trial.folder).scores()))
+        except UserError as error:
+            remarks.append(f"left out: {error}")
+    out: dict[str, dict[int, float]] = {level: {} for level in NAMES}
+    if by_seed:
+        groups = level_of(np.mean(list(by_seed.values()), axis=0))
+        for seed, accuracies in by_seed.items():
+            for index, level in enumerate(NAMES):
+                if (groups == index).any():
+                    out[level][seed] = 100 * float(accuracies[groups == index].mean())
+    return out
+
+
+def _rows(name: str, printed: Sequence[Reported], lines: Sequence[Line]) -> tuple[tuple[Row, ...], dict[int, Row]]:
+    """The rows, and the row of each line by the line's ``id``."""
+    rows: dict[str, Row] = {}
+    for each in printed:
+        encoder, arm = _identity(each)
+        rows.setdefault(each.method, Row(each.method, encoder, arm, each.parameter, each.value, printed=True))
+    by_parameter = next((row.parameter for row in rows.values() if row.parameter), "")
+    alike: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        alike.setdefault((line.place.encoder, line.place.arm), []).append(line)
+    differing = dict.fromkeys(key for group in alike.values() for key in varied(group))
+    keys = [key for key in differing if not key.startswith(("data.", "encoder."))]
+    where: dict[int, Row] = {}
+    for line in lines:
+        value = value_text(line.settings.get(by_parameter)) if by_parameter and line.place.arm != "baseline" else ""
+        fits = [
+            row
+            for row in rows.values()
+            if (row.encoder, row.arm) == (line.place.encoder, line.place.arm)
+            and (not row.parameter or row.value == value)
+            if bool(row.parameter) == bool(by_parameter and line.place.arm != "baseline")
+        ]
+        if fits and name in SOURCES:
+            where[id(line)] = fits[0]
+        else:
+            label = _label(line, keys)
+            where[id(line)] = rows.setdefault(label, Row(label, line.place.encoder, line.place.arm))
+    return tuple(rows.values()), where
+
+
+def _identity(printed: Reported) -> tuple[str, str]:
+    """Encoder and arm of a printed row; empty where no run can be one."""
+    if printed.encoder:
+        return printed.encoder, printed.arm
+    if printed.source == SOURCES["3"]:
+        return _ARMS.get(printed.method, ("", ""))
+    # Tables 4(d) and 4(e) name encoders as they are printed.
+    plain = printed.method.removesuffix(" w/ours")
+    for encoder, spec in specs.encoders().items():
+        if plain in (spec.paper_name, _PRINTED.get(encoder)):
+            return encoder, "std-cl" if plain != printed.method else "baseline"
+    return "", ""
+
+
+_PRINTED = {"hcn": "HCN", "ctrgcn": "CTR-GCN"}
+"""Names in Table 4(e) that Table 4(d) has otherwise or lacks."""
+
+
+def _label(line: Line, keys: Sequence[str]) -> str:
+    """What a row that the paper does not have is called."""
+    names = short_names(keys)
+    values = [f"{names[key]} {value_text(line.settings[key])}" for key in keys if key in line.settings]
+    encoder = specs.encoders().get(line.place.encoder)
+    named = _PRINTED.get(line.place.encoder) or (encoder.paper_name if encoder is not None else "")
+    named = named or line.place.encoder
+    arm = "" if line.place.arm == "baseline" else f" w/{'STD-CL' if line.place.arm == 'std-cl' else line.place.arm}"
+    return f"{named}{arm}{': ' if values else ''}{', '.join(values)}"
+
+
+def _columns(printed: Sequence[Reported], runs: Mapping[Column, object]) -> tuple[Column, ...]:
+    of_paper = [Column(each.dataset, each.protocol, each.stream, each.metric) for each in printed]
+    found = dict.fromkeys(of_paper)
+    order = (*STREAMS, *FUSED)
+    others = [column for column in runs if column not in found]
+    others.sort(key=lambda c: (c.dataset, c.protocol, order.index(c.stream) if c.stream in order else 0))
+    # What was run stands first: a reader looks for it.
+    mine = [column for column in found if column in runs]
+    return tuple(dict.fromkeys([*others, *mine, *found])) if others else tuple(found)
+
+
+def _entries(
+    printed: Sequence[Reported],
+    runs: Mapping[Column, Sequence[_Runs]],
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    where: Mapping[int, Row],
+    remarks: list[str],
+) -> dict[tuple[Row, Column], Entry]:
+    by_name = {row.name: row for row in rows}
+    out: dict[tuple[Row, Column], Entry] = {}
+    for each in printed:
+        key = (by_name[each.method], Column(each.dataset, each.protocol, each.stream, each.metric))
+        unstated = by_name[each.method].arm == "std-cl" and each.accuracy is not None
+        out[key] = Entry(printed=True, paper=each.accuracy, note=each.note, temperature_unstated=unstated)
+    for column, found in runs.items():
+        for row in rows:
+            mine = [each for each in found if where[id(each.line)] == row]
+            if not mine:
+                continue
+            entry = out.get((row, column), Entry())
+            if len(mine) > 1:
+                remarks.append(
+                    f"{len(mine)} configurations would be '{row.name}' on {column.dataset} {column.protocol} "
+                    f"{column.stream}, and none is shown: they differ in {', '.join(varied([r.line for r in mine]))}"
+                )
+                names = tuple(name for each in mine for name in each.trials)
+                out[row, column] = replace(entry, choices=len(mine), trials=names)
+                continue
+            out[row, column] = _filled(entry, mine[0], row)
+    return out
+
+
+def _filled(entry: Entry, runs: _Runs, row: Row) -> Entry:
+    line = runs.line
+    differences = differences_to_published(line.place, line.settings, line.num_test)
+    if line.synthetic:
+        differences = None
+    if differences is not None:
+        # The value that a row is about is no departure from the paper.
+        differences = {key: pair for key, pair in differences.items() if key != row.parameter}
+    counts: dict[str, int] = {}
+    for trial in line.trials:
+        counts[trial.state] = counts.get(trial.state, 0) + 1
+    return replace(
+        entry,
+        values=tuple(runs.values[seed] for seed in sorted(runs.values)),
+        planned=len(runs.planned) or len(line.trials),
+        states=", ".join(f"{number} {state}" for state, number in counts.items()),
+        differences=differences,
+        trials=runs.trials,
+    )
+
+
+def _judged(
+    entries: dict[tuple[Row, Column], Entry],
+    runs: Mapping[Column, Sequence[_Runs]],
+    where: Mapping[int, Row],
+    sweeps: Sequence[SweepState],
+    remarks: list[str],
+) -> tuple[dict[tuple[Row, Column], Entry], Margin | None, int]:
+    """Compare every line with the baseline of its column that differs in the method alone: one family of questions."""
+    pairs: list[tuple[Column, _Runs, _Runs]] = []
+    for column, found in runs.items():
+        if column.metric != ACCURACY:
+            continue
+        baselines = {each.line.apart_from_treatment: each for each in found if each.line.place.arm == "baseline"}
+        for each in found:
+            other = baselines.get(each.line.apart_from_treatment)
+            if each.line.place.arm != "baseline" and other is not None and each.answers and other.answers:
+                pairs.append((column, other, each))
+    if not pairs:
+        return entries, None, 0
+    margin = _margin(sweeps, {column.dataset for column, _, _ in pairs}, remarks)
+    out = dict(entries)
+    for column in dict.fromkeys(column for column, _, _ in pairs):
+        mine = [(other, each) for where_, other, each in pairs if where_ == column]
+        alpha = ALPHA * len(mine) / len(pairs)
+        involved = {id(one): one for pair in mine for one in pair}
+        kept = _same_sequences(list(involved.values()), column, remarks)
+        asked = [
+            Question(str(index), {str(id(other)): -1.0, str(id(each)): 1.0}) for index, (other, each) in enumerate(mine)
+        ]
+        if not kept:
+            continue
+        arms = {str(key): {seed: found.right for seed, found in one.answers.items()} for key, one in involved.items()}
+        planned = list(dict.fromkeys(seed for one in involved.values() for seed in one.planned))
+        first = next(iter(next(iter(involved.values())).answers.values()))
+        verdicts = answer(arms, asked, margin.size, planned, first.subjects, alpha=alpha)
+        for question, (_, each) in zip(asked, mine, strict=True):
+            key = (where[id(each.line)], column)
+            if out[key].choices == 1:
+                out[key] = replace(out[key], verdict=verdicts[question.name])
+    return out, margin, len(pairs)
+
+
+def _same_sequences(runs: Iterable[_Runs], column: Column, remarks: list[str]) -> bool:
+    answers = [found for one in runs for found in one.answers.values()]
+    first = answers[0]
+    if all(each.data_hash == first.data_hash and np.array_equal(each.ids, first.ids) for each in answers):
+        return True
+    remarks.append(f"no verdicts on {column.dataset} {column.protocol} {column.stream}: runs of different sequences")
+    return False
+
+
+def _margin(sweeps: Sequence[SweepState], datasets: Iterable[str], remarks: list[str]) -> Margin:
+    named = {sweep.sweep.config.margin for sweep in sweeps if sweep.sweep is not None} - {None}
+    if len(named) == 1:
+        return Margin(float(next(iter(named)) or 0) / 100.0, "named by the sweep's file")
+    if named:
+        remarks.append(f"the sweeps name different margins: {', '.join(map(str, sorted(filter(None, named))))}")
+        return Margin(min(filter(None, named)) / 100.0, "the smallest that the sweeps' files name")
+    return min((default_margin(dataset) for dataset in datasets), key=lambda margin: margin.size)

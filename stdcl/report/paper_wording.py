@@ -1,0 +1,172 @@
+"""A table of the paper in words: strings of its cells, and the notes below it; and its numbers as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stdcl.report.display import BREAK, Display
+from stdcl.report.formats.csv import to_csv
+from stdcl.report.labels import NOTHING, differences_text, letter
+from stdcl.report.paper import ACCURACY, LEVEL, MEMORY, MINUTES, SOURCES, Column, Entry, PaperTable, Row
+from stdcl.statistics.sequential import Stage
+from stdcl.statistics.verdict import Word
+
+_UNITS = {ACCURACY: "%", LEVEL: "%", MEMORY: "GiB", MINUTES: "min/epoch"}
+_BENCHMARKS = {"ntu60": "NTU60", "ntu120": "NTU120", "nw-ucla": "NW-UCLA"}
+_PROTOCOLS = {"x-sub": "X-Sub", "x-view": "X-View", "x-set": "X-Set", "cross-view": ""}
+_STREAMS = {"joint": "J", "bone": "B", "joint-motion": "JM", "bone-motion": "BM"}
+_OTHER_EXPERIMENT = "another experiment than the paper's: synthetic data, other test sequences, or no published recipe"
+_WORDS = {Word.NO_DIFFERENCE: f"no difference{BREAK}> margin"}
+
+
+def paper_display(table: PaperTable) -> Display:
+    """The strings of a table."""
+    marks = _marks(table)
+    lines = [f"{name}: {question}" for name, question in table.sweeps.items() if question]
+    title = f"Table {table.name}" if table.name in SOURCES else table.name
+    return Display(
+        title=title,
+        lines=tuple(lines),
+        columns=("method", *(column_name(column) for column in table.columns)),
+        left=(True, *[False] * len(table.columns)),
+        rows=tuple(
+            (row.name, *(_cell(table.entry(row, column), column, marks) for column in table.columns))
+            for row in table.rows
+        ),
+        notes=(*_notes(table, marks), *(f"! {remark}" for remark in table.remarks)),
+    )
+
+
+def column_name(column: Column) -> str:
+    """A column's header, for example ``NTU120 X-Sub J``."""
+    where = _BENCHMARKS.get(column.dataset, column.dataset)
+    protocol = _PROTOCOLS.get(column.protocol, column.protocol)
+    what = _STREAMS.get(column.stream, column.stream.removeprefix("level:"))
+    unit = _UNITS[column.metric] if column.metric in (MEMORY, MINUTES) else ""
+    return BREAK.join(filter(None, (where, protocol, f"{what} {unit}".strip())))
+
+
+def _cell(entry: Entry, column: Column, marks: Mapping[str, str]) -> str:
+    paper = NOTHING
+    if entry.paper is not None:
+        # As printed: one decimal.
+        paper = f"{entry.paper:.1f}{'*' if entry.temperature_unstated else ''}"
+    if entry.choices > 1:
+        return f"{entry.choices} different{BREAK}configurations"
+    if not entry.run and not entry.states:
+        return f"[{paper}]" if entry.printed else ""
+    parts = [_ours(entry, column) if entry.run else f"not finished{BREAK}({entry.states})"]
+    if entry.run and (mark := marks.get(_key(entry), "")):
+        paper += f" [{mark}]"
+    parts.append(f"paper {paper}" if entry.printed else "not in paper")
+    if entry.verdict is not None:
+        difference = entry.verdict.difference
+        stage = "" if entry.verdict.stage in (Stage.FINAL, Stage.LOOK) else f"{BREAK}({entry.verdict.stage})"
+        word = _WORDS.get(entry.verdict.word, str(entry.verdict.word))
+        parts.append(f"{100 * difference.estimate + 0.0:+.2f}{BREAK}{word}{stage}")
+    return BREAK.join(parts)
+
+
+def _ours(entry: Entry, column: Column) -> str:
+    digits = 3 if column.metric in (MEMORY, MINUTES) else 2
+    spread = "" if entry.deviation is None else f" ± {entry.deviation:.{digits}f}"
+    seeds = f"{len(entry.values)}" if len(entry.values) == entry.planned else f"{len(entry.values)}/{entry.planned}"
+    return f"{entry.mean:.{digits}f}{spread}{BREAK}({seeds})"
+
+
+def _key(entry: Entry) -> str:
+    return repr(entry.differences)
+
+
+def _marks(table: PaperTable) -> dict[str, str]:
+    """How our runs depart from the paper's setting -> its letter."""
+    found = {_key(e): None for e in _filled(table) if e.differences is None or e.differences}
+    return {key: letter(index) for index, key in enumerate(found)}
+
+
+def _filled(table: PaperTable) -> list[Entry]:
+    cells = (table.entry(row, column) for row in table.rows for column in table.columns)
+    return [entry for entry in cells if entry.run]
+
+
+def _notes(table: PaperTable, marks: Mapping[str, str]) -> list[str]:
+    filled = _filled(table)
+    every = list(table.entries.values())
+    out = []
+    if filled:
+        out.append(
+            "a number of ours: mean ± sample standard deviation over seeds (finished seeds, or finished/planned); "
+            "below it the paper's"
+        )
+    if any(e.printed and not e.run for e in every):
+        out.append(f"[number]: printed in the paper, not run here; [{NOTHING}]: the paper has an empty cell")
+    if any(e.run and not e.printed for e in every):
+        out.append("not in paper: run here, and the paper has no such cell")
+    if any(e.temperature_unstated for e in every):
+        out.append("* the paper picks tau among 0.5, 0.8 and 1.0 by result, and does not say which one this number has")
+    if any(column.stream in ("2S", "4S") for column in table.columns) and filled:
+        out.append("2S, 4S: fused by us from the trials' scores, seed by seed, weights 1:1 and 0.6:0.6:0.4:0.4")
+    for entry in filled:
+        mark = marks.get(_key(entry))
+        if mark is None:
+            continue
+        said = _OTHER_EXPERIMENT
+        if entry.differences:
+            said = "not the paper's setting; in brackets the published recipe's: " + differences_text(entry.differences)
+        out.append(f"[{mark}] {said}")
+    if table.margin is not None:
+        out.append(
+            f"verdicts: against the baseline of the same column that differs in the method alone, over seeds and "
+            f"people; one family of {table.questions} question{'s' * (table.questions != 1)}, false claims in at most "
+            f"5 % of such tables (Holm); margin {100 * table.margin.size:g} points ({table.margin.reason})"
+        )
+    for row in table.rows:
+        for column in table.columns:
+            verdict = table.entry(row, column).verdict
+            if verdict is not None:
+                where = column_name(column).replace(BREAK, " ")
+                out.append(f"{row.name}, {where}: {verdict.sentence}")
+    out += sorted({f"paper, note: {e.note}" for e in every if e.note and e.run})
+    return list(dict.fromkeys(out))
+
+
+def paper_csv(table: PaperTable) -> str:
+    """One line per cell, unrounded; the first columns are those of the shipped ``reported_results.csv``."""
+    header = list(_record(Row(""), Column("", "", ""), Entry()))
+    cells = [(row, column, table.entry(row, column)) for row in table.rows for column in table.columns]
+    return to_csv([_record(*cell) for cell in cells if cell[2].printed or cell[2].run or cell[2].states], header)
+
+
+def _record(row: Row, column: Column, entry: Entry) -> dict[str, Any]:
+    verdict = entry.verdict
+    found = verdict.difference if verdict is not None else None
+    state = "run" if entry.run else "not run"
+    return {
+        "method": row.name,
+        "encoder": row.encoder,
+        "arm": row.arm,
+        "dataset": column.dataset,
+        "protocol": column.protocol,
+        "stream": column.stream,
+        "parameter": row.parameter,
+        "value": row.value,
+        "reported": entry.paper,
+        "metric": column.metric,
+        "state": f"{'reported' if entry.paper is not None else 'not reported'}, {state}",
+        "ours": entry.mean,
+        "ours_std": entry.deviation,
+        "seeds": len(entry.values),
+        "seeds_planned": entry.planned,
+        "per_seed": " ".join(repr(value) for value in entry.values),
+        "difference": None if found is None else 100 * found.estimate,
+        "difference_low": None if found is None else 100 * found.interval.low,
+        "difference_high": None if found is None else 100 * found.interval.high,
+        "p": None if verdict is None else verdict.p,
+        "verdict": None if verdict is None else str(verdict.word),
+        "stage": None if verdict is None else str(verdict.stage),
+        "differences_to_published": None
+        if not entry.run
+        else (_OTHER_EXPERIMENT if entry.differences is None else differences_text(entry.differences)),
+        "trials": " ".join(entry.trials),
+    }

@@ -1,0 +1,210 @@
+"""The paper's tables from sweeps: every cell in its place, fused streams, and what does not fit is said."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stdcl.cli.command import main
+from stdcl.errors import UserError
+from stdcl.report.display import one_line
+from stdcl.report.load import load_sweep_state
+from stdcl.report.paper import MEMORY, MINUTES, SOURCES, Column, PaperTable, paper_table, tables_of
+from stdcl.report.paper_wording import paper_csv, paper_display
+from stdcl.report.published import reported_results
+from stdcl.results.fusion import fuse
+from stdcl.results.scores import read_scores
+from stdcl.statistics.verdict import Word
+from tests.report.sweeps import Sweep, answers
+
+NW = ("nw-ucla", "cross-view")
+
+
+def encoders(folder: Path, seeds: Sequence[int] = (1, 2, 3), shift: float = 0.04, **facts: object) -> Sweep:
+    sweep = Sweep(folder, ("encoder.name", "data.stream"), seeds=list(seeds), file={"table": "2", "seeds": list(seeds)})
+    for stream in ("joint", "bone"):
+        for seed in seeds:
+            luck = seed + 10 * len(stream)
+            parameters = {"encoder.name": "ctrgcn", "data.stream": stream}
+            sweep.add(parameters, seed, arm="baseline", right=answers(0.9, luck), **facts)
+            sweep.add(parameters, seed, right=answers(0.9, luck, shift=shift), **facts)
+    return sweep
+
+
+def table_of(name: str, *sweeps: Sweep) -> PaperTable:
+    return paper_table(name, [load_sweep_state(sweep.save()) for sweep in sweeps])
+
+
+def cells(table: PaperTable) -> dict[tuple[str, str], str]:
+    shown = paper_display(table)
+    names = [one_line(name) for name in shown.columns]
+    return {
+        (row[0], column): one_line(cell) for row in shown.rows for column, cell in zip(names[1:], row[1:], strict=True)
+    }
+
+
+def test_cells_of_table_2_are_ours_beside_the_papers(tmp_path: Path) -> None:
+    table = table_of("2", encoders(tmp_path / "a"))
+    shown = cells(table)
+    right = [answers(0.9, seed + 50, shift=0.04).mean() for seed in (1, 2, 3)]
+    mean, deviation = 100 * np.mean(right), 100 * np.std(right, ddof=1)
+    assert shown["CTR-GCN w/STD-CL", "NW-UCLA J"].startswith(f"{mean:.2f} ± {deviation:.2f} (3) paper 94.8*")
+    # What was not run looks different from what was, and an empty cell of the paper from one with a number.
+    assert shown["CTR-GCN w/STD-CL", "NW-UCLA 4S"] == "[97.2*]"
+    assert shown["AGC-LSTM", "NW-UCLA J"] == "[–]"
+    assert table.remarks == ()
+    entry = next(e for (row, c), e in table.entries.items() if row.name == "CTR-GCN w/STD-CL" and c.stream == "joint")
+    assert entry.verdict is not None
+    assert table.questions == 3  # joint, bone and 2S, which share the error
+    assert entry.verdict.alpha == pytest.approx(0.05 / 3)
+    assert entry.verdict.difference.estimate == pytest.approx(
+        np.mean(right) - np.mean([answers(0.9, seed + 50).mean() for seed in (1, 2, 3)])
+    )
+
+
+def test_every_printed_number_of_the_paper_has_its_cell(tmp_path: Path) -> None:
+    sweep = encoders(tmp_path / "a")
+    for name, source in SOURCES.items():
+        table = table_of(name, replace(sweep, directory=tmp_path / name, file={"table": name}))
+        expected = sorted(each.accuracy for each in reported_results() if each.source == source and each.accuracy)
+        assert sorted(e.paper for e in table.entries.values() if e.paper is not None) == expected
+
+
+def test_2s_is_fused_from_the_scores_of_each_seed(tmp_path: Path) -> None:
+    sweep = encoders(tmp_path / "a")
+    table = table_of("2", sweep)
+    by_stream = {
+        stream: [
+            read_scores(sweep.directory / "trials" / trial["key"] / "scores.parquet")
+            for trial in sweep.planned
+            if trial["arm"] == "grid" and trial["parameters"]["data.stream"] == stream
+        ]
+        for stream in ("joint", "bone")
+    }
+    expected = [100 * fuse(pair).scores.accuracy for pair in zip(by_stream["joint"], by_stream["bone"], strict=True)]
+    entry = next(e for (row, c), e in table.entries.items() if row.name == "CTR-GCN w/STD-CL" and c.stream == "2S")
+    assert entry.values == tuple(expected)
+    assert len(entry.trials) == 6
+
+
+def test_several_sweeps_fill_one_table_and_a_common_training_counts_once(tmp_path: Path) -> None:
+    one, two = encoders(tmp_path / "a", (1, 2)), encoders(tmp_path / "b", (2, 3))
+    table = table_of("2", one, two)
+    entry = next(e for (row, c), e in table.entries.items() if row.name == "CTR-GCN" and c.stream == "joint")
+    assert len(entry.values) == 3
+    assert [name.split("/")[0] for name in entry.trials] == ["a", "a", "b"]
+
+
+def test_sweeps_are_joined_by_the_table_that_they_name(tmp_path: Path) -> None:
+    first, second = encoders(tmp_path / "a"), encoders(tmp_path / "b")
+    third = replace(first, directory=tmp_path / "c", file={"seeds": [1, 2, 3]})
+    states = [load_sweep_state(sweep.save()) for sweep in (first, second, third)]
+    assert {name: [s.name for s in found] for name, found in tables_of(states).items()} == {"2": ["a", "b"], "c": ["c"]}
+
+
+def test_two_configurations_for_one_cell_are_said_and_not_averaged(tmp_path: Path) -> None:
+    short = encoders(tmp_path / "b", config={"training.epochs": 10})
+    table = table_of("2", encoders(tmp_path / "a"), short)
+    assert cells(table)["CTR-GCN", "NW-UCLA J"] == "2 different configurations"
+    assert any("they differ in training.epochs" in remark for remark in table.remarks)
+
+
+def test_values_of_an_ablation_stand_in_their_rows(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "r", ("contrast.channel_reduction",), seeds=[1], file={"table": "4a"})
+    facts = {"dataset": "ntu120", "protocol": "x-sub", "num_test": 50_919}
+    sweep.add({}, arm="baseline", correct=43_000, **facts)
+    for value in (4, 8, 32):
+        sweep.add({"contrast.channel_reduction": value}, correct=43_000 + value, **facts)
+    table = table_of("4a", sweep)
+    shown = cells(table)
+    column = "NTU120 X-Sub J"
+    assert shown["CTR-GCN w/STD-CL r=4", column] == f"{100 * 43_004 / 50_919:.2f} (1) paper –"
+    assert shown["CTR-GCN w/STD-CL r=8", column] == f"{100 * 43_008 / 50_919:.2f} (1) paper 85.5*"
+    assert shown["CTR-GCN w/STD-CL r=16", column] == "[–]"
+    other = next(name for name, _ in shown if "32" in name)
+    assert shown[other, column] == f"{100 * 43_032 / 50_919:.2f} (1) not in paper"
+
+
+def test_memory_and_minutes_of_table_4e(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "e", ("encoder.name",), seeds=[1], file={"table": "4e"})
+    for encoder, memory in (("hcn", 2048.0), ("ctrgcn", 4096.0)):
+        facts = {"peak_memory_mib": memory, "seconds_per_epoch": 90.0, "dataset": "ntu120", "protocol": "x-sub"}
+        sweep.add({"encoder.name": encoder}, correct=40_000, num_test=50_919, **facts)
+    table = table_of("4e", sweep)
+    where = {(row.name, column.metric): entry for (row, column), entry in table.entries.items()}
+    assert where["HCN w/ours", MEMORY].values == (2.0,)
+    assert where["CTR-AGCN w/ours", MEMORY].values == (4.0,)
+    assert where["HCN w/ours", MINUTES].values == (1.5,)
+    assert not where["HCN", MINUTES].run
+
+
+def test_a_table_that_the_paper_lacks_has_a_row_for_each_value(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "t", ("contrast.temperature",), seeds=[1, 2], file={"table": "temperature"})
+    for seed in (1, 2):
+        sweep.add({}, seed, arm="baseline", right=answers(0.9, seed))
+        for value in (0.1, 0.5):
+            sweep.add({"contrast.temperature": value}, seed, right=answers(0.9, seed, shift=value / 100))
+    shown = cells(table_of("temperature", sweep))
+    assert [name for name, _ in shown] == [
+        "CTR-GCN",
+        "CTR-GCN w/STD-CL: temperature 0.1",
+        "CTR-GCN w/STD-CL: temperature 0.5",
+    ]
+    assert all("not in paper" in cell for cell in shown.values())
+
+
+def test_what_is_missing_or_failed_is_said_and_changes_the_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = encoders(tmp_path / "whole").save()
+    assert main(["report", str(whole)]) == 0
+    half = encoders(tmp_path / "half")
+    half.add({"encoder.name": "agcn", "data.stream": "joint"}, 1, status="failed", error="Traceback\nno memory left")
+    half.add({"encoder.name": "agcn", "data.stream": "joint"}, 2)
+    half.add({"encoder.name": "agcn", "data.stream": "bone"}, 1, correct=400, data_hash="other")
+    folder = half.save()
+    damaged = folder / "trials" / half.planned[0]["key"] / "scores.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    capsys.readouterr()
+    assert main(["report", str(folder)]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    for part in (
+        "no memory left",
+        "1 planned trials are not finished",
+        "trials of different data of nw-ucla cross-view: feed, other",
+        "scores.parquet: not a readable Parquet file",
+        "2S of seed 1 left out",
+        "not finished (1 failed, 1 not started)",
+    ):
+        assert part in said
+
+
+def test_a_search_is_no_table_of_the_paper(tmp_path: Path) -> None:
+    search = Sweep(tmp_path / "s", ("contrast.temperature",), search="optuna")
+    search.add({"contrast.temperature": 0.5}, correct=400)
+    with pytest.raises(UserError, match="a search's trials are no cells of a table"):
+        table_of("2", search)
+
+
+def test_csv_has_every_cell_unrounded_and_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
+    sweep = encoders(tmp_path / "a")
+    directory = sweep.save()
+    outs = [tmp_path / "x", tmp_path / "y"]
+    for out in outs:
+        assert main(["report", str(directory), "--out", str(out)]) == 0
+    for name in ("table_2.txt", "table_2.md", "table_2.tex", "table_2.csv"):
+        assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes()
+    rows = list(csv.DictReader(io.StringIO(paper_csv(table_of("2", sweep)))))
+    assert len(rows) == sum(each.source == SOURCES["2"] for each in reported_results())
+    mine = next(row for row in rows if row["method"] == "CTR-GCN w/STD-CL" and row["stream"] == "joint")
+    assert float(mine["ours"]) == pytest.approx(
+        100 * np.mean([answers(0.9, s + 50, shift=0.04).mean() for s in (1, 2, 3)])
+    )
+    assert mine["verdict"] in set(Word)
+    assert Column(*NW, "joint") in table_of("2", sweep).columns
