@@ -86,14 +86,14 @@ class VerbGroup(click.Group):
 
     def _meant(self, ctx: click.Context, name: str) -> str:
         own = self.list_commands(ctx)
-        if found := nearest(name, own):
-            return found
         further = {
             word: f"{group} {word}"
             for group in own
             if isinstance(command := self.get_command(ctx, group), click.Group)
             for word in command.list_commands(ctx)
         }
+        if name not in further and (found := nearest(name, own)):
+            return found
         meant = nearest(name, further)
         for word, path in further.items():
             meant = meant.replace(f"'{word}'", f"'{path}'")
