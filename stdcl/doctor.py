@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 from stdcl.config.paths import data_path, expand, storage_path, variable
 from stdcl.errors import UserError
+from stdcl.launch.cluster import look_at
+from stdcl.launch.scratch import check_scratch
 
 PACKAGES = ("torch", "ray", "optuna", "pyarrow", "pandas", "wandb", "pydantic", "matplotlib")
 _LOW_DISK_GIB = 5.0
@@ -129,9 +131,18 @@ def _data() -> Iterator[Finding]:
 def _cluster() -> Iterator[Finding]:
     address = variable("RAY_ADDRESS")
     if address:
-        yield Finding("cluster", "ok", f"RAY_ADDRESS is {address}")
+        try:
+            cluster = look_at(address)
+        except UserError as error:
+            yield Finding("cluster", "bad", str(error))
+        else:
+            yield Finding("cluster", "ok", f"RAY_ADDRESS={address} answers: {cluster.describe()}")
     else:
         yield Finding("cluster", "note", "RAY_ADDRESS is not set; sweeps start a local Ray unless run as a job")
+        try:
+            check_scratch()
+        except UserError as error:
+            yield Finding("cluster", "bad", str(error))
     try:
         token = expand("~/.ray/auth_token", "Ray's token")
     except UserError as error:

@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "launch": GROUND | {"parallel", "train"} | PARTS,
     "runs": GROUND | {"parallel", "statistics", "train", "launch"} | PARTS,
     "sweep": GROUND | {"parallel", "statistics", "train", "launch", "report"} | PARTS,
-    "doctor": GROUND | {"kernels", "data", "tracking"},
+    "doctor": GROUND | {"kernels", "data", "launch", "tracking"},
     "__init__": GROUND | PARTS,  # the public names, imported when they are first used
     "__main__": {"cli"},
     "cli": GROUND | {"parallel", "statistics", "train", "launch", "runs", "report", "sweep", "doctor"} | PARTS,

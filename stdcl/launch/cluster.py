@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from stdcl.config import ResourcesConfig
 from stdcl.errors import UserError
+from stdcl.launch.address import probe
+from stdcl.launch.scratch import VARIABLES, check_scratch
 
 OBJECT_STORE_BYTES = 200 * 2**20
 """Of a cluster on this machine: rows and configurations pass through it, data do not."""
@@ -31,6 +33,14 @@ class Cluster:
     """Started by us, on this machine, and stopped with us."""
     nodes: tuple[Mapping[str, float], ...]
     """Per node, its resources by name (``CPU``, ``GPU``)."""
+
+    def total(self, name: str) -> float:
+        """Return the amount of a resource on all nodes."""
+        return sum(node.get(name, 0.0) for node in self.nodes)
+
+    def describe(self) -> str:
+        """Return ``2 node(s), 8 CPU, 1 GPU``."""
+        return f"{len(self.nodes)} node(s), {self.total('CPU'):g} CPU, {self.total('GPU'):g} GPU"
 
 
 def environment_to_hand_on(environment: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -106,6 +116,9 @@ def prepare_environment(resources: ResourcesConfig) -> None:
         defaults["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     for key, value in defaults.items():
         os.environ.setdefault(key, value)
+    for key in VARIABLES:
+        if os.environ.get(key) == "":  # counts as not set; Ray would take the current folder
+            del os.environ[key]
     if local and "RAY_AUTH_MODE" not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
         # Ray protects a new cluster by a token, which it would leave in the home folder, where it changes what later
         # 'ray start' commands do. A token in the environment protects as well and leaves nothing behind.
@@ -127,22 +140,48 @@ def connected(resources: ResourcesConfig) -> Iterator[Cluster]:
         UserError: if the cluster cannot be reached, or cannot hold one training.
     """
     address = os.environ.get("RAY_ADDRESS")
-    local = not address
+    if address:
+        probe(address)
+    else:
+        check_scratch()
     prepare_environment(resources)
     import ray
 
-    if local:
-        _start(resources)
+    if address:
+        _connect(address)
     else:
-        _connect(str(address))
+        _start(resources)
     try:
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        nodes = tuple({str(k): float(v) for k, v in node["Resources"].items()} for node in alive)
-        cluster = Cluster(ray.get_runtime_context().gcs_address, local, nodes)
+        cluster = _present(local=not address)
         check_capacity(cluster, resources)
         yield cluster
     finally:
         ray.shutdown()
+
+
+def look_at(address: str) -> Cluster:
+    """Connect to a cluster, and return what it has.
+
+    Raises:
+        UserError: it cannot be reached.
+    """
+    probe(address)
+    prepare_environment(ResourcesConfig())
+    import ray
+
+    _connect(address)
+    try:
+        return _present(local=False)
+    finally:
+        ray.shutdown()
+
+
+def _present(*, local: bool) -> Cluster:
+    import ray
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    nodes = tuple({str(k): float(v) for k, v in node["Resources"].items()} for node in alive)
+    return Cluster(ray.get_runtime_context().gcs_address, local, nodes)
 
 
 def _start(resources: ResourcesConfig) -> None:
@@ -186,8 +225,13 @@ def _connect(address: str) -> None:
             f"RAY_ADDRESS={address}: the cluster refuses us: {str(error).splitlines()[0]}. Its token must be in "
             "~/.ray/auth_token or $RAY_AUTH_TOKEN of this machine, with RAY_AUTH_MODE=token set"
         ) from error
-    except (ConnectionError, TimeoutError) as error:
+    except (ConnectionError, TimeoutError, ValueError) as error:
         raise UserError(
-            f"RAY_ADDRESS={address}: no Ray cluster answers there ({error}). "
+            f"RAY_ADDRESS={address}: no Ray cluster answers there ({str(error).splitlines()[0]}). "
             "Start one with 'ray start --head', or unset RAY_ADDRESS to use this machine alone"
         ) from error
+    except RuntimeError as error:
+        if "Version mismatch" not in str(error):
+            raise
+        said = " ".join(line.strip() for line in str(error).splitlines())
+        raise UserError(f"RAY_ADDRESS={address}: {said}. Install the cluster's versions here, or ours there") from error

@@ -354,13 +354,8 @@ class _Runner:
     def _cluster(self) -> Iterator[Cluster]:
         self._folder.tune.mkdir(parents=True, exist_ok=True)
         with connected(self._sweep.config.resources) as cluster:
-            cpus = sum(node.get("CPU", 0.0) for node in cluster.nodes)
-            gpus = sum(node.get("GPU", 0.0) for node in cluster.nodes)
             where = "Ray on this machine" if cluster.local else f"Ray at {cluster.address}"
-            self._say(
-                f"{where}: {len(cluster.nodes)} node(s), {cpus:g} CPU, {gpus:g} GPU; "
-                f"{self._concurrency(cluster)} trial(s) at a time"
-            )
+            self._say(f"{where}: {cluster.describe()}; {self._concurrency(cluster)} trial(s) at a time")
             yield cluster
 
     def _concurrency(self, cluster: Cluster) -> int:

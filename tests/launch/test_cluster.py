@@ -12,7 +12,7 @@ from stdcl.launch.cluster import START_ATTEMPTS, Cluster, _start, capacity, chec
 from stdcl.sweep.trainables import trial_resources
 
 
-def _resources(**settings: Any) -> ResourcesConfig:
+def resources(**settings: Any) -> ResourcesConfig:
     return ResourcesConfig(**settings)
 
 
@@ -36,21 +36,21 @@ def _resources(**settings: Any) -> ResourcesConfig:
     ],
 )
 def test_capacity(nodes: list[dict[str, float]], settings: dict[str, Any], expected: int) -> None:
-    assert capacity(nodes, _resources(**settings)) == expected
+    assert capacity(nodes, resources(**settings)) == expected
 
 
 def test_too_small_a_cluster_is_refused_with_both_numbers() -> None:
     cluster = Cluster("10.0.0.1:6379", False, ({"CPU": 4.0}, {"CPU": 4.0}))
     with pytest.raises(UserError) as caught:
-        check_capacity(cluster, _resources(workers=4, gpus_per_worker=1.0))
+        check_capacity(cluster, resources(workers=4, gpus_per_worker=1.0))
     text = str(caught.value)
     assert "4 x 1 CPU, 4 x 1 GPU" in text
     assert "8 CPU, 0 GPU on 2 node(s)" in text
 
 
 def test_a_trial_of_several_workers_holds_no_cpu_itself() -> None:
-    assert trial_resources(_resources(workers=2)).bundles == [{"node:__internal_head__": 0.001}]
-    assert trial_resources(_resources(workers=1, cpus_per_worker=2.0)).bundles == [{"CPU": 2.0}]
+    assert trial_resources(resources(workers=2)).bundles == [{"node:__internal_head__": 0.001}]
+    assert trial_resources(resources(workers=1, cpus_per_worker=2.0)).bundles == [{"CPU": 2.0}]
 
 
 def test_only_our_variables_are_handed_on() -> None:
@@ -76,7 +76,7 @@ def test_ray_that_does_not_come_up_is_said_in_a_sentence(
 
     monkeypatch.setattr("ray.init", init)
     with pytest.raises(kind) as caught:
-        _start(_resources(workers=2))
+        _start(resources(workers=2))
     assert len(calls) == attempts
     assert text.splitlines()[0] in str(caught.value)
     assert "Details" not in str(caught.value)
