@@ -48,6 +48,12 @@ def check_path(path: str, where: str, model: type[BaseModel] = RunConfig) -> Non
         models = [m for info in fields[name] for m in _models_in(info)]
 
 
+def is_section(path: str) -> bool:
+    """Whether the dotted ``path``, a key of the configuration, is a section of keys instead of a value."""
+    *section, name = path.split(".")
+    return any(_models_in(info) for info in fields_of(models_at(RunConfig, section))[name])
+
+
 def all_paths(model: type[BaseModel] = RunConfig) -> Iterator[str]:
     """Yield every dotted path of a configuration."""
     for name, info in model.model_fields.items():

@@ -22,6 +22,7 @@ from stdcl import specs
 from stdcl.config.explain import Origin, explain
 from stdcl.config.keys import check_path
 from stdcl.config.model import METHOD, RunConfig
+from stdcl.config.unread import unread
 from stdcl.config.yaml_text import Location, locate, parse_yaml, show, walk_texts
 from stdcl.errors import UserError, nearest
 
@@ -239,6 +240,10 @@ def resolve_with(raw: Raw, where: str | Origin, overrides: Sequence[str]) -> Run
         config = resolve(raw, replace(origin, overrides=given))
     except UserError as error:
         faults.append(str(error))
+    else:
+        not_read = unread(config)
+        in_vain = {text: ".".join(at) for at, text in given.items() if ".".join(at) in not_read}
+        faults += [f"{text}: {not_read[key]}; leave it out" for text, key in in_vain.items()]
     if faults:
         raise UserError("\n".join(faults))
     return config

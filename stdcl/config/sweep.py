@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +20,7 @@ from pydantic import Field, model_validator
 from stdcl.config.compare import CompareConfig
 from stdcl.config.explain import Origin
 from stdcl.config.fingerprint import fingerprint
-from stdcl.config.keys import check_path
+from stdcl.config.keys import check_path, is_section
 from stdcl.config.load import Raw, check_kind, merge, override, put, read_located, resolve, validate_fragment
 from stdcl.config.model import (
     METHOD,
@@ -32,8 +33,11 @@ from stdcl.config.model import (
     is_baseline,
 )
 from stdcl.config.section import Natural, Positive, Section
+from stdcl.config.unread import leaves, replaced, unread
+from stdcl.config.yaml_text import show
 from stdcl.errors import UserError, nearest
 
+ENCODER_NAME = "encoder.name"
 ARM_BASELINE = "baseline"
 ARM_GRID = "grid"
 
@@ -168,7 +172,7 @@ class SweepConfig(Section):
 
     def _check_questions(self) -> None:
         kind = self.compare.kind if self.compare else "nothing"
-        has_baseline = any(is_baseline({key: value}) for key, values in self._values().items() for value in values)
+        has_baseline = any(is_baseline({key: value}) for key, values in self.values().items() for value in values)
         if kind == "to baseline" and not self.baseline and not has_baseline:
             raise ValueError("compare: to baseline, but there is none; set baseline: true")
         if kind == "to value" and self.compare and not self.compared_keys():
@@ -190,15 +194,15 @@ class SweepConfig(Section):
         if self.compare is None or self.compare.kind not in ("to value", "trend"):
             return []
         if self.compare.kind == "to value":
-            return [key for key, values in self._values().items() if self.compare.value in values]
+            return [key for key, values in self.values().items() if self.compare.value in values]
         return [
             key
-            for key, values in self._values().items()
+            for key, values in self.values().items()
             if len(values) > 2 and all(isinstance(each, int | float) and not isinstance(each, bool) for each in values)
         ]
 
-    def _values(self) -> dict[str, list[Any]]:
-        """The values of each varied key."""
+    def values(self) -> dict[str, list[Any]]:
+        """Return the values of each key that a grid or cells vary."""
         values = {key: list(each) for key, each in self.grid.items()}
         for cell in self.cells:
             for key, value in cell.items():
@@ -241,6 +245,13 @@ class Sweep:
         first = self.config.cells[0] if self.config.cells else {}
         return tuple(self.config.grid or self.config.space or first)
 
+    def base_value(self, path: str) -> Any:
+        """Return what the base says at a dotted path; None if nothing."""
+        at: Any = self.base
+        for name in path.split("."):
+            at = at.get(name) if isinstance(at, Mapping) else None
+        return at
+
     def make_trial(self, arm: str, parameters: dict[str, Any], seed: int) -> Trial:
         """Resolve one trial; UserError names the cell if it is impossible."""
         try:
@@ -251,8 +262,9 @@ class Sweep:
 
     def _resolve(self, arm: str, parameters: dict[str, Any], seed: int) -> Trial:
         raw = merge(self.base, {})
-        for key, value in parameters.items():
-            if key == "encoder.name":  # another encoder has other options: none of the base's survive
+        # Names first: another encoder or method has other options, so none of the base's survive.
+        for key, value in sorted(parameters.items(), key=lambda pair: pair[0] not in (ENCODER_NAME, METHOD_NAME)):
+            if key == ENCODER_NAME:
                 raw["encoder"] = {"name": value}
             elif key == METHOD_NAME:
                 _put_method(raw, value)
@@ -334,13 +346,15 @@ def _trial_key(arm: str, parameters: dict[str, Any], seed: int, config: RunConfi
     return f"{','.join(parts)[:96]},seed={seed},{fingerprint(config)[:8]}"
 
 
-def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+def load_sweep(path: Path, overrides: Sequence[str] = (), *, saved: bool = False) -> Sweep:
     """Read and check a sweep file, every trial of a grid included.
 
     Args:
         path: the YAML file.
         overrides: ``a.b=c`` texts; a path is one of the sweep's own keys (``seeds``, ``resources.workers``,
             ``optuna.trials``, ``base.training.epochs``) or of a run (``training.epochs``, short for ``base....``).
+        saved: the file is a sweep folder's own, perhaps of an earlier version; keys that no trial reads are
+            passed over.
 
     Raises:
         UserError: with a line for each fault.
@@ -360,7 +374,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     ]
     for place, key in varied:
         try:
-            _check_varied(key, f"{origin.at(place)}: '{place[0]}'")
+            _check_varied(key, f"{origin.at(place)}: '{place[0]}'", config.search)
         except UserError as error:
             faults.append(str(error))
     if "resources" in config.base:
@@ -381,16 +395,86 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         raise UserError("\n".join(faults))
     sweep = Sweep(config, base, origin)
     if config.search == "grid":
-        sweep.trials()
+        trials = sweep.trials()
     else:
-        sweep.make_trials([(ARM_GRID, corner) for corner in _corners(config)], config.seeds)
+        trials = sweep.make_trials([(ARM_GRID, corner) for corner in _corners(config)], config.seeds)
+    if not saved:
+        faults = [*_given_in_vain(sweep, trials), *_varied_in_vain(sweep, trials)]
+    if faults:
+        raise UserError("\n".join(faults))
     return sweep
 
 
-def _check_varied(key: str, where: str) -> None:
+def _check_varied(key: str, where: str, search: str) -> None:
     check_path(key, where)
+    if is_section(key):
+        raise UserError(
+            f"{where}: '{key}' is a section; vary its keys, as in {key}.KEY; those that change together, in 'cells'"
+        )
     if key == "training.seed" or key.split(".")[0] in ("resources", "tracking", "recipe") or key == "data.path":
         raise UserError(f"{where}: '{key}' cannot be varied; seeds stand under 'seeds', the rest is not a question")
+    if search == "optuna" and key == "data.evaluate_on":
+        raise UserError(f"{where}: '{key}' cannot be varied: a search may not see the test set")
+
+
+def _given_in_vain(sweep: Sweep, trials: Sequence[Trial]) -> Iterator[str]:
+    """Yield a line for each key of the base that no trial reads.
+
+    A file may repeat a varied key in its base, with one of the values that are trained or where ``--set`` replaces
+    what varies; ``--set`` may not.
+    """
+    varied = sweep.config.values()
+    given = sweep.origin.overrides
+    replaced_here = {key for key in sweep.parameters if any(at[0] in ("grid", "cells", "space") for at in given)}
+
+    def repeats(path: str) -> bool:
+        return path in replaced_here or sweep.base_value(path) in varied.get(path, ())
+
+    in_vain = {
+        path: "" for path in leaves(sweep.config.base) if ("base", *path.split(".")) in given or not repeats(path)
+    }
+    for trial in trials:
+        if not in_vain:
+            return
+        not_read = unread(trial.config)
+        because = {
+            path: replaced(path, trial.parameters, baseline=trial.arm == ARM_BASELINE) or not_read.get(path, "")
+            for path in in_vain
+        }
+        in_vain = {path: reason for path, reason in because.items() if reason}
+    for path, reason in in_vain.items():
+        at = ("base", *path.split("."))
+        said = reason.removeprefix(f"'{path}' ")
+        yield f"{sweep.origin.at(at)}: no trial would read '{path}': it {said}{_instead(sweep, path)}"
+
+
+def _instead(sweep: Sweep, path: str) -> str:
+    """What to type where a key of the base is not read because the sweep itself gives it."""
+    config = sweep.config
+    value = sweep.base_value(path)
+    if path == "training.seed":
+        return f"; type seeds: [{show(value)}], or --set 'seeds=[{show(value)}]'"
+    if path in config.grid:
+        values = {key: [value] if key == path else each for key, each in config.grid.items()}
+        typed = shlex.quote(f"grid={json.dumps(values)}")
+        return f" under 'grid'; leave it out, or change its values there, as in --set {typed}"
+    if path in sweep.parameters:
+        return f" under '{'space' if config.space else 'cells'}'; leave it out, or change it there"
+    return "; leave it out"
+
+
+def _varied_in_vain(sweep: Sweep, trials: Sequence[Trial]) -> Iterator[str]:
+    """Yield a line for each varied key that no trial reads, though it differs between them."""
+    table = "grid" if sweep.config.grid else "space" if sweep.config.space else "cells"
+    in_vain = dict.fromkeys(sweep.parameters, "")
+    for trial in trials:
+        if not in_vain:
+            return
+        not_read = unread(trial.config)
+        in_vain = {key: not_read.get(key, "") for key in in_vain if key in not_read or key not in trial.parameters}
+    for key, reason in in_vain.items():
+        place = (table, 0, key) if table == "cells" else (table, key)
+        yield f"{sweep.origin.at(place)}: '{table}': {reason}; leave it out"
 
 
 def _corners(config: SweepConfig) -> list[dict[str, Any]]:

@@ -97,7 +97,7 @@ class SweepState:
     def sweep(self) -> Sweep | None:
         """The sweep as it was last run; None where its file cannot be read any more."""
         try:
-            return load_sweep(SweepFolder(self.directory).sweep_file)
+            return load_sweep(SweepFolder(self.directory).sweep_file, saved=True)
         except UserError:
             return None
 

@@ -91,7 +91,7 @@ def check_same_question(folder: SweepFolder, sweep: Sweep) -> bool:
     old = read_mapping(folder.sweep_file)
     new = sweep.config.model_dump(mode="json")
     faults = [
-        *_changes(_flat(old, _FREE), _flat(new, _FREE)),
+        *_changes(_asked(old), _asked(new)),
         *_lost("seeds", old.get("seeds", []), new["seeds"]),
         *_grid_changes(old.get("grid", {}), new["grid"]),
     ]
@@ -115,6 +115,16 @@ def left_out(folder: SweepFolder, trials: Sequence[Trial]) -> list[str]:
     plan = read_plan(folder.plan)
     now = {trial.key for trial in trials}
     return [trial.key for trial in plan.trials if trial.key not in now] if plan is not None else []
+
+
+def _asked(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat keys of a sweep that say what is measured; a base's key that the sweep varies says nothing."""
+    varied = [
+        *config.get("grid", {}),
+        *config.get("space", {}),
+        *(key for cell in config.get("cells", []) for key in cell),
+    ]
+    return {key: value for key, value in _flat(config, _FREE).items() if key.removeprefix("base.") not in varied}
 
 
 def _flat(config: Mapping[str, Any], free: Sequence[str], prefix: str = "") -> dict[str, Any]:

@@ -139,9 +139,8 @@ def test_fingerprint_of_local_batch_norm_knows_the_workers(tmp_path: Path) -> No
 
 
 def test_fingerprint_without_contrast_ignores_contrast_options(tmp_path: Path) -> None:
-    path = write(tmp_path, GOOD)
-    plain = [["contrast.strategy=none", f"contrast.temperature={t}"] for t in (0.5, 1.0)]
-    assert fingerprint(load_run(path, plain[0])) == fingerprint(load_run(path, plain[1]))
+    plain = [load_run(write(tmp_path, GOOD + f"contrast: {{strategy: none, temperature: {t}}}")) for t in (0.5, 1.0)]
+    assert fingerprint(plain[0]) == fingerprint(plain[1])
 
 
 def test_every_recipe_resolves() -> None:
@@ -217,3 +216,15 @@ def test_the_weights_of_the_release_are_a_preset(tmp_path: Path) -> None:
     assert fingerprint(release) == fingerprint(
         load_run(file, ["contrast.weight_spatial=0.5", "contrast.weight_temporal=0.5"])
     )
+
+
+def test_an_override_that_nothing_reads_is_refused(tmp_path: Path) -> None:
+    said = refusal(tmp_path, GOOD, "contrast.strategy=spatial", "contrast.weight_temporal=2", "training.decay=0.5")
+    assert said.splitlines() == [
+        "--set contrast.weight_temporal=2: 'contrast.weight_temporal' is the weight of a loss that is not there; "
+        "contrast.strategy is 'spatial'; leave it out",
+        "--set training.decay=0.5: 'training.decay' is not read by the schedule 'cosine', which falls to zero; "
+        "leave it out",
+    ]
+    with_method = refusal(tmp_path, GOOD, "method.name=none", "contrast.temperature=2")
+    assert "is read by STD-CL alone; cross-entropy alone is trained" in with_method

@@ -208,3 +208,84 @@ def test_a_grid_over_methods(tmp_path: Path) -> None:
 )
 def test_wrong_cells_are_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert re.search(said, refusal(tmp_path, CELLS.replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("contrast.temperature=99", r"--set 'grid=\{\"contrast.temperature\": \[99\]\}'"),
+        ("base.contrast.temperature=0.5", r"no trial would read 'contrast.temperature': it is varied under 'grid'"),
+        ("training.seed=7", r"no trial would read 'training.seed'.*--set 'seeds=\[7\]'"),
+        ("contrast.weight_global=2", "the weight of a loss that is not there; contrast.strategy is 'spatial"),
+        ("training.decay=0.5", "not read by the schedule 'cosine'"),
+        ("data.orientation=children", "relative streams alone"),
+        ("data.validation_fraction=0.4", "evaluate_on: validation alone"),
+    ],
+)
+def test_a_key_that_no_trial_reads_is_refused(tmp_path: Path, override: str, said: str) -> None:
+    found = refusal(tmp_path, GRID, override)
+    assert found.startswith(f"--set {override}: ")
+    assert re.search(said, found)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            GRID.replace("recipe: lite\n", "recipe: lite\n  training: {seed: 3}\n"),
+            "sweep.yaml:6: no trial would read 'tra",
+        ),
+        (GRID.replace("baseline", "  contrast: {temperature: 9}\nbaseline"), "it is varied under 'grid'"),
+        (SEARCH.replace("search:", "  contrast: {temperature: 9}\nsearch:"), "it is varied under 'space'"),
+        (GRID.replace("contrast.temperature: [0.5, 0.8]", "contrast.weight_global: [1, 2]"), "that is not there"),
+        (
+            GRID.replace("contrast.temperature: [0.5, 0.8]", "training.decay: [0.1, 0.2]"),
+            "'grid': 'training.decay' is n",
+        ),
+    ],
+)
+def test_what_no_trial_reads_is_refused_in_a_file(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refusal(tmp_path, text)
+
+
+def test_a_base_may_repeat_a_value_that_is_trained(tmp_path: Path) -> None:
+    text = GRID.replace("baseline", "  contrast: {temperature: 0.8}\nbaseline")
+    assert len(load_sweep(write(tmp_path, text)).trials()) == 6
+
+
+def test_a_saved_sweep_of_an_earlier_version_is_read_with_keys_in_vain(tmp_path: Path) -> None:
+    text = GRID.replace("recipe: lite\n", "recipe: lite\n  training: {seed: 3}\n")
+    assert len(load_sweep(write(tmp_path, text), saved=True).trials()) == 6
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        "training: [{learning_rate: 0.01}, {learning_rate: 0.02}]",
+        "training: [{learning_rate: 0.01}]\n  training.learning_rate: [0.1]",
+        "data: [{path: elsewhere}]",
+        "training: [{seed: 4}]",
+        "data.synthetic: [null, {seed: 4}]",
+        "encoder: [{name: hcn}]",
+    ],
+)
+def test_a_section_is_no_value_of_a_grid(tmp_path: Path, grid: str) -> None:
+    text = GRID.replace("contrast.temperature: [0.5, 0.8]", grid)
+    assert "is a section; vary its keys, as in " in refusal(tmp_path, text)
+    key = grid.split(": ")[0]
+    cells = text[: text.index("grid:")] + f"cells:\n  - {{{key}: {{seed: 4}}}}\n"
+    assert f"'cells': '{key}' is a section" in refusal(tmp_path, cells)
+
+
+def test_the_order_of_a_grid_does_not_decide_what_is_trained(tmp_path: Path) -> None:
+    text = GRID.replace("contrast.temperature: [0.5, 0.8]", "encoder.dropout: [0.1]\n  encoder.name: [hcn]")
+    text = text.replace("  encoder: {name: ctrgcn}\n", "")
+    (trial,) = load_sweep(write(tmp_path, text), ["seeds=[1]", "baseline=false"]).trials()
+    assert trial.config.encoder.model_dump()["dropout"] == 0.1
+
+
+def test_a_search_cannot_draw_what_it_is_judged_on(tmp_path: Path) -> None:
+    text = SEARCH.replace(
+        "contrast.temperature: {", "data.evaluate_on: {type: choices, values: [test]}\n  contrast.temperature: {"
+    )
+    assert "may not see the test set" in refusal(tmp_path, text)
