@@ -15,7 +15,7 @@ from stdcl.config.model import is_baseline
 from stdcl.config.sweep import Sweep, load_sweep
 from stdcl.errors import UserError
 from stdcl.results.importance import Importance, read_importance
-from stdcl.results.layout import RunFolder, SweepFolder
+from stdcl.results.layout import RunFolder, SweepFolder, what_else
 from stdcl.results.plan import PlannedTrial, Search, read_plan
 from stdcl.results.result import RunResult, read_result
 from stdcl.results.state import State
@@ -130,7 +130,8 @@ def load_sweep_state(directory: Path) -> SweepState:
     folder = SweepFolder(directory)
     plan = read_plan(folder.plan)
     if plan is None:
-        raise UserError(f"{directory}: not a sweep's folder (it has no {folder.plan.name})")
+        other = what_else(directory, "sweep") or f"it has no {folder.plan.name}"
+        raise UserError(f"{directory}: not a sweep's folder; {other}")
     remarks: list[str] = []
     attempts = read_attempts_once(folder.results)
     remarks += [f"left out, damaged: {path} ({reason})" for path, reason in attempts.damaged.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,29 @@ Which = Literal["last", "best"]
 
 FIGURE = "accuracy.png"
 """Name of a report's figure."""
+
+
+def what_else(path: Path, wanted: Literal["run", "sweep"]) -> str:
+    """Say what a path is that is not the folder of the kind ``wanted``, with the command for it.
+
+    Empty where it is of that kind, perhaps incomplete, and where nobody knows.
+    """
+    sweep, run = SweepFolder(path), RunFolder(path)
+    if path.is_file():
+        return "this is a file, not a folder"
+    is_run = run.checkpoints.is_dir() or run.history.is_file()
+    if (wanted == "run" and is_run) or (wanted == "sweep" and sweep.plan.is_file()):
+        return ""
+    if sweep.plan.is_file():
+        return (
+            f"this is a sweep's folder; its runs are the folders in {sweep.trials}, its table is made by"
+            f" `{shlex.join(['stdcl', 'table', str(path)])}`"
+        )
+    if is_run:
+        return f"this is the folder of one run; `{shlex.join(['stdcl', 'evaluate', str(path)])}` scores it"
+    if (path / "manifest.json").is_file():
+        return f"this is prepared data; `{shlex.join(['stdcl', 'data', 'info', str(path)])}` shows it"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from stdcl.atomic import staging_file
 from stdcl.errors import UserError
-from stdcl.results.layout import RunFolder
+from stdcl.results.layout import RunFolder, what_else
 
 SCHEMA_VERSION = 2
 
@@ -180,7 +180,12 @@ def write_scores(path: Path, scores: Scores) -> None:
 
 def read_run(path: Path) -> Scores:
     """Read the scores of a run's folder, or a file of scores."""
-    return read_scores(RunFolder(path).scores() if path.is_dir() else path)
+    if not path.is_dir():
+        return read_scores(path)
+    file = RunFolder(path).scores()
+    if not file.exists() and (other := what_else(path, "run")):
+        raise UserError(f"{path}: {other}")
+    return read_scores(file)
 
 
 def read_runs(paths: Sequence[Path]) -> list[Scores]:

@@ -16,7 +16,7 @@ from stdcl.config import RunConfig
 from stdcl.config.load import validate_fragment
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
-from stdcl.results.layout import RunFolder
+from stdcl.results.layout import RunFolder, what_else
 from stdcl.results.scores import per_class_accuracy, write_scores
 from stdcl.train import checkpoint
 from stdcl.train.components import Data, autocast_dtype, new_encoder, open_data
@@ -101,8 +101,10 @@ def find_checkpoint(run: Path, which: Literal["last", "best"]) -> tuple[Path, di
         UserError: the run has none.
     """
     if not run.is_dir():
-        raise UserError(f"{run}: no such run folder")
+        raise UserError(f"{run}: {what_else(run, 'run') or 'no such run folder'}")
     folder = checkpoint.newest(RunFolder(run).checkpoints)
+    if folder is None and (other := what_else(run, "run")):
+        raise UserError(f"{run}: {other}")
     if folder is None:
         raise UserError(
             f"{run}: no whole checkpoint under '{RunFolder(run).checkpoints.name}'; train it first (stdcl train)"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -209,3 +211,19 @@ def test_the_doctor_speaks_json(capsys: pytest.CaptureFixture[str], monkeypatch:
     findings = json.loads(text)
     assert {"torch", "ray", "cpu", "storage"} <= {finding["what"] for finding in findings}
     assert "secret-value" not in text
+
+
+def test_an_interruption_reaches_no_worker_process(tmp_path: Path) -> None:
+    """Ctrl-C goes to the whole process group; the workers leave with the command, silently and at once."""
+    words = ["data", "synth", "ntu60", "--out", str(tmp_path / "raw"), "--sequences", "100000"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "stdcl", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        said += process.stderr.read()
+    assert process.returncode == INTERRUPTED
+    assert said.splitlines()[-1] == "interrupted; no corpus was written; the same command starts again"
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []

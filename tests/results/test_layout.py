@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from stdcl.errors import UserError
-from stdcl.results.layout import RunFolder, SweepFolder
+from stdcl.report.load import load_sweep_state
+from stdcl.results.layout import RunFolder, SweepFolder, what_else
 from stdcl.results.plan import Plan, PlannedTrial, read_plan, write_plan
 from stdcl.results.result import RunResult, read_result, write_result
+from stdcl.results.scores import read_run
+from stdcl.runs.evaluate import find_checkpoint
 
 PACKAGE = Path(__file__).resolve().parents[2] / "stdcl"
 
@@ -90,3 +93,24 @@ def test_an_older_plan_without_its_keys_is_completed(tmp_path: Path) -> None:
         ("contrast.temperature",),
         (PlannedTrial("k", "grid", trial["parameters"], 1),),  # type: ignore[arg-type]
     )
+
+
+def test_a_folder_of_another_kind_is_named_with_its_command(tmp_path: Path) -> None:
+    sweep, run, store = tmp_path / "a sweep", tmp_path / "run", tmp_path / "store"
+    (sweep / "trials").mkdir(parents=True)
+    (sweep / "plan.json").write_text("{}")
+    (run / "checkpoints").mkdir(parents=True)
+    store.mkdir()
+    (store / "manifest.json").write_text("{}")
+    assert f"its runs are the folders in {sweep}/trials" in what_else(sweep, "run")
+    assert f"`stdcl table '{sweep}'`" in what_else(sweep, "run")
+    assert what_else(sweep, "sweep") == what_else(run, "run") == what_else(tmp_path, "run") == ""
+    assert f"`stdcl evaluate {run}`" in what_else(run, "sweep")
+    assert "prepared data" in what_else(store, "run")
+    assert "file" in what_else(store / "manifest.json", "run")
+    with pytest.raises(UserError, match="this is a sweep's folder"):
+        read_run(sweep)
+    with pytest.raises(UserError, match="this is a sweep's folder"):
+        find_checkpoint(sweep, "last")
+    with pytest.raises(UserError, match="this is the folder of one run"):
+        load_sweep_state(run)
