@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -294,6 +295,10 @@ class Sweep:
 
     def trials(self) -> list[Trial]:
         """Return every trial of a grid, by seed and cell; empty for a search, whose trials are not known beforehand."""
+        return list(self._trials)
+
+    @cached_property
+    def _trials(self) -> Sequence[Trial]:
         if self.config.search != "grid":
             return []
         grid = self.config.grid

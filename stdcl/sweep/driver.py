@@ -129,10 +129,13 @@ def _tracking(sweep: Sweep) -> wandb_settings.WandbSettings:
 
 def show_on_wandb(sweep: Sweep, folder: SweepFolder) -> None:
     """Log the sweep's table and figure as a W&B run of their own, where the trials' runs go."""
+    settings = _tracking(sweep)
+    if settings.mode == "disabled":
+        return
     shown = display(sweep_table(folder.root))
     figure = folder.figure
     log_sweep_summary(
-        _tracking(sweep),
+        settings,
         sweep=sweep.config.name,
         directory=folder.root,
         config=sweep.config.model_dump(mode="json"),
