@@ -30,16 +30,20 @@ def table(sweep: str) -> None:
 @click.option(
     "--out", type=PATH, metavar="DIR", help="Folder of the files; by default the first sweep's report folder."
 )
-def report(sweeps: tuple[str, ...], out: Path | None) -> int:
+@click.option("--html", is_flag=True, help="Also write each sweep's page, report.html, which opens without a network.")
+def report(sweeps: tuple[str, ...], out: Path | None, html: bool) -> int:
     """Make the paper's tables from one or several sweeps, as their files' `table:` names them.
 
     SWEEP is a sweep's name, or its folder. Tables are 1, 2, 3 and 4a to 4e, or of a name of one's own. The exit code is
     1 where something is missing, has failed or does not fit; the notes below the table say what.
     """
-    from stdcl.report.paper_files import write_reports
+    from stdcl.report.paper_files import write_pages, write_reports
 
-    text, complete = write_reports([_folder(sweep) for sweep in sweeps], out, terminal_width())
+    folders = [_folder(sweep) for sweep in sweeps]
+    text, complete = write_reports(folders, out, terminal_width())
     print(text)
+    for page in write_pages(folders, out) if html else ():
+        print(f"written to {page}")
     return DONE if complete else FAILED
 
 

@@ -11,7 +11,27 @@ from stdcl.report.formats import text
 from stdcl.report.load import load_sweep_state
 from stdcl.report.paper import paper_table, tables_of
 from stdcl.report.paper_wording import paper_csv, paper_display
+from stdcl.report.provenance import write_inputs
+from stdcl.report.table import sweep_table
 from stdcl.results.layout import SweepFolder
+
+
+def write_pages(directories: Sequence[Path], out: Path | None) -> list[Path]:
+    """Write the page of each sweep, ``report.html``; with several sweeps in one folder, ``report_<sweep>.html``.
+
+    Args:
+        directories, out: as in ``write_reports``.
+    """
+    from stdcl.report.page import PAGE, write_page  # jinja2 is slow to import
+
+    written = []
+    for directory in dict.fromkeys(each.resolve() for each in directories):
+        table = sweep_table(directory)
+        folder = out or SweepFolder(directory).report
+        name = PAGE if out is None or len(directories) == 1 else f"report_{table.name}.html"
+        written.append(write_page(table, directory, folder / name))
+        write_inputs(SweepFolder(directory).report, table.trials)
+    return written
 
 
 def write_reports(directories: Sequence[Path], out: Path | None, width: int = text.WIDTH) -> tuple[str, bool]:
@@ -37,6 +57,8 @@ def write_reports(directories: Sequence[Path], out: Path | None, width: int = te
         display, stem = paper_display(table), f"table_{name}"
         files = write_display(display, folder, stem)
         write_text(folder / f"{stem}.csv", paper_csv(table))
+        for sweep in sweeps:
+            write_inputs(SweepFolder(sweep.directory).report, sweep.trials)
         listed = ", ".join([*(file.name for file in files), f"{stem}.csv"])
         shown.append(f"{text.render(display, width)}\nwritten to {folder}: {listed}")
         complete = complete and not table.remarks

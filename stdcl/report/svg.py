@@ -1,0 +1,214 @@
+"""Figures as inline SVG: colours come from the page's style sheet, so that they follow light, dark and print.
+
+Every mark that carries a number has a title, which a browser shows on hovering and a screen reader speaks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from markupsafe import Markup
+
+WIDTH = 720.0
+_LABEL = 230.0
+_ROW = 30.0
+COLOURS = 8
+"""Classes ``c0`` to ``c7`` of the style sheet."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A row of a figure.
+
+    Attributes:
+        label: on the left.
+        value: the mean; None where there is none, with ``note`` instead.
+        low, high: ends of its interval; None without.
+        points: single seeds: name and value.
+        note: on the right, or instead of everything.
+        series: number of its colour and of its filter.
+    """
+
+    label: str
+    value: float | None
+    low: float | None
+    high: float | None
+    points: tuple[tuple[str, float], ...]
+    note: str
+    series: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line over epochs.
+
+    Attributes:
+        label: for its title.
+        values: (epoch, value); NaN is left out.
+        series: number of its colour and of its filter.
+    """
+
+    label: str
+    values: tuple[tuple[float, float], ...]
+    series: int
+
+
+def intervals(
+    title: str, rows: Sequence[Interval], unit: str, *, zero: bool = False, margin: float | None = None
+) -> Markup:
+    """Values with intervals, one below the other.
+
+    Args:
+        title: what the figure shows, for readers who do not see it.
+        rows: from top to bottom.
+        unit: below the axis.
+        zero: whether a line stands at 0.
+        margin: half the width of a band around 0, of differences that count as none.
+    """
+    numbers = [v for row in rows for v in (row.value, row.low, row.high, *(p for _, p in row.points)) if v is not None]
+    if zero:
+        numbers += [0.0, -(margin or 0.0), margin or 0.0]
+    low, high = (min(numbers), max(numbers)) if numbers else (0.0, 1.0)
+    low, high = _padded(low, high)
+    height = _ROW * len(rows) + 50
+    left, right = _LABEL, WIDTH - 110
+
+    def x(value: float) -> float:
+        return left + (value - low) / (high - low) * (right - left)
+
+    parts = [
+        f'<rect class="plot" x="{left:.1f}" y="6" width="{right - left:.1f}" height="{_ROW * len(rows) + 4:.1f}"/>'
+    ]
+    bottom = _ROW * len(rows) + 10
+    if margin:
+        parts.append(
+            f'<rect class="band" x="{x(-margin):.1f}" y="6" width="{x(margin) - x(-margin):.1f}" '
+            f'height="{bottom - 6:.1f}"><title>no difference larger than the margin of {margin:g}</title></rect>'
+        )
+    for tick in _ticks(low, high):
+        parts.append(f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="6" y2="{bottom:.1f}"/>')
+        parts.append(f'<text class="tick" x="{x(tick):.1f}" y="{bottom + 15:.1f}" text-anchor="middle">{tick:g}</text>')
+    if zero:
+        parts.append(f'<line class="zero" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="6" y2="{bottom:.1f}"/>')
+    for index, row in enumerate(rows):
+        y = 8 + _ROW * (index + 0.5)
+        mark = [
+            f'<text class="label" x="{left - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{_short(row.label, 34)}</text>'
+        ]
+        if row.low is not None and row.high is not None:
+            said = f"{row.label}: 95 % interval from {row.low:.2f} to {row.high:.2f}"
+            mark.append(
+                f'<line class="interval" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{y:.1f}" y2="{y:.1f}">'
+                f"<title>{escape(said)}</title></line>"
+            )
+        for name, value in row.points:
+            mark.append(
+                f'<circle class="seed" cx="{x(value):.1f}" cy="{y + 6:.1f}" r="3">'
+                f"<title>{escape(f'{row.label}, {name}: {value:.2f}')}</title></circle>"
+            )
+        if row.value is not None:
+            mark.append(
+                f'<circle class="mean" cx="{x(row.value):.1f}" cy="{y:.1f}" r="5.5">'
+                f"<title>{escape(f'{row.label}: {row.value:.2f}')}</title></circle>"
+            )
+        if row.note:
+            mark.append(f'<text class="note" x="{right + 8:.1f}" y="{y + 4:.1f}">{_short(row.note, 18)}</text>')
+        parts.append(f'<g class="series c{row.series % COLOURS}" data-series="{row.series}">{"".join(mark)}</g>')
+    middle = f'x="{(left + right) / 2:.1f}" y="{bottom + 34:.1f}"'
+    parts.append(f'<text class="axis" {middle} text-anchor="middle">{escape(unit)}</text>')
+    return _figure(title, WIDTH, height, parts)
+
+
+def curves(title: str, lines: Sequence[Curve], unit: str) -> Markup:
+    """Lines over epochs."""
+    points = [point for line in lines for point in line.values if math.isfinite(point[1])]
+    if not points:
+        return Markup("")
+    first, last = 0.0, max(1.0, max(x for x, _ in points))
+    low, high = _padded(min(y for _, y in points), max(y for _, y in points))
+    left, right, top, bottom = 56.0, WIDTH - 12, 8.0, 250.0
+
+    def x(value: float) -> float:
+        return left + (value - first) / (last - first) * (right - left)
+
+    def y(value: float) -> float:
+        return bottom - (value - low) / (high - low) * (bottom - top)
+
+    parts = [f'<rect class="plot" x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"/>']
+    for tick in _ticks(low, high):
+        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
+        parts.append(f'<text class="tick" x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    for tick in _ticks(first, last):
+        parts.append(f'<text class="tick" x="{x(tick):.1f}" y="{bottom + 15}" text-anchor="middle">{tick:g}</text>')
+    for line in lines:
+        path = _path([(x(a), y(b)) for a, b in line.values if math.isfinite(b)])
+        if path:
+            parts.append(
+                f'<g class="series c{line.series % COLOURS}" data-series="{line.series}">'
+                f'<polyline class="curve" points="{path}"><title>{escape(line.label)}</title></polyline></g>'
+            )
+    parts.append(f'<text class="axis" x="{(left + right) / 2}" y="{bottom + 34}" text-anchor="middle">epoch</text>')
+    turned = f'transform="rotate(-90)" x="{-(top + bottom) / 2}" y="14"'
+    parts.append(f'<text class="axis" {turned} text-anchor="middle">{escape(unit)}</text>')
+    return _figure(title, WIDTH, bottom + 44, parts)
+
+
+def sparkline(title: str, lines: Sequence[Curve]) -> Markup:
+    """Small lines over epochs, without axes; each has a scale of its own."""
+    parts = []
+    for line in lines:
+        found = [point for point in line.values if math.isfinite(point[1])]
+        if len(found) < 2:
+            continue
+        (low, high), last = _padded(min(b for _, b in found), max(b for _, b in found)), max(a for a, _ in found)
+        first = min(a for a, _ in found)
+        path = _path(
+            [(2 + (a - first) / max(1.0, last - first) * 156, 38 - (b - low) / (high - low) * 36) for a, b in found]
+        )
+        said = f"{line.label}: from {found[0][1]:.4g} to {found[-1][1]:.4g}"
+        parts.append(
+            f'<polyline class="curve c{line.series % COLOURS}" points="{path}"><title>{escape(said)}</title></polyline>'
+        )
+    return _figure(title, 160, 40, parts, "spark") if parts else Markup("")
+
+
+def thinned(values: Sequence[tuple[float, float]], most: int = 150) -> tuple[tuple[float, float], ...]:
+    """At most so many points, first and last among them: a page holds hundreds of trials."""
+    if len(values) <= most:
+        return tuple(values)
+    places = sorted({round(index * (len(values) - 1) / (most - 1)) for index in range(most)})
+    return tuple(values[place] for place in places)
+
+
+def _figure(title: str, width: float, height: float, parts: Sequence[str], kind: str = "chart") -> Markup:
+    body = "".join(parts)
+    # Every number and text in it was formatted or escaped above.
+    return Markup(
+        f'<svg class="{kind}" role="img" aria-label="{escape(title)}" viewBox="0 0 {width:g} {height:g}" '
+        f'preserveAspectRatio="xMidYMid meet">{body}</svg>'
+    )
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+
+
+def _short(text: str, most: int) -> str:
+    return escape(text if len(text) <= most else f"{text[: most - 1]}…")
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    room = 0.06 * (high - low) or max(0.5, 0.01 * abs(high))
+    return low - room, high + room
+
+
+def _ticks(low: float, high: float, wanted: int = 6) -> list[float]:
+    """Round numbers between two others."""
+    rough = (high - low) / wanted
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(each * power for each in (1.0, 2.0, 5.0, 10.0) if each * power >= rough)
+    first = math.ceil(low / step - 1e-9)
+    return [round(index * step, 10) + 0.0 for index in range(first, math.floor(high / step + 1e-9) + 1)]
