@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 from stdcl import __version__
 
-_SUFFIXES = {".py", ".c", ".h", ".yaml", ".csv", ".txt"}
+_SUFFIXES = {".py", ".c", ".h", ".yaml", ".csv", ".txt", ".html"}
 
 
 EXECUTED = (
@@ -41,3 +43,15 @@ def _digest(parts: tuple[str, ...]) -> str:
         digest.update(name.as_posix().encode("utf-8") + b"\0")
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+@cache
+def package_versions() -> str:
+    """Versions of Python and of what a training computes with, for example ``python 3.11.2, torch 2.9.0``."""
+    found = {"python": platform.python_version()}
+    for name in ("torch", "numpy", "ray"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(f"{name} {version}" for name, version in found.items())

@@ -31,7 +31,8 @@ def table(sweep: str) -> None:
     "--out", type=PATH, metavar="DIR", help="Folder of the files; by default the first sweep's report folder."
 )
 @click.option("--html", is_flag=True, help="Also write each sweep's page, report.html, which opens without a network.")
-def report(sweeps: tuple[str, ...], out: Path | None, html: bool) -> int:
+@click.option("--bundle", type=PATH, metavar="FILE", help="Also pack what a reviewer needs into this .tar.gz.")
+def report(sweeps: tuple[str, ...], out: Path | None, html: bool, bundle: Path | None) -> int:
     """Make the paper's tables from one or several sweeps, as their files' `table:` names them.
 
     SWEEP is a sweep's name, or its folder. Tables are 1, 2, 3 and 4a to 4e, or of a name of one's own. The exit code is
@@ -44,6 +45,10 @@ def report(sweeps: tuple[str, ...], out: Path | None, html: bool) -> int:
     print(text)
     for page in write_pages(folders, out) if html else ():
         print(f"written to {page}")
+    if bundle is not None:
+        from stdcl.report.bundle import write_bundle
+
+        print(f"written to {bundle}: {len(write_bundle(folders, bundle))} files")
     return DONE if complete else FAILED
 
 

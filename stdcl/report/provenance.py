@@ -23,7 +23,17 @@ from stdcl.results.store import scan
 
 INPUTS = "inputs.json"
 """In the report's folder: the files that its numbers depend on, with their digests."""
-_ENVIRONMENT = ("device", "processor", "workers", "threads", "exchange", "execution", "init_from", "taken_from")
+_ENVIRONMENT = (
+    "device",
+    "processor",
+    "workers",
+    "threads",
+    "exchange",
+    "packages",
+    "execution",
+    "init_from",
+    "taken_from",
+)
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,7 @@ def provenance(table: SweepTable, directory: Path, cells: Sequence[Cell] | None 
             published = differences_to_published(Place.of(mine), mine, None if number is None else int(number))
         result = trial.result
         environment = {name: getattr(result, name) for name in _ENVIRONMENT if result is not None}
+        environment["precision"] = mine.get("training.precision")
         out[trial.key] = Provenance(
             trial=trial,
             reference="" if other is None else cell_name(other, table.parameters),

@@ -32,6 +32,7 @@ class RunResult:
         exchange: between the ranks of a sharded bank; empty without one.
         init_from: the run folder that training started from; empty for random weights.
         taken_from: the run folder that this result was copied from; empty if it was trained here.
+        packages: versions of Python and packages, of the last attempt (``version.package_versions``).
     """
 
     row: EpochRow
@@ -50,6 +51,7 @@ class RunResult:
     exchange: str = ""
     init_from: str = ""
     taken_from: str = ""
+    packages: str = ""
 
 
 _FACTS = [name for name in RunResult.__dataclass_fields__ if name != "row"]

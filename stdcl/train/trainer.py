@@ -45,7 +45,7 @@ from stdcl.train.optim import build_optimizer, learning_rate, set_learning_rate
 from stdcl.train.processor import processor_name
 from stdcl.train.start_from import start_from
 from stdcl.train.state import TrainState
-from stdcl.version import code_version, execution_digest
+from stdcl.version import code_version, execution_digest, package_versions
 
 _log = logging.getLogger(__name__)
 
@@ -421,7 +421,8 @@ class Trainer:
         }
 
     def _write_result(self, row: EpochRow) -> None:
-        result = RunResult(row, **{name: value for name, value in self._facts().items() if name != "epochs_before"})
+        facts = {name: value for name, value in self._facts().items() if name != "epochs_before"}
+        result = RunResult(row, packages=package_versions(), **facts)
         self.on_rank_zero(lambda: write_result(self.folder.result, result))
 
 

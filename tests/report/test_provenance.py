@@ -1,0 +1,151 @@
+"""Where a cell comes from: everything is named, changes mark the cells that depend on them and no others."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from stdcl.cli.command import main
+from stdcl.errors import UserError
+from stdcl.report.provenance import cell_name, find_cell, provenance, stale
+from stdcl.report.table import sweep_table
+from stdcl.results.layout import SweepFolder
+from tests.report.sweeps import Sweep, answers
+
+TAU = "contrast.temperature"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    sweep = Sweep(tmp_path / "tau", (TAU,), seeds=[1, 2], file={"seeds": [1, 2]})
+    for seed in (1, 2):
+        facts = {"command": "stdcl sweep tau.yaml", "wandb_id": f"run{seed}"}
+        sweep.add({}, seed, arm="baseline", right=answers(0.9, seed), **facts)
+        for value in (0.5, 0.8):
+            sweep.add({TAU: value}, seed, right=answers(0.9, seed, shift=value / 100), **facts)
+    return sweep.save()
+
+
+def test_a_cell_is_found_by_row_name_and_part(directory: Path) -> None:
+    table = sweep_table(directory)
+    names = [cell_name(cell, table.parameters) for cell in table.cells]
+    assert names == ["baseline", "temperature=0.5", "temperature=0.8"]
+    for number, name in enumerate(names, 1):
+        assert find_cell(table, name) is find_cell(table, str(number)) is table.cells[number - 1]
+    with pytest.raises(UserError, match=r"no cell of tau is named 'temprature=0.5' .*temperature=0.5.*1 baseline"):
+        find_cell(table, "temprature=0.5")
+
+
+def test_parts_of_a_name_in_any_order_must_mean_one_cell(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "two", ("encoder.name", TAU))
+    for encoder in ("ctrgcn", "hcn"):
+        for value in (0.5, 0.8):
+            sweep.add({"encoder.name": encoder, TAU: value}, correct=400)
+    table = sweep_table(sweep.save())
+    assert find_cell(table, "temperature=0.8,encoder=hcn").parameters == {"encoder.name": "hcn", TAU: 0.8}
+    with pytest.raises(UserError, match="2 cells of two are named 'encoder=hcn'"):
+        find_cell(table, "encoder=hcn")
+
+
+def test_everything_that_a_number_depends_on_is_named(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["why", str(directory), "temperature=0.5", "--check"]) == 0
+    said = capsys.readouterr().out
+    scores = directory / "trials" / "grid,temperature=0.5,seed=2" / "scores.parquet"
+    for part in (
+        "row 2: temperature=0.5",
+        "over 2 of 2 seeds",
+        "f-grid,temperature=0.5,seed=2",
+        "unlike baseline",
+        f"{TAU} 0.5 (–)",
+        "unlike the published recipe  nothing",
+        "attempt 0",
+        "code 1234567",
+        "feed",
+        "precision",
+        hashlib.sha256(scores.read_bytes()).hexdigest(),
+        "run2",
+        "stdcl sweep tau.yaml",
+        "computed again from 2 files of scores",
+    ):
+        assert part in said
+    # Options of a method that the baseline does not have are no difference of the configuration.
+    assert "hard_positives" not in said
+    assert "temperature=0.8" not in said
+
+
+def test_a_changed_input_marks_its_cells_and_no_others(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = SweepFolder(directory).report
+    assert stale(sweep_table(directory), report) == {}  # nothing to hold them against
+    assert main(["report", str(directory)]) == 0
+    assert stale(sweep_table(directory), report) == {}
+    trials = directory / "trials"
+    (trials / "grid,temperature=0.5,seed=1" / "config.yaml").write_text("changed: true\n")
+    (trials / "grid,temperature=0.8,seed=2" / "scores.parquet").unlink()
+    (trials / "grid,temperature=0.8,seed=2" / "history.jsonl").write_text("")
+    assert stale(sweep_table(directory), report) == {
+        "temperature=0.5": ["grid,temperature=0.5,seed=1/config.yaml has changed"],
+        "temperature=0.8": [
+            "grid,temperature=0.8,seed=2/history.jsonl is new",
+            "grid,temperature=0.8,seed=2/scores.parquet is missing",
+        ],
+    }
+    capsys.readouterr()
+    assert main(["why", str(directory), "baseline"]) == 0
+    assert main(["why", str(directory), "0.5"]) == 2
+    assert main(["why", str(directory)]) == 1
+    assert capsys.readouterr().out.count("STALE") == 3
+
+
+def test_scores_of_another_accuracy_do_not_agree(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trials = directory / "trials"
+    other = (trials / "baseline,seed=2" / "scores.parquet").read_bytes()
+    (trials / "grid,temperature=0.5,seed=1" / "scores.parquet").write_bytes(other)
+    assert main(["why", str(directory), "temperature=0.5", "--check"]) == 1
+    assert "DOES NOT AGREE: grid,temperature=0.5,seed=1" in capsys.readouterr().out
+    assert main(["why", str(directory), "temperature=0.8", "--check"]) == 0
+
+
+def test_every_attempt_has_its_code_version(tmp_path: Path) -> None:
+    from stdcl.results.store import TrialRow, append
+
+    sweep = Sweep(tmp_path / "a", (TAU,))
+    key = sweep.add({TAU: 0.5}, correct=400)
+    directory = sweep.save()
+    row = TrialRow(
+        sweep="a", key=key, attempt=1, status="finished", arm="grid", seed=1, parameters={TAU: 0.5}, dataset="nw-ucla",
+        protocol="cross-view", evaluated_on="test", stream="joint", encoder="ctrgcn", strategy="spatial+temporal",
+        fingerprint=f"f-{key}", code_version="7654321", accuracy=0.9, num_test=464,
+    )  # fmt: skip
+    append(directory / "results", row)
+    found = provenance(sweep_table(directory), directory)[key].attempts
+    assert [(each.number, each.code_version) for each in found] == [(0, "1234567"), (1, "7654321")]
+
+
+def test_a_bundle_holds_what_a_reviewer_needs_and_is_the_same_every_time(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [tmp_path / "one.tar.gz", tmp_path / "two.tar.gz"]
+    (directory / "trials" / "baseline,seed=1" / "checkpoints").mkdir()
+    (directory / "trials" / "baseline,seed=1" / "checkpoints" / "last.pt").write_bytes(b"large")
+    for path in paths:
+        assert main(["report", str(directory), "--html", "--bundle", str(path)]) == 0
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    with tarfile.open(paths[0]) as archive:
+        names = archive.getnames()
+        found = {name: file.read() for name in names if (file := archive.extractfile(name)) is not None}
+    for name in (
+        "tau/plan.json",
+        "tau/sweep.yaml",
+        "tau/trials/baseline,seed=1/config.yaml",
+        "tau/trials/baseline,seed=1/scores.parquet",
+        "tau/report/report.html",
+        "tau/report/table_tau.csv",
+    ):
+        assert name in names
+    assert not [name for name in names if "checkpoints" in name]
+    assert b"stdcl sweep tau.yaml" in found["tau/commands.sh"]
+    sums = dict(line.split("  ", 1)[::-1] for line in found["SHA256SUMS"].decode().splitlines())
+    assert sums == {n: hashlib.sha256(data).hexdigest() for n, data in found.items() if n != "SHA256SUMS"}
