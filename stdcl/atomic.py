@@ -94,6 +94,35 @@ def append_line(path: Path, line: bytes) -> None:
         sync_directory(path.parent)
 
 
+def is_incomplete(path: Path) -> bool:
+    """Whether a file's last line has no line feed: its write was cut off, or is going on."""
+    try:
+        with path.open("rb") as stream:
+            end = stream.seek(0, os.SEEK_END)
+            return end > 0 and os.pread(stream.fileno(), 1, end - 1) != b"\n"
+    except FileNotFoundError:
+        return False
+
+
+def cut_incomplete_line(path: Path) -> Path | None:
+    """Cut off a last line whose write was cut off, and keep it beside the file; return where, None if there is none."""
+    if not is_incomplete(path):
+        return None
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        end = _end_of_whole_lines(descriptor)
+        part = os.pread(descriptor, os.fstat(descriptor).st_size - end, end)
+        number = 1
+        while (kept := path.with_name(f"{path.name}.cut-{number}")).exists():
+            number += 1
+        write_bytes(kept, part)
+        os.ftruncate(descriptor, end)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return kept
+
+
 def _end_of_whole_lines(descriptor: int) -> int:
     """Length of the file without a last line that was cut off."""
     end = os.lseek(descriptor, 0, os.SEEK_END)

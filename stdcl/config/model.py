@@ -24,6 +24,7 @@ from stdcl.config.section import (
     OneOf,
     Positive,
     Section,
+    Seed,
 )
 
 Stream = Literal[
@@ -66,7 +67,7 @@ class SyntheticConfig(Section):
 
     sequences: Positive = 400
     """Sequences over all classes, subjects and cameras."""
-    seed: Natural = 0
+    seed: Seed = 0
     """Seed of the corpus (not of the training)."""
 
 
@@ -141,7 +142,7 @@ class TrainingConfig(Section):
     """Statistics over the global batch (any number of workers takes the same steps), or over each worker's part."""
     drop_last: bool = True
     """Leave out an epoch's last, incomplete batch."""
-    seed: Natural = 1
+    seed: Seed = 1
     evaluate_every: Positive = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
     checkpoint_every: Positive = 1

@@ -10,6 +10,8 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 Positive = Annotated[int, Field(gt=0)]
 Natural = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""What files and generators hold: a larger one would equal another."""
 
 
 class Section(BaseModel):

@@ -33,7 +33,7 @@ from stdcl.config.model import (
     RunConfig,
     is_baseline,
 )
-from stdcl.config.section import Natural, Positive, Section
+from stdcl.config.section import Natural, Positive, Section, Seed
 from stdcl.config.unread import leaves, replaced, unread
 from stdcl.config.yaml_text import show
 from stdcl.errors import UserError, nearest
@@ -88,7 +88,7 @@ class OptunaConfig(Section):
     """How the search space is sampled and when weak trials are stopped."""
 
     trials: Positive = 20
-    seed: Natural = 0
+    seed: Seed = 0
     startup_trials: Natural = 8
     """Trials drawn at random before the TPE model takes over."""
     scheduler: Literal["asha", "none"] = "asha"
@@ -118,7 +118,7 @@ class SweepConfig(Section):
     space: dict[str, Parameter] = Field(default_factory=dict)
     """Dotted key -> range or choices, for search: optuna."""
     optuna: OptunaConfig | None = None
-    seeds: list[Natural] = Field(default_factory=lambda: [1], min_length=1)
+    seeds: list[Seed] = Field(default_factory=lambda: [1], min_length=1)
     """Each cell is trained once with each. Seeds that are added after a result make a table exploratory, unless looks
     are named."""
     table: str | None = Field(default=None, min_length=1)

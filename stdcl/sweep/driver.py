@@ -12,7 +12,7 @@ import shlex
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -286,11 +286,19 @@ class _Runner:
         from stdcl.sweep import study as studies
 
         settings = self._sweep.config.optuna or OptunaConfig()
-        study, shown = studies.open_study(self._sweep, self._folder.study)
-        waiting = studies.requeue(study, studies.distributions(self._sweep.config.space))
+        epochs = corner_trials(self._sweep)[0].config.training.epochs
+        with studies.opened(self._sweep, self._folder.study, epochs) as (study, shown):
+            return self._search_in(study, shown, settings)
+
+    def _search_in(self, study: optuna.Study, shown: str, settings: OptunaConfig) -> _Outcome:
+        from stdcl.sweep import study as studies
+        from stdcl.sweep.sampling import distributions
+
+        waiting = studies.requeue(study, distributions(self._sweep.config.space))
         before = studies.counted(study)
         known = studies.known_trials(study, self._sweep)
         write_plan(self._folder, self._sweep, list(known.values()))
+        self._recover(studies.judged(study), known)
         self._say(
             f"{self._sweep.config.name}: {settings.trials} trials, {before} judged before, {waiting} to be continued"
         )
@@ -303,6 +311,17 @@ class _Runner:
             self._search(cluster, study, settings, progress)
         self._write_importance(study)
         return self._outcome(progress)
+
+    def _recover(self, judged: Sequence[optuna.trial.FrozenTrial], known: Mapping[str, Trial]) -> None:
+        """Add the rows of trials that the study has judged and whose driver was killed before it wrote them."""
+        for old in judged:
+            trial = known.get(str(old.user_attrs.get("trial")))
+            if trial is None or self._recorder.complete(trial) or "error" in old.user_attrs or old.last_step is None:
+                continue
+            rows = read_history(self._folder.run(trial.key).history)
+            row = next((row for row in rows if row["epoch"] == old.last_step + 1), None)
+            if row is not None:
+                self._recorder.recover_pruned(trial, row)
 
     def _write_importance(self, study: optuna.Study) -> None:
         from stdcl.sweep.importance import importance
@@ -318,12 +337,6 @@ class _Runner:
     def _search(self, cluster: Cluster, study: optuna.Study, settings: OptunaConfig, progress: Progress) -> None:
         from stdcl.sweep import study as studies
 
-        scheduler = None
-        if settings.scheduler == "asha":
-            scheduler = studies.ContinuedASHA(corner_trials(self._sweep)[0].config.training.epochs, settings)
-            for number, curve in studies.judged_curves(study):
-                scheduler.replay(f"study-{number}", curve)
-
         def on_trial(trial: Trial) -> None:
             progress.trials[trial.key] = trial
             write_plan(self._folder, self._sweep, list(progress.trials.values()))
@@ -331,22 +344,20 @@ class _Runner:
         search = studies.StudySearch(
             study,
             self._sweep,
+            trials=settings.trials,
             on_trial=on_trial,
-            history=self._curve,
-            replay=scheduler.replay if scheduler is not None else lambda trial_id, curve: None,
+            on_stopped=lambda trial, row: progress.stopped_early(trial.key, row),
+            on_note=self._say,
+            history=lambda trial: read_history(self._folder.run(trial.key).history),
             stop=self._stop,
         )
-        options = {
-            "search_alg": search,
-            "scheduler": scheduler,
-            "num_samples": settings.trials - studies.counted(study),
-        }
-        self._fit(cluster, progress, {}, options)
-
-    def _curve(self, trial: Trial) -> list[tuple[int, float]]:
-        """(epochs done, accuracy) of what a trial's run folder already holds."""
-        rows = read_history(self._folder.run(trial.key).history)
-        return [(row["epoch"], row["accuracy"]) for row in rows if row.get("accuracy") is not None]
+        self._stop.judge = search.judge
+        self._fit(
+            cluster,
+            progress,
+            {},
+            {"search_alg": search, "num_samples": settings.trials - studies.counted(study)},
+        )
 
     def _progress(self, trials: dict[str, Trial], total: int, before: int) -> Progress:
         from stdcl.sweep.progress import Progress

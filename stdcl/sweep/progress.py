@@ -101,11 +101,15 @@ class Progress(tune.Callback):  # type: ignore[misc]
             self._line(key, f"finished  {describe_result(result)}")
         elif status == "running":
             self._recorder.ask(self.trials[key], "pruned")
-            self._record(key, "pruned", result)
-            self._line(key, f"stopped early by the scheduler after epoch {result.get(EPOCHS_DONE)}")
+            self.stopped_early(key, result)
         else:
             self._fail(key, str(result.get(ERROR, "ended without a result")), result)
         self._count_setup_failures(str(result.get(ERROR, "")), status == "failed" and bool(result.get(SETUP_FAILED)))
+
+    def stopped_early(self, key: str, row: Mapping[str, Any]) -> None:
+        """Record and say that a trial ended with a row because others were better."""
+        self._record(key, "pruned", row)
+        self._line(key, f"stopped early after epoch {row.get(EPOCHS_DONE)}: others were better")
 
     def _count_setup_failures(self, error: str, failed: bool) -> None:
         self._setup_failures = self._setup_failures + 1 if failed else 0

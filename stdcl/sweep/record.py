@@ -74,6 +74,11 @@ class Recorder:
             self.record(trial, "finished", result.row, how)
         return True
 
+    def recover_pruned(self, trial: Trial, row: Mapping[str, Any]) -> None:
+        """Add the row of a trial that was stopped early after ``row``, unless it is there."""
+        if ending_of(self._attempts.latest.get(trial.key, {})) != "pruned":
+            self.record(trial, "pruned", row, {"recovered": True})
+
     def ask(self, trial: Trial, ending: Ending) -> None:
         """Let the process that trains know how its attempt ends; one that cannot be told says ``interrupted``."""
         with suppress(OSError):

@@ -1,8 +1,8 @@
-"""Ends a Ray Tune experiment from outside: for a signal, or for a fault of the driver itself."""
+"""Ends a Ray Tune experiment from outside: for a signal, or for a fault of the driver itself; and single trials."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,9 +10,14 @@ from ray import tune
 
 
 class Stop(tune.Stopper):  # type: ignore[misc]
-    """A request to stop the whole experiment, with the error that is its reason, if any."""
+    """A request to stop the whole experiment, with the error that is its reason, if any.
+
+    Attributes:
+        judge: asked after each result, given (Tune's id of the trial, result), whether to stop that trial.
+    """
 
     def __init__(self) -> None:
+        self.judge: Callable[[str, Mapping[str, Any]], bool] = lambda trial_id, result: False
         self.requested = False
         self.error: Exception | None = None
         self.reason = ""
@@ -36,6 +41,9 @@ class Stop(tune.Stopper):  # type: ignore[misc]
             self.requested = True
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Asked by Tune after each result, before schedulers and searchers."""
+        with self.on_error():
+            return self.judge(trial_id, result)
         return False
 
     def stop_all(self) -> bool:

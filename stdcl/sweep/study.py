@@ -1,176 +1,175 @@
-"""Search: Optuna proposes configurations, Ray Tune runs them, ASHA stops weak ones.
+"""Search: Optuna proposes configurations and decides which trials stop early, Ray Tune runs them.
 
-The study in Optuna's storage is the only memory of a search. Ray's snapshots are not needed to continue it: a new
-driver opens the study, puts trials that were cut off or failed back into the queue with the same parameters (their run
-folders resume), and gives the scheduler what earlier trials had reached.
+The study in Optuna's storage is the only memory of a search. A new driver opens it and goes on: trials that were cut
+off keep their numbers and parameters, trials that failed are put back into the queue with theirs (run folders resume),
+and proposals and decisions are functions of what the study holds (``sampling``, ``pruning``).
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
-from ray.tune.schedulers import ASHAScheduler
+from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from stdcl.config.sweep import ARM_GRID, Choices, FloatRange, OptunaConfig, Parameter, Sweep, Trial
+from stdcl.config.sweep import ARM_GRID, OptunaConfig, Sweep, Trial
 from stdcl.errors import UserError
 from stdcl.sweep.names import TrialNames
+from stdcl.sweep.pruning import RungPruner
+from stdcl.sweep.sampling import SeededSampler, distributions, suggest
 from stdcl.sweep.stopping import Stop
+from stdcl.sweep.storage import faults_said, open_storage, study_file
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, STATUS, payload
 
 METRIC = "accuracy"
 IMPOSSIBLE_IN_A_ROW = 200
 """Proposals that may be impossible one after another before the space itself is refused."""
 
-Curve = Sequence[tuple[int, float]]
-"""(epochs done, accuracy) in order."""
+OURS = "sweep"
+"""Attribute of the trials that this sweep runs. Others, which a notebook adds, inform the sampler alone."""
+
+Row = Mapping[str, Any]
+"""Of a run's history."""
 
 
-def distributions(space: Mapping[str, Parameter]) -> dict[str, BaseDistribution]:
-    """Return Optuna's form of a search space."""
-    out: dict[str, BaseDistribution] = {}
-    for key, parameter in space.items():
-        if isinstance(parameter, Choices):
-            out[key] = CategoricalDistribution(parameter.values)
-        elif isinstance(parameter, FloatRange):
-            out[key] = FloatDistribution(parameter.low, parameter.high, log=parameter.log)
-        else:
-            out[key] = IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
-    return out
+def open_study(sweep: Sweep, folder: Path, epochs: int) -> tuple[optuna.Study, str]:
+    """Open or make the sweep's study; return it with what ``optuna-dashboard`` is to be given.
 
+    Args:
+        sweep: the search.
+        folder: of the study.
+        epochs: of one trial.
 
-def open_storage(config: OptunaConfig, folder: Path) -> tuple[BaseStorage, str]:
-    """Open the study's storage; return it with what ``optuna-dashboard`` is to be given."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if config.storage == "sqlite":
-        url = f"sqlite:///{folder / 'study.db'}"
-        return RDBStorage(url), url
-    path = folder / "journal.log"
-    return JournalStorage(JournalFileBackend(str(path))), str(path)
-
-
-def open_study(sweep: Sweep, folder: Path) -> tuple[optuna.Study, str]:
-    """Open or make the sweep's study; return it with what ``optuna-dashboard`` is to be given."""
+    Raises:
+        UserError: the file cannot be used, or holds another kind of study.
+    """
     config = sweep.config.optuna or OptunaConfig()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage, shown = open_storage(config, folder)
     study = optuna.create_study(
         storage=storage, study_name=sweep.config.name, direction="maximize", load_if_exists=True
     )
+    if study.directions != [StudyDirection.MAXIMIZE]:
+        found = ", ".join(direction.name.lower() for direction in study.directions)
+        raise UserError(
+            f"{shown}: the study '{sweep.config.name}' is there with other directions ({found}; expected: maximize, of "
+            f"the {METRIC}). Move the file away, or give the sweep another name (--set name=...)"
+        )
     study.set_user_attr("question", sweep.config.question)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([METRIC])
-    # A sampler that started from the same seed again would propose its first trials again.
-    study.sampler = optuna.samplers.TPESampler(
-        seed=(config.seed * 1_000_003 + len(study.trials)) % 2**32, n_startup_trials=config.startup_trials
+
+    def tpe(seed: int) -> optuna.samplers.BaseSampler:
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=config.startup_trials)
+
+    study.sampler = SeededSampler(tpe, config.seed)
+    study.pruner = (
+        RungPruner(config.grace_epochs, config.reduction_factor, epochs)
+        if config.scheduler == "asha"
+        else optuna.pruners.NopPruner()
     )
     return study, shown
 
 
+@contextmanager
+def opened(sweep: Sweep, folder: Path, epochs: int) -> Iterator[tuple[optuna.Study, str]]:
+    """Give ``open_study`` for the body, in which faults of the study's file are said in a sentence, too."""
+    study, shown = open_study(sweep, folder, epochs)
+    with faults_said(study_file(sweep.config.optuna or OptunaConfig(), folder)):
+        yield study, shown
+
+
+def _is_ours(trial: FrozenTrial) -> bool:
+    return OURS in trial.user_attrs or "trial" in trial.user_attrs
+
+
+def judged(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the sweep's trials that are judged: complete ones and those stopped early."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return [trial for trial in trials if _is_ours(trial)]
+
+
 def counted(study: optuna.Study) -> int:
-    """Return how many trials the study has judged: complete ones and those stopped early."""
-    return sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in study.trials)
+    """Return how many of the sweep's trials are judged."""
+    return len(judged(study))
 
 
 def requeue(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> int:
-    """Put cut-off and failed trials back into the queue, each once, with their parameters; return how many wait.
+    """Put failed trials back into the queue, each once, with their parameters.
 
-    A trial that an earlier driver left RUNNING can never be finished by it: it is closed as FAIL, so that it does not
-    push the sampler away from its neighbourhood for ever.
+    Returns:
+        How many trials are to be continued or repeated: these, and those that an earlier driver left running.
     """
-    for trial in study.trials:
-        if trial.state == TrialState.RUNNING:
-            study.tell(trial.number, state=TrialState.FAIL)
-    trials = study.trials
+    trials = study.get_trials(deepcopy=False)
     again = {trial.user_attrs.get("retry_of") for trial in trials}
     for trial in trials:
         if (
             trial.state == TrialState.FAIL
+            and _is_ours(trial)
             and trial.number not in again
             and set(trial.params) == set(space)
             and "impossible" not in trial.user_attrs
         ):
-            study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
-    return sum(trial.state == TrialState.WAITING for trial in study.trials)
+            study.enqueue_trial(trial.params, user_attrs={OURS: study.study_name, "retry_of": trial.number})
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    return len(waiting) + len(cut_off(study))
 
 
-def judged_curves(study: optuna.Study) -> list[tuple[int, Curve]]:
-    """Return (number, curve) of each trial that the study has judged."""
-    return [
-        (trial.number, [(step + 1, value) for step, value in sorted(trial.intermediate_values.items())])
-        for trial in study.trials
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-    ]
+def cut_off(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the sweep's trials that are open: at a driver's start, those that an earlier one left so."""
+    return [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if _is_ours(trial)]
 
 
 def known_trials(study: optuna.Study, sweep: Sweep) -> dict[str, Trial]:
     """Return the trials that the study has proposed so far, by key."""
     out: dict[str, Trial] = {}
-    names = TrialNames(study.trials)
-    for old in study.trials:
+    trials = study.get_trials(deepcopy=False)
+    names = TrialNames(trials)
+    for old in trials:
         if "trial" in old.user_attrs:
             trial = names.named(sweep.make_trial(ARM_GRID, dict(old.params), sweep.config.seeds[0]), old.number)
             out[trial.key] = trial
     return out
 
 
-class ContinuedASHA(ASHAScheduler):  # type: ignore[misc]
-    """ASHA that can be told what trials reached before this driver started. (Ray keeps no state of schedulers.)"""
+class _Open:
+    """An open trial of the study."""
 
-    def __init__(self, epochs: int, config: OptunaConfig) -> None:
-        super().__init__(
-            time_attr=EPOCHS_DONE,
-            metric=METRIC,
-            mode="max",
-            # A trial that trains to its end must end by itself, not be stopped by the scheduler at its last report.
-            max_t=epochs + 1,
-            grace_period=min(config.grace_epochs, epochs),
-            reduction_factor=config.reduction_factor,
-        )
-
-    def replay(self, trial_id: str, curve: Curve) -> None:
-        """Take in the curve of a trial."""
-        known = _Known(trial_id)
-        for epochs_done, value in curve:
-            self._brackets[0].on_result(known, epochs_done, value)
-
-
-class _Known:
-    def __init__(self, trial_id: str) -> None:
-        self.trial_id = trial_id
-
-
-class _Asked:
-    """A proposed trial; reports each step once (a trial that goes on from a checkpoint can repeat an epoch)."""
-
-    def __init__(self, trial: optuna.Trial) -> None:
+    def __init__(self, trial: optuna.Trial, reported: Mapping[int, float], decisions: Mapping[str, Any]) -> None:
         self.trial = trial
-        self._reported: set[int] = set()
+        self._reported = set(reported)
+        self._decisions = dict(decisions)
 
-    def report(self, epochs_done: int, value: float) -> None:
-        step = epochs_done - 1
+    def report(self, row: Row) -> None:
+        """Report a row's epoch, once (a trial that goes on from a checkpoint can repeat an epoch)."""
+        value = row.get(METRIC)
+        if value is None or EPOCHS_DONE not in row:
+            return
+        step = int(row[EPOCHS_DONE]) - 1
         if step not in self._reported and math.isfinite(value):
             self._reported.add(step)
-            self.trial.report(value, step)
+            self.trial.report(float(value), step)
 
-    def report_row(self, result: Mapping[str, Any]) -> None:
-        if result.get(METRIC) is not None and EPOCHS_DONE in result:
-            self.report(int(result[EPOCHS_DONE]), float(result[METRIC]))
+    def is_to_stop(self, epochs: int) -> bool:
+        """Decide after the last epoch that was reported; each decision is made once, and stays on record."""
+        if not self._reported or max(self._reported) + 1 != epochs:
+            return False
+        name = f"after epoch {epochs}"
+        if name not in self._decisions:
+            stops = self.trial.should_prune()
+            self._decisions[name] = "stopped" if stops else "kept"
+            if stops:
+                self.trial.set_user_attr(name, self._decisions[name])
+        return bool(self._decisions[name] == "stopped")
 
 
 class StudySearch(Searcher):  # type: ignore[misc]
@@ -179,11 +178,12 @@ class StudySearch(Searcher):  # type: ignore[misc]
     Args:
         study: the study.
         sweep: makes trials of parameters.
-        epochs: of one trial.
+        trials: how many the study is to judge in all.
         on_trial: called with each proposed trial, before it is run.
-        history: the curve that a trial's run folder already holds.
-        replay: takes a trial's earlier curve into the scheduler.
-        stop: the end of the experiment; trials cut off by it stay RUNNING and are resumed later.
+        on_stopped: called with a trial and its last row if the decision to stop it was still to be carried out.
+        on_note: called with what is worth telling.
+        history: the rows that a trial's run folder already holds.
+        stop: the end of the experiment; trials cut off by it stay open and are resumed later.
     """
 
     def __init__(
@@ -191,9 +191,11 @@ class StudySearch(Searcher):  # type: ignore[misc]
         study: optuna.Study,
         sweep: Sweep,
         *,
+        trials: int,
         on_trial: Callable[[Trial], None],
-        history: Callable[[Trial], Curve],
-        replay: Callable[[str, Curve], None],
+        on_stopped: Callable[[Trial, Row], None],
+        on_note: Callable[[str], None],
+        history: Callable[[Trial], Sequence[Row]],
         stop: Stop,
     ) -> None:
         super().__init__(metric=METRIC, mode="max")
@@ -201,63 +203,103 @@ class StudySearch(Searcher):  # type: ignore[misc]
         self._sweep = sweep
         self._space = distributions(sweep.config.space)
         self._on_trial = on_trial
+        self._on_stopped = on_stopped
+        self._on_note = on_note
         self._history = history
-        self._replay = replay
         self._stop = stop
-        self._asked: dict[str, _Asked] = {}
+        self._left = trials - counted(study)
+        self._cut_off = cut_off(study)
+        self._open: dict[str, _Open] = {}
         self._running: dict[str, str] = {}
-        self._held: tuple[optuna.Trial, Trial] | None = None
-        self._names = TrialNames(study.trials)
+        self._held: tuple[_Open, Trial] | None = None
+        self._names = TrialNames(study.get_trials(deepcopy=False))
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Return the next trial, or None while the same configuration is still being trained."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next trial; None while the same configuration is still being trained; FINISHED at the end."""
         with self._stop.on_error():
             return self._suggest(trial_id)
         return None
 
-    def _suggest(self, trial_id: str) -> dict[str, Any] | None:
-        asked, trial = self._held or self._ask()
-        if trial.key in self._running.values():
-            # It shares the other's run folder, and will find it complete.
-            self._held = asked, trial
-            return None
-        self._held = None
-        self._asked[trial_id], self._running[trial_id] = _Asked(asked), trial.key
-        asked.set_user_attr("trial", trial.key)
-        asked.set_user_attr("fingerprint", trial.fingerprint)
-        curve = self._history(trial)
-        for epochs_done, value in curve:
-            self._asked[trial_id].report(epochs_done, value)
-        self._replay(trial_id, curve)
-        self._on_trial(trial)
-        return {"trial": payload(trial)}
+    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        while self._left > 0:
+            found, trial = self._held or self._next()
+            if trial.key in self._running.values():
+                # It shares the other's run folder, and will find it complete.
+                self._held = found, trial
+                return None
+            self._held = None
+            self._left -= 1
+            found.trial.set_user_attr("trial", trial.key)
+            found.trial.set_user_attr("fingerprint", trial.fingerprint)
+            self._on_trial(trial)
+            last = self._catch_up(found, trial)
+            if last is None:
+                self._open[trial_id], self._running[trial_id] = found, trial.key
+                return {"trial": payload(trial)}
+            self._study.tell(found.trial, state=TrialState.PRUNED)
+            self._on_stopped(trial, last)
+        return str(Searcher.FINISHED)
 
-    def _ask(self) -> tuple[optuna.Trial, Trial]:
+    def _catch_up(self, found: _Open, trial: Trial) -> Row | None:
+        """Report what the run folder holds beyond the study; return the row after which to stop, if any."""
+        for row in self._history(trial):
+            found.report(row)
+            if EPOCHS_DONE in row and found.is_to_stop(int(row[EPOCHS_DONE])):
+                return row
+        return None
+
+    def _next(self) -> tuple[_Open, Trial]:
         reason = ""
         for _ in range(IMPOSSIBLE_IN_A_ROW):
-            asked = self._study.ask(fixed_distributions=self._space)
+            found = self._take()
             try:
-                trial = self._sweep.make_trial(ARM_GRID, dict(asked.params), self._sweep.config.seeds[0])
-                return asked, self._names.named(trial, asked.number)
+                parameters = suggest(found.trial, self._space)
+            except ValueError as error:
+                reason = f"queued with a value that is not in the space ({error})"
+                self._refuse(found, reason)
+                self._on_note(f"trial {found.trial.number} of the study is left out: {reason}")
+                continue
+            try:
+                trial = self._sweep.make_trial(ARM_GRID, parameters, self._sweep.config.seeds[0])
+                return found, self._names.named(trial, found.trial.number)
             except UserError as error:
                 reason = str(error)
-                asked.set_user_attr("impossible", reason)
-                self._study.tell(asked, state=TrialState.FAIL)
+                self._refuse(found, reason)
         raise UserError(f"{self._sweep.where}: almost nothing in 'space' is a possible configuration, last: {reason}")
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        with self._stop.on_error():
-            self._asked[trial_id].report_row(result)
+    def _refuse(self, found: _Open, reason: str) -> None:
+        found.trial.set_user_attr("impossible", reason)
+        self._study.tell(found.trial, state=TrialState.FAIL)
+
+    def _take(self) -> _Open:
+        """Open a trial that was cut off, the first that waits, or a new one."""
+        if self._cut_off:
+            old = self._cut_off.pop(0)
+            return _Open(optuna.Trial(self._study, old._trial_id), old.intermediate_values, old.user_attrs)
+        if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            # Marked from its first moment: a process killed here leaves a trial that is known as ours.
+            self._study.enqueue_trial({}, user_attrs={OURS: self._study.study_name})
+        trial = self._study.ask()
+        trial.set_user_attr(OURS, self._study.study_name)
+        return _Open(trial, {}, {})
+
+    def judge(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Report a result to the study; return whether it stops the trial. (Tune asks its Stopper first of all.)"""
+        found = self._open.get(trial_id)
+        if found is None or result.get(STATUS) != "running":
+            return False
+        found.report(result)
+        return found.is_to_stop(int(result[EPOCHS_DONE]))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         with self._stop.on_error():
-            asked = self._asked.pop(trial_id, None)
+            found = self._open.pop(trial_id, None)
             self._running.pop(trial_id, None)
-            if asked is not None and not self._stop.requested:
-                self._tell(asked, {STATUS: "failed", ERROR: "the trial's process died"} if error else result or {})
+            if found is not None and not self._stop.requested:
+                self._tell(found, {STATUS: "failed", ERROR: "the trial's process died"} if error else result or {})
 
-    def _tell(self, asked: _Asked, result: Mapping[str, Any]) -> None:
-        trial = asked.trial
+    def _tell(self, found: _Open, result: Mapping[str, Any]) -> None:
+        trial = found.trial
         status = result.get(STATUS, "failed")
         if status in ("failed", "diverged"):
             trial.set_user_attr("error", str(result.get(ERROR, "ended without a result"))[:1000])
@@ -266,13 +308,16 @@ class StudySearch(Searcher):  # type: ignore[misc]
             return
         if status == "diverged":
             # A value, so that the sampler learns to stay away.
-            asked.report(int(result.get(EPOCHS_DONE, 0)) + 1, 0.0)
+            found.report({EPOCHS_DONE: int(result.get(EPOCHS_DONE, 0)) + 1, METRIC: 0.0})
         else:
-            asked.report_row(result)
+            found.report(result)
         if status == "finished":
             self._study.tell(trial, float(result[METRIC]))
         else:
             self._study.tell(trial, state=TrialState.PRUNED)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing is left to do: ``judge`` has had the result."""
 
     def save(self, checkpoint_path: str) -> None:
         """Write nothing of use: the study is in its storage."""

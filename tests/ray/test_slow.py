@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -12,7 +13,7 @@ from optuna.trial import TrialState
 
 from stdcl.config.sweep import OptunaConfig
 from stdcl.results.store import read, read_attempts
-from stdcl.sweep.study import open_storage
+from stdcl.sweep.storage import open_storage
 from tests.ray.conftest import Start, finish, history, read_until
 from tests.sweep.conftest import GRID, SEARCH
 
@@ -85,7 +86,43 @@ def test_user_errors_and_faults_are_not_tried_again(start: Start, tmp_path: Path
     assert "error: seed 1 is refused" in text
 
 
-def test_a_search_is_judged_stopped_early_and_continued(start: Start, tmp_path: Path) -> None:
+def _judged(sweep: Path) -> tuple[list[Any], list[Any]]:
+    """What the study holds of each trial, and what the store does."""
+    opened, _ = open_storage(OptunaConfig(), sweep / "study")
+    trials = optuna.load_study(study_name="searching", storage=opened).trials
+    results = read(sweep / "results").sort_values("key")
+    return (
+        [(t.number, t.state, t.params, t.values, t.intermediate_values, t.user_attrs["trial"]) for t in trials],
+        results[["key", "status", "epochs", "accuracy"]].values.tolist(),
+    )
+
+
+def test_a_killed_search_ends_as_an_undisturbed_one(start: Start, tmp_path: Path) -> None:
+    """One trial at a time: proposals, decisions and rows equal to the last bit."""
+    content = {
+        **SEARCH,
+        "max_concurrent_trials": 1,
+        "optuna": {**SEARCH["optuna"], "trials": 8, "reduction_factor": 2, "grace_epochs": 1},
+    }
+    storage = tmp_path / "storage"
+    for mark in ("[1/8]", "[3/8]", "epoch 4/6", "[6/8]"):
+        process = start("sweep", content, storage, seconds=0.3)
+        read_until(process, mark)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    code, text = finish(start("sweep", content, storage, seconds=0.05))
+    assert code == 0, text
+    assert "judged before" in text
+    code, text = finish(start("sweep", content, tmp_path / "undisturbed"))
+    assert code == 0, text
+    found, rows = _judged(storage / "searching")
+    expected, expected_rows = _judged(tmp_path / "undisturbed" / "searching")
+    assert found == expected
+    assert rows == expected_rows
+    assert {state for _, state, *_ in expected} == {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+def test_a_search_of_two_trials_at_a_time_loses_and_repeats_none(start: Start, tmp_path: Path) -> None:
     storage = tmp_path / "storage"
     content = {**SEARCH, "optuna": {**SEARCH["optuna"], "trials": 8, "reduction_factor": 2}}
     process = start("sweep", content, storage, seconds=0.5)

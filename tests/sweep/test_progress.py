@@ -99,7 +99,7 @@ def test_each_ending_becomes_a_row_and_a_line(watched: Watched, folder: SweepFol
     assert set(watched.progress.failures) == {trial.key for trial in watched.trials[2:5]}
     text = "\n".join(watched.lines)
     assert f"[1/6] {watched.trials[0].key}  finished  accuracy 50.00 %  best (epoch 3) 60.00 %" in text
-    assert f"[2/6] {watched.trials[1].key}  stopped early by the scheduler after epoch 1" in text
+    assert f"[2/6] {watched.trials[1].key}  stopped early after epoch 1: others were better" in text
     assert f"[3/6] {watched.trials[2].key}  FAILED: ValueError: no" in text
 
 

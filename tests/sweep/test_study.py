@@ -8,12 +8,15 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState
+from ray.tune.search import Searcher
 
 from stdcl.config.sweep import OptunaConfig, Sweep, Trial
 from stdcl.errors import UserError
 from stdcl.sweep import study as studies
+from stdcl.sweep.sampling import distributions
 from stdcl.sweep.stopping import Stop
-from stdcl.sweep.study import ContinuedASHA, Curve, StudySearch
+from stdcl.sweep.storage import open_storage
+from stdcl.sweep.study import Row, StudySearch
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, STATUS
 from tests.sweep.conftest import SEARCH, MakeSweep
 
@@ -21,23 +24,33 @@ from tests.sweep.conftest import SEARCH, MakeSweep
 class Driven:
     """One invocation of a search."""
 
-    def __init__(self, sweep: Sweep, folder: Path, history: dict[str, Curve] | None = None) -> None:
-        self.study, self.shown = studies.open_study(sweep, folder)
-        self.waiting = studies.requeue(self.study, studies.distributions(sweep.config.space))
+    def __init__(self, sweep: Sweep, folder: Path, history: dict[str, list[Row]] | None = None) -> None:
+        self.study, self.shown = studies.open_study(sweep, folder, 6)
+        self.waiting = studies.requeue(self.study, distributions(sweep.config.space))
         self.proposed: list[Trial] = []
-        self.replayed: dict[str, Curve] = {}
+        self.stopped: list[tuple[str, int]] = []
+        self.notes: list[str] = []
         self.stop = Stop()
+        settings = sweep.config.optuna or OptunaConfig()
         self.search = StudySearch(
             self.study,
             sweep,
+            trials=settings.trials,
             on_trial=self.proposed.append,
+            on_stopped=lambda trial, row: self.stopped.append((trial.key, int(row[EPOCHS_DONE]))),
+            on_note=self.notes.append,
             history=lambda trial: (history or {}).get(trial.key, []),
-            replay=self.replayed.__setitem__,
             stop=self.stop,
         )
+        self.stop.judge = self.search.judge
 
-    def result(self, trial_id: str, epochs: int, accuracy: float) -> None:
-        self.search.on_trial_result(trial_id, {"accuracy": accuracy, EPOCHS_DONE: epochs, STATUS: "running"})
+    def result(self, trial_id: str, epochs: int, accuracy: float) -> bool:
+        """As Tune does with a result: it asks the Stopper, and hands the result on if that lets the trial go on."""
+        result = {"accuracy": accuracy, EPOCHS_DONE: epochs, STATUS: "running"}
+        stops = self.stop(trial_id, result)
+        if not stops:
+            self.search.on_trial_result(trial_id, result)
+        return stops
 
     def complete(self, trial_id: str, status: str, epochs: int = 6, accuracy: float = 0.5, **more: Any) -> None:
         result = {"accuracy": accuracy, EPOCHS_DONE: epochs, STATUS: status, **more}
@@ -55,7 +68,7 @@ def test_distributions_cover_every_kind(make_sweep: MakeSweep) -> None:
         "contrast.embedding_dim": {"type": "int", "low": 64, "high": 256, "step": 64},
         "contrast.strategy": {"type": "choices", "values": ["spatial", "temporal"]},
     }
-    found = studies.distributions(make_sweep({**SEARCH, "space": space}).config.space)
+    found = distributions(make_sweep({**SEARCH, "space": space}).config.space)
     assert found["contrast.temperature"] == optuna.distributions.FloatDistribution(0.1, 1.0, log=True)
     assert found["contrast.embedding_dim"] == optuna.distributions.IntDistribution(64, 256, step=64)
     assert found["contrast.strategy"] == optuna.distributions.CategoricalDistribution(("spatial", "temporal"))
@@ -90,23 +103,31 @@ def test_each_ending_is_told_as_what_it_is(sweep: Sweep, tmp_path: Path) -> None
     assert [trial.user_attrs["trial"] for trial in trials] == [trial.key for trial in driven.proposed]
 
 
+def _rows(*accuracies: float) -> list[Row]:
+    return [{"epoch": epoch, "accuracy": value} for epoch, value in enumerate(accuracies, 1)]
+
+
 def test_a_killed_driver_costs_no_trial_and_repeats_no_draw(sweep: Sweep, tmp_path: Path) -> None:
     first = Driven(sweep, tmp_path / "study")
     first.search.suggest("a")
     first.search.suggest("b")
     first.search.suggest("c")
+    first.result("b", 1, 0.3)
     first.complete("a", "finished", 6, 0.9)
     first.complete("c", "failed", 1, 0.1)
     cut_off, failed = first.proposed[1], first.proposed[2]
 
-    second = Driven(sweep, tmp_path / "study", history={cut_off.key: [(1, 0.3), (2, 0.5)]})
+    second = Driven(sweep, tmp_path / "study", history={cut_off.key: _rows(0.3, 0.5)})
     assert second.waiting == 2
     assert studies.counted(second.study) == 1
     second.search.suggest("x")
     second.search.suggest("y")
     assert [trial.key for trial in second.proposed] == [cut_off.key, failed.key], "the same run folders"
-    assert second.study.trials[3].intermediate_values == {0: 0.3, 1: 0.5}, "what the run folder already holds"
-    assert second.replayed["x"] == [(1, 0.3), (2, 0.5)]
+    assert [trial.parameters for trial in second.proposed] == [cut_off.parameters, failed.parameters]
+    trials = second.study.trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "RUNNING", "FAIL", "RUNNING"]
+    assert trials[1].intermediate_values == {0: 0.3, 1: 0.5}, "what the run folder already holds"
+    assert trials[3].user_attrs["retry_of"] == 2
     second.search.suggest("z")
     fresh = second.proposed[2].parameters["contrast.temperature"]
     assert fresh not in [trial.parameters["contrast.temperature"] for trial in first.proposed]
@@ -123,6 +144,58 @@ def test_an_interrupted_trial_stays_open_and_is_continued(sweep: Sweep, tmp_path
     first.complete("a", "running", 1, 0.2)
     assert first.study.trials[0].state == TrialState.RUNNING
     assert Driven(sweep, tmp_path / "study").waiting == 1
+
+
+def test_the_search_ends_when_as_many_are_judged_as_asked_for(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    sweep = make_sweep(SEARCH, "optuna.trials=2")
+    first = Driven(sweep, tmp_path / "study")
+    assert first.search.suggest("a") != Searcher.FINISHED
+    assert first.search.suggest("b") != Searcher.FINISHED
+    assert first.search.suggest("c") == Searcher.FINISHED
+    first.complete("a", "finished")
+    second = Driven(sweep, tmp_path / "study")
+    assert isinstance(second.search.suggest("x"), dict)
+    assert second.search.suggest("y") == Searcher.FINISHED
+
+
+def test_what_a_notebook_adds_informs_the_sampler_and_counts_for_nothing(sweep: Sweep, tmp_path: Path) -> None:
+    first = Driven(sweep, tmp_path / "study")
+    own = first.study.ask()
+    own.suggest_float("contrast.temperature", 0.2, 2.0)
+    first.study.tell(own, 0.4)
+    open_one = first.study.ask()
+    second = Driven(sweep, tmp_path / "study")
+    assert studies.counted(second.study) == 0
+    assert second.waiting == 0
+    second.search.suggest("a")
+    assert second.study.trials[open_one.number].state == TrialState.RUNNING, "it belongs to another process"
+    assert len(second.study.trials) == 3
+
+
+@pytest.mark.parametrize(
+    "queued", [{"contrast.channel_reduction": 99}, {"contrast.temperature": 7.0}, {"contrast.temperature": "hot"}]
+)
+def test_a_value_outside_the_space_that_somebody_queued_is_left_out(
+    sweep: Sweep, tmp_path: Path, queued: dict[str, Any]
+) -> None:
+    driven = Driven(sweep, tmp_path / "study")
+    driven.study.enqueue_trial({"contrast.temperature": 1.5})
+    driven.study.enqueue_trial(queued)
+    driven.search.suggest("a")
+    driven.search.suggest("b")
+    assert driven.stop.error is None
+    assert driven.proposed[0].parameters["contrast.temperature"] == 1.5
+    assert [trial.state.name for trial in driven.study.trials] == ["RUNNING", "FAIL", "RUNNING"]
+    assert "not in the space" in driven.study.trials[1].user_attrs["impossible"]
+    assert driven.notes[0].startswith("trial 1 of the study is left out: ")
+    assert Driven(sweep, tmp_path / "study").waiting == 2
+
+
+def test_a_study_of_another_direction_is_refused(sweep: Sweep, tmp_path: Path) -> None:
+    storage, _ = open_storage(OptunaConfig(), tmp_path / "study")
+    optuna.create_study(storage=storage, study_name=sweep.config.name, direction="minimize")
+    with pytest.raises(UserError, match=r"other directions \(minimize; expected: maximize"):
+        Driven(sweep, tmp_path / "study")
 
 
 def test_a_configuration_that_is_being_trained_is_not_trained_beside_itself(
@@ -187,45 +260,3 @@ def test_a_search_never_sees_the_test_set(sweep: Sweep, make_sweep: MakeSweep, t
     assert suggestion["trial"]["config"]["data"]["evaluate_on"] == "validation"
     with pytest.raises(UserError, match="test set"):
         make_sweep(SEARCH, "data.evaluate_on=test")
-
-
-class _Trial:
-    def __init__(self, trial_id: str) -> None:
-        self.trial_id = trial_id
-
-
-def _asha(epochs: int = 6, **settings: Any) -> ContinuedASHA:
-    return ContinuedASHA(epochs, OptunaConfig(**{"grace_epochs": 2, "reduction_factor": 2, **settings}))
-
-
-def _decide(asha: ContinuedASHA, trial_id: str, epochs: int, accuracy: float) -> str:
-    trial = _Trial(trial_id)
-    if trial_id not in asha._trial_info:
-        asha.on_trial_add(None, trial)
-    return str(asha.on_trial_result(None, trial, {EPOCHS_DONE: epochs, "accuracy": accuracy}))
-
-
-def test_asha_stops_the_weak_after_the_grace_epochs_only() -> None:
-    asha = _asha()
-    for name, accuracy in (("a", 0.9), ("b", 0.8), ("c", 0.7)):
-        assert _decide(asha, name, 1, accuracy) == "CONTINUE"
-    assert _decide(asha, "a", 2, 0.9) == "CONTINUE"
-    assert _decide(asha, "b", 2, 0.5) == "STOP"
-
-
-def test_asha_never_stops_a_trial_at_its_own_end() -> None:
-    asha = _asha(epochs=6)
-    for epoch in range(1, 6):
-        assert _decide(asha, "a", epoch, 0.9) == "CONTINUE"
-    assert _decide(asha, "a", 6, 0.9) == "CONTINUE"
-
-
-def test_asha_remembers_across_drivers() -> None:
-    fresh, told = _asha(), _asha()
-    told.replay("study-0", [(1, 0.8), (2, 0.9), (3, 0.9)])
-    assert _decide(fresh, "b", 2, 0.5) == "CONTINUE"
-    assert _decide(told, "b", 2, 0.5) == "STOP"
-
-
-def test_asha_takes_fewer_epochs_than_the_grace() -> None:
-    assert _decide(_asha(epochs=1, grace_epochs=5), "a", 1, 0.1) == "CONTINUE"
