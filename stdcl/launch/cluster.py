@@ -9,10 +9,12 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from stdcl.config import ResourcesConfig
 from stdcl.errors import UserError
 from stdcl.launch.address import probe
+from stdcl.launch.package import folder_of_package
 from stdcl.launch.scratch import VARIABLES, check_scratch
 
 OBJECT_STORE_BYTES = 200 * 2**20
@@ -147,16 +149,17 @@ def connected(resources: ResourcesConfig) -> Iterator[Cluster]:
     prepare_environment(resources)
     import ray
 
-    if address:
-        _connect(address)
-    else:
-        _start(resources)
-    try:
-        cluster = _present(local=not address)
-        check_capacity(cluster, resources)
-        yield cluster
-    finally:
-        ray.shutdown()
+    with folder_of_package() as folder:
+        if address:
+            _connect(address, folder)
+        else:
+            _start(resources, folder)
+        try:
+            cluster = _present(local=not address)
+            check_capacity(cluster, resources)
+            yield cluster
+        finally:
+            ray.shutdown()
 
 
 def look_at(address: str) -> Cluster:
@@ -169,11 +172,12 @@ def look_at(address: str) -> Cluster:
     prepare_environment(ResourcesConfig())
     import ray
 
-    _connect(address)
-    try:
-        return _present(local=False)
-    finally:
-        ray.shutdown()
+    with folder_of_package() as folder:
+        _connect(address, folder)
+        try:
+            return _present(local=False)
+        finally:
+            ray.shutdown()
 
 
 def _present(*, local: bool) -> Cluster:
@@ -184,10 +188,10 @@ def _present(*, local: bool) -> Cluster:
     return Cluster(ray.get_runtime_context().gcs_address, local, nodes)
 
 
-def _start(resources: ResourcesConfig) -> None:
+def _start(resources: ResourcesConfig, path: Path) -> None:
     import ray
 
-    from stdcl.launch.ray_workarounds import came_up_late
+    from stdcl.launch.ray_workarounds import PathOfWorkers, came_up_late
 
     wanted = resources.workers * resources.cpus_per_worker
     for attempt in range(START_ATTEMPTS):
@@ -201,6 +205,7 @@ def _start(resources: ResourcesConfig) -> None:
                 dashboard_host="127.0.0.1",
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                job_config=PathOfWorkers(path),
             )
             return
         except Exception as error:
@@ -214,12 +219,14 @@ def _start(resources: ResourcesConfig) -> None:
                 ) from error
 
 
-def _connect(address: str) -> None:
+def _connect(address: str, path: Path) -> None:
     import ray
     from ray.exceptions import AuthenticationError
 
+    from stdcl.launch.ray_workarounds import PathOfWorkers
+
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, job_config=PathOfWorkers(path))
     except AuthenticationError as error:
         raise UserError(
             f"RAY_ADDRESS={address}: the cluster refuses us: {str(error).splitlines()[0]}. Its token must be in "

@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray import cloudpickle
 from ray.exceptions import NodeDiedError, RayActorError
+from ray.job_config import JobConfig
 from ray.train.torch import TorchConfig
 from ray.train.v2._internal.exceptions import (
     InsufficientClusterResourcesError,
@@ -125,6 +126,24 @@ def node_of(error: BaseException) -> str | None:
     """Return the address of the node that a task's error came from. (Ray 2.60: only the text says it.)"""
     found = re.search(r"\bip=([0-9A-Fa-f.:]+)", str(error))
     return found[1] if found else None
+
+
+class PathOfWorkers(JobConfig):  # type: ignore[misc]
+    """Settings of a job whose workers get one folder first on their path, and nothing else of the driver's.
+
+    Ray 2.60 gives them the driver's current folder and its script's, ahead of what is installed, unless the job has a
+    working directory.
+
+    Args:
+        folder: the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(_py_driver_sys_path=[str(folder)])
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        """What Ray asks before it adds the two folders."""
+        return True
 
 
 def came_up_late(error: BaseException) -> bool:

@@ -15,11 +15,13 @@ import torch
 
 from stdcl.config import RunConfig
 from stdcl.launch.malloc import keep_freed_memory
+from stdcl.launch.package import check_package
 from stdcl.locks import exclusive
 from stdcl.parallel.comm import Comm, LocalComm, ProcessGroupComm
 from stdcl.parallel.shared_memory import shared_memory_comm
 from stdcl.results.layout import RunFolder
 from stdcl.results.row import EpochRow
+from stdcl.version import code_version
 
 TAKEOVER_SECONDS = 120.0
 """How long a run folder is waited for that an earlier attempt, already cut off, still holds.
@@ -47,6 +49,8 @@ class Job:
     trial: str
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Variables set in every rank. It may hold secrets: it travels in memory and is never printed or written."""
+    code: str = field(default_factory=code_version)
+    """Version of the command that started it; every rank must have the same."""
 
 
 def session_loop(stop: Callable[[], bool] | None = None) -> TrainingLoop:
@@ -61,7 +65,12 @@ def session_loop(stop: Callable[[], bool] | None = None) -> TrainingLoop:
 
 
 def run_rank(job: Job, comm: Comm, device: torch.device, loop: TrainingLoop) -> Iterator[EpochRow]:
-    """Yield the training's rows on this rank, holding the run folder (rank 0) while it lasts."""
+    """Yield the training's rows on this rank, holding the run folder (rank 0) while it lasts.
+
+    Raises:
+        ForeignCode: this process has other code than the one that made the job.
+    """
+    check_package(job.code)
     os.environ.update(job.environment)
     torch.set_num_threads(max(1, int(job.config.resources.cpus_per_worker)))
     if device.type == "cpu":

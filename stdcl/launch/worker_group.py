@@ -37,6 +37,7 @@ from stdcl.launch.failures import (
     translate,
 )
 from stdcl.launch.network import use_interface_of_node
+from stdcl.launch.package import ForeignCode
 from stdcl.launch.ray_workarounds import ControllerHandle, GuardedBackend, PlacementGuard, abort
 from stdcl.launch.signals import StopRequest
 from stdcl.launch.worker import Job, TrainingLoop, run_alone, session_loop, train_worker
@@ -90,6 +91,8 @@ class _Reports(UserCallback):  # type: ignore[misc]
             raise Fatal("diverged", str(error))
         if isinstance(error, CheckpointError):
             raise Fatal("failed", str(error))
+        if isinstance(error, ForeignCode):
+            raise Fatal("setup", str(error))
         notes = "\n".join(getattr(error, "__notes__", ()))
         raise Fatal("failed", f"rank {rank}: {type(error).__name__}: {error}\n{notes}".rstrip())
 

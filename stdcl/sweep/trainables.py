@@ -21,10 +21,12 @@ from stdcl.config.sweep import Trial
 from stdcl.errors import UserError
 from stdcl.launch.cluster import per_worker
 from stdcl.launch.failures import ClusterSetupFailed, TrainingFailed, is_divergence, one_sentence
+from stdcl.launch.package import ForeignCode
 from stdcl.launch.ray_workarounds import HEAD
 from stdcl.launch.worker import Job, TrainingLoop, run_alone
 from stdcl.launch.worker_group import follow_group
 from stdcl.results.row import EpochRow
+from stdcl.version import code_version
 
 TrialStatus = Literal["running", "finished", "failed", "diverged"]
 
@@ -47,6 +49,8 @@ class Surroundings:
     scratch: Path
     loop: TrainingLoop
     environment: Mapping[str, str] = field(repr=False)
+    code: str = field(default_factory=code_version)
+    """Version of the driver."""
 
 
 def payload(trial: Trial) -> dict[str, Any]:
@@ -103,6 +107,7 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
             sweep=shared.sweep,
             trial=trial["key"],
             environment=shared.environment,
+            code=shared.code,
         )
         self._rows, self._events, self._last = None, [], {}
 
@@ -125,7 +130,7 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
             return self._result("finished" if row["done"] else "running")
         except UserError as error:
             return self._result("failed", str(error))
-        except ClusterSetupFailed as error:
+        except (ClusterSetupFailed, ForeignCode) as error:
             return {**self._result("failed", str(error)), SETUP_FAILED: True}
         except Exception as error:
             return self._result(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,7 +67,7 @@ def test_only_our_variables_are_handed_on() -> None:
     ],
 )
 def test_ray_that_does_not_come_up_is_said_in_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, text: str, kind: type[Exception], attempts: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, kind: type[Exception], attempts: int
 ) -> None:
     calls = []
 
@@ -76,7 +77,7 @@ def test_ray_that_does_not_come_up_is_said_in_a_sentence(
 
     monkeypatch.setattr("ray.init", init)
     with pytest.raises(kind) as caught:
-        _start(resources(workers=2))
+        _start(resources(workers=2), tmp_path)
     assert len(calls) == attempts
     assert text.splitlines()[0] in str(caught.value)
     assert "Details" not in str(caught.value)

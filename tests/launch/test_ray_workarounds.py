@@ -156,6 +156,16 @@ def test_the_text_of_a_task_s_error_names_its_node() -> None:
     assert workarounds.node_of(ValueError("no")) is None
 
 
+def test_workers_get_no_folder_of_the_driver_s_but_the_given_one(tmp_path: Path) -> None:
+    from ray._private import worker
+
+    config = workarounds.PathOfWorkers(tmp_path)
+    assert list(config._get_proto_job_config().py_driver_sys_path) == [str(tmp_path)]
+    source = inspect.getsource(worker.connect)
+    assert source.count("code_paths.append(") == 2
+    assert source.count("not job_config._runtime_env_has_working_dir()") == 2, "what both folders depend on"
+
+
 def test_ray_still_says_that_it_came_up_late_in_these_words() -> None:
     from ray._private import node, services
 

@@ -20,8 +20,15 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start ``tests.ray.run``; whatever still runs at the end of the test is killed."""
+    """Start ``tests.ray.run``; whatever still runs at the end of the test is killed.
+
+    Its current folder holds modules that must not be imported by anything: trials run the driver's package.
+    """
     started: list[subprocess.Popen[str]] = []
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "stdcl").mkdir(parents=True)
+    for module in ("stdcl/__init__.py", "statistics.py", "random.py"):
+        (elsewhere / module).write_text("raise ImportError('a module of the current folder was imported')\n")
 
     def begin(
         kind: str, content: dict[str, Any], folder: Path, *overrides: str, environment: dict[str, str] | None = None,
@@ -31,8 +38,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         file.write_text(yaml.safe_dump(content))
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "STDCL_", "WANDB_"))}
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.ray.run", kind, str(file), str(folder), json.dumps(stub), *overrides],
-            cwd=ROOT,
+            [sys.executable, "-P", "-m", "tests.ray.run", kind, str(file), str(folder), json.dumps(stub), *overrides],
+            cwd=elsewhere,
             env={**inherited, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

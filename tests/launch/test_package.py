@@ -1,0 +1,40 @@
+"""Workers run the driver's package: on their path it comes first, alone, and its digest is checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from stdcl.config import RunConfig
+from stdcl.launch import package
+from stdcl.launch.package import ForeignCode, check_package, folder_of_package
+from stdcl.launch.worker import Job, run_rank
+from stdcl.parallel.comm import LocalComm
+from stdcl.version import code_version
+from tests.sweep.conftest import GRID
+
+
+def test_the_folder_holds_the_package_and_nothing_else() -> None:
+    with folder_of_package() as folder:
+        assert [path.name for path in folder.iterdir()] == ["stdcl"]
+        assert (folder / "stdcl").resolve() == package.PACKAGE
+    assert not folder.exists()
+    assert package.PACKAGE.is_dir(), "the link went, not what it led to"
+
+
+def test_other_code_is_refused_before_training(tmp_path: Path) -> None:
+    config = RunConfig.model_validate({key: GRID["base"][key] for key in ("data", "encoder", "training")})
+    check_package(code_version())
+
+    def never(*given: object, **more: object) -> None:
+        raise AssertionError("must not train")
+
+    job = Job(config, tmp_path / "run", "", "", {}, code="0.0.0+0000000000")
+    with pytest.raises(
+        ForeignCode, match=r"would train with stdcl .* of /.*, but the command runs 0\.0\.0\+0000000000"
+    ):
+        list(run_rank(job, LocalComm(), torch.device("cpu"), never))  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+    assert Job(config, tmp_path, "", "").code == code_version()
