@@ -90,6 +90,10 @@ def _is_union_tag(part: Any) -> bool:
 _TYPE_TAGS = {"int", "float", "str", "bool", "none", "choices"}
 
 
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
 _RULES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "int_type": lambda limits: "a whole number is expected",
     "float_type": lambda limits: "a number is expected",
@@ -100,10 +104,10 @@ _RULES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "dict_type": lambda limits: "a section of keys and values is expected",
     "model_type": lambda limits: "a section of keys and values is expected",
     "model_attributes_type": lambda limits: "a section of keys and values is expected",
-    "greater_than": lambda limits: f"it must be above {limits['gt']:g}",
-    "greater_than_equal": lambda limits: f"it must be at least {limits['ge']:g}",
-    "less_than": lambda limits: f"it must be below {limits['lt']:g}",
-    "less_than_equal": lambda limits: f"it must be at most {limits['le']:g}",
+    "greater_than": lambda limits: f"it must be above {_number(limits['gt'])}",
+    "greater_than_equal": lambda limits: f"it must be at least {_number(limits['ge'])}",
+    "less_than": lambda limits: f"it must be below {_number(limits['lt'])}",
+    "less_than_equal": lambda limits: f"it must be at most {_number(limits['le'])}",
     "finite_number": lambda limits: "it must be a finite number",
     "too_short": lambda limits: f"it needs at least {limits['min_length']} value(s)",
     "string_too_short": lambda limits: "it must not be empty",

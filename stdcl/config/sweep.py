@@ -33,6 +33,7 @@ from stdcl.config.model import (
     RunConfig,
     is_baseline,
 )
+from stdcl.config.paths import SINGLE_RUNS
 from stdcl.config.section import Natural, Positive, Section, Seed
 from stdcl.config.unread import leaves, replaced, unread
 from stdcl.config.yaml_text import show
@@ -161,6 +162,8 @@ class SweepConfig(Section):
                 raise ValueError("'compare', 'margin' and 'looks' belong to search: grid; a search proves nothing")
             if len(self.seeds) != 1:
                 raise ValueError("a search trains each sample once; give one seed, then confirm the best by a grid")
+        if self.name == SINGLE_RUNS:
+            raise ValueError(f"the name '{self.name}' is that of the folder of single runs; choose another")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {self.seeds} repeat")
         self._check_questions()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stdcl.config.shipped import find_sweep
 from stdcl.config.sweep import ARM_BASELINE, load_sweep
 from stdcl.errors import UserError
 
@@ -289,3 +290,18 @@ def test_a_search_cannot_draw_what_it_is_judged_on(tmp_path: Path) -> None:
         "contrast.temperature: {", "data.evaluate_on: {type: choices, values: [test]}\n  contrast.temperature: {"
     )
     assert "may not see the test set" in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("name=train", "that of the folder of single runs"),
+        ("seeds=[9223372036854775808]", "must be below 9223372036854775808"),
+        ("seeds=[18446744073709551617]", "must be below 9223372036854775808"),
+    ],
+)
+def test_a_reserved_name_and_seeds_that_would_equal_others_are_refused(change: str, said: str) -> None:
+    file = find_sweep("ablation_tau")
+    with pytest.raises(UserError, match=said):
+        load_sweep(file, [change])
+    load_sweep(file, ["seeds=[9223372036854775807]", "name=training"])
