@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from stdcl.report.display import BREAK, Display, one_line
 from stdcl.report.formats import latex, markdown, text
 from stdcl.report.formats.layout import arrange, lines_of
+from stdcl.report.load import load_sweep_state
+from stdcl.report.paper import paper_table
+from stdcl.report.paper_wording import paper_display
 from stdcl.report.table import sweep_table
 from stdcl.report.wording import display
 from tests.report.sweeps import Sweep, temperature_sweep
@@ -93,20 +96,45 @@ def test_terminal_tables_are_80_columns_wide(tmp_path: Path, index: int) -> None
     assert not [line for line in lines if len(line) > 80 and "x" * 100 not in line]  # a word is not broken
 
 
-@pytest.mark.parametrize("index", range(4))
-def test_latex_compiles_and_fits_a_two_column_page(tmp_path: Path, index: int) -> None:
+def compiled(folder: Path, shown: Display) -> None:
+    """Compile a table by itself and in a paper, as wide and as high as the page at most."""
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not installed: LaTeX tables are not compiled here")
-    shown = display(sweep_table(sweeps(tmp_path)[index].save()))
-    (tmp_path / "table.tex").write_text(latex.render(shown))
+    (folder / "table.tex").write_text(latex.render(shown))
     paper = r"\documentclass[10pt,twocolumn]{article}\usepackage{booktabs}\textwidth=496pt\begin{document}text" + "\n"
-    (tmp_path / "paper.tex").write_text(paper + "\\input{table}\n\\input{table}\n\\end{document}\n")
+    (folder / "paper.tex").write_text(paper + "\\input{table}\n\\input{table}\n\\end{document}\n")
     for name in ("table", "paper"):
         command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="latin-1")
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="latin-1")
         assert done.returncode == 0, done.stdout[-3000:]
-        assert not re.findall(r"Overfull \\hbox.*", done.stdout), done.stdout[-3000:]
-        assert (tmp_path / f"{name}.pdf").stat().st_size > 1000
+        assert not re.findall(r"Overfull \\hbox.*|Float too large.*", done.stdout), done.stdout[-3000:]
+        assert (folder / f"{name}.pdf").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_latex_compiles_and_fits_a_two_column_page(tmp_path: Path, index: int) -> None:
+    compiled(tmp_path, display(sweep_table(sweeps(tmp_path)[index].save())))
+
+
+@pytest.mark.parametrize("name", ["1", "2"])
+def test_latex_of_the_papers_tables_compiles_and_fits(tmp_path: Path, name: str) -> None:
+    sweep = replace(sweeps(tmp_path)[1], file={"table": name})
+    compiled(tmp_path, paper_display(paper_table(name, [load_sweep_state(sweep.save())])))
+
+
+@given(st.integers(1, 150), st.integers(1, 3), st.integers(0, 60))
+def test_every_row_and_note_of_a_long_table_is_in_some_float(rows: int, lines: int, notes: int) -> None:
+    cells = tuple((f"row{n}.", BREAK.join(["wide" * 8] * lines)) for n in range(rows))
+    shown = Display("t", ("asked",), ("a", "b"), (True, False), cells, tuple(f"note{n}." for n in range(notes)))
+    said = latex.render(shown)
+    for n in range(rows):
+        assert said.count(f"row{n}. ") == 1
+    for n in range(notes):
+        assert said.count(f"note{n}.") == 1
+    floats = said.split("\\begin{table*}")[1:]
+    assert len(floats) == said.count("\\end{table*}")
+    # 592 pt hold 62 lines of 9.5 pt; what is not a row (rules, space, caption) takes some of them.
+    assert max(part.count(" \\\\\n") for part in floats) <= 55
 
 
 def test_latex_has_rules_and_its_legend(tmp_path: Path) -> None:

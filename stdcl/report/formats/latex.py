@@ -5,6 +5,9 @@ The file compiles as it is, and can be read by ``\input`` into a document that l
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from stdcl.report.display import Display, one_line
 from stdcl.report.formats.layout import Block, arrange, lines_of
 
@@ -12,6 +15,12 @@ from stdcl.report.formats.layout import Block, arrange, lines_of
 # two-column page is about 500 pt wide (CVPR 496, IEEE 516), of which each column takes 6 pt of space.
 _CHARACTERS = 100
 _LONG_WORD = 20  # characters
+# Of a page of 592 pt (article, 10pt): lines of 9.5 pt, without a caption of up to five lines.
+_LINES = 54.0
+_RULES = 2.5  # lines that the rules of a table, and the space to the next, are as high as
+_SPACE = 0.55  # between rows of several lines
+_NOTE_LINE = 0.9  # lines of a smaller size
+_NOTE_CHARACTERS = 125  # in a line of notes, on average at least
 
 _ESCAPES = {
     # After a line's end LaTeX takes a bracket or an asterisk for an option of it.
@@ -33,22 +42,55 @@ _ALONE = r"""% To use it in a document: \usepackage{booktabs} and \input this fi
 
 
 def render(shown: Display) -> str:
-    """Return the table as a LaTeX file."""
+    """Return the table as a LaTeX file: one float, or several where it is taller than a page."""
     arranged, blocks = arrange(shown, _CHARACTERS)
-    body = "\n\n\\medskip\n".join(_tabular(arranged, block) for block in blocks)
-    notes = "\\\\\n".join(" ".join(map(_breakable, note.split())) for note in shown.notes)
+    tables = [part for block in blocks for part in _tabulars(arranged, block)]
+    floats = "".join(
+        _float(shown, [t for t, is_note in part if not is_note], [t for t, is_note in part if is_note], number)
+        for number, part in enumerate(_pages([*tables, *_notes(shown)]))
+    )
+    return f"{_ALONE}{floats}\\ifdefined\\stdclend\\expandafter\\stdclend\\fi\n"
+
+
+_Part = tuple[float, str, bool]
+"""Height in lines of the table's size, LaTeX, and whether it is a note."""
+
+
+def _pages(parts: Sequence[_Part]) -> list[list[tuple[str, bool]]]:
+    """Parts that fit on one page together, in their order."""
+    pages: list[list[tuple[str, bool]]] = [[]]
+    filled = 0.0
+    for height, text, is_note in parts:
+        if pages[-1] and filled + height > _LINES:
+            pages.append([])
+            filled = 0.0
+        pages[-1].append((text, is_note))
+        filled += height
+    return pages
+
+
+def _float(shown: Display, tables: Sequence[str], notes: Sequence[str], number: int) -> str:
+    continued = f"{escaped(shown.title)} (continued)" if number else escaped(_caption(shown))
+    # The counter stands still: it is one table.
+    caption = f"\\addtocounter{{table}}{{-1}}\\caption{{{continued}}}" if number else f"\\caption{{{continued}}}"
+    body = "\n\n\\medskip\n".join(tables)
+    legend = "\\\\\n".join(notes)
     return (
-        f"{_ALONE}"
         "\\begin{table*}\n"
         "\\centering\n"
-        f"\\caption{{{escaped(_caption(shown))}}}\n"
+        f"{caption}\n"
         "\\smallskip\\footnotesize\\setlength{\\tabcolsep}{3pt}\n"
-        f"{body}\n\n"
-        "\\smallskip\n"
-        f"\\parbox{{\\textwidth}}{{\\scriptsize\\raggedright\n{notes}}}\n"
-        "\\end{table*}\n"
-        "\\ifdefined\\stdclend\\expandafter\\stdclend\\fi\n"
+        f"{body}\n"
+        + (f"\n\\smallskip\n\\parbox{{\\textwidth}}{{\\scriptsize\\raggedright\n{legend}}}\n" if notes else "")
+        + "\\end{table*}\n"
     )
+
+
+def _notes(shown: Display) -> list[_Part]:
+    return [
+        (_NOTE_LINE * math.ceil(len(note) / _NOTE_CHARACTERS), " ".join(map(_breakable, note.split())), True)
+        for note in shown.notes
+    ]
 
 
 def escaped(text: str) -> str:
@@ -64,14 +106,31 @@ def _breakable(word: str) -> str:
     return r"\allowbreak{}".join(map(escaped, pieces))
 
 
-def _tabular(shown: Display, block: Block) -> str:
+def _tabulars(shown: Display, block: Block) -> list[_Part]:
+    """A block of columns, in pieces that fit on a page; each has the header."""
     kinds = "".join("l" if shown.left[index] else "r" for index in block.columns)
+    header = _row(block, shown.columns)
     rows = [_row(block, row) for row in shown.rows]
     between = "\\addlinespace\n" if any(row.count("\\\\\n") > 1 for row in rows) else ""
-    return (
-        f"\\begin{{tabular}}{{@{{}}{kinds}@{{}}}}\n\\toprule\n{_row(block, shown.columns)}\\midrule\n"
-        f"{between.join(rows)}\\bottomrule\n\\end{{tabular}}"
-    )
+    pieces: list[list[str]] = [[]]
+    room = _LINES - header.count("\n") - _RULES
+    filled = 0.0
+    for row in rows:
+        height = row.count("\n") + (_SPACE if between else 0.0)
+        if pieces[-1] and filled + height > room:
+            pieces.append([])
+            filled = 0.0
+        pieces[-1].append(row)
+        filled += height
+    return [
+        (
+            sum(row.count("\n") + (_SPACE if between else 0.0) for row in piece) + header.count("\n") + _RULES,
+            f"\\begin{{tabular}}{{@{{}}{kinds}@{{}}}}\n\\toprule\n{header}\\midrule\n"
+            f"{between.join(piece)}\\bottomrule\n\\end{{tabular}}",
+            False,
+        )
+        for piece in pieces
+    ]
 
 
 def _row(block: Block, row: tuple[str, ...]) -> str:
