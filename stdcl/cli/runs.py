@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from stdcl.cli.codes import DONE, FAILED, INTERRUPTED
+from stdcl.cli.codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
 from stdcl.cli.console import outlive_terminal
 from stdcl.cli.live import LiveLine
 from stdcl.cli.verb import PATH, STORE, Verb, command_line, set_option
+from stdcl.errors import UserError
 
 if TYPE_CHECKING:
     from stdcl.results.row import EpochRow
@@ -74,7 +75,10 @@ def train(file: Path, overrides: tuple[str, ...], out: Path | None) -> int:
         f"best epoch {last['best_epoch']} (chosen on these sequences): "
         f"{100 * float(last['best_accuracy']):.2f} %"
     )
-    print(f"next: {command_line('evaluate', run.folder.root)}")
+    if run.folder.checkpoints.is_dir():
+        print(f"next: {command_line('evaluate', run.folder.root)}")
+    else:
+        print(f"its checkpoints were deleted; to train it again, move {run.folder.root} away")
     return DONE
 
 
@@ -86,15 +90,25 @@ def _out(out: Path | None) -> tuple[str | Path, ...]:
 @click.argument("runs", type=PATH, nargs=-1, required=True, metavar="RUN...")
 @click.option("--checkpoint", type=click.Choice(("last", "best")), default="last", show_default=True)
 @click.option("--data", type=STORE, metavar="DIR", help="Where the same prepared store is now, if it moved.")
-def evaluate(runs: tuple[Path, ...], checkpoint: Literal["last", "best"], data: Path | None) -> None:
+def evaluate(runs: tuple[Path, ...], checkpoint: Literal["last", "best"], data: Path | None) -> int:
     """Repeat a run's accuracy; write per-sequence scores.
 
     RUN is a run folder.
     """
     from stdcl.runs.evaluate import evaluate_run
 
+    code = DONE
     for run in runs:
-        print(evaluate_run(run, which=checkpoint, data_path=data).render())
+        try:
+            report = evaluate_run(run, which=checkpoint, data_path=data)
+        except UserError as error:  # the other runs are evaluated all the same
+            print(f"error: {error}", file=sys.stderr)
+            code = BAD_INPUT
+            continue
+        print(report.render(), flush=True)
+        if report.not_saved:
+            code = code or FAILED
+    return code
 
 
 @click.command(cls=Verb)

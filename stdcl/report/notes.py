@@ -81,7 +81,7 @@ def notes(table: SweepTable) -> list[str]:
 
 def remarks(table: SweepTable) -> list[str]:
     """What went wrong with reading the numbers, or is inconsistent among them."""
-    return [*table.remarks, *_inconsistencies(table.finished), *_failures(table.trials)]
+    return [*table.remarks, *_inconsistencies(table.finished), *_code_changes(table.finished), *_failures(table.trials)]
 
 
 def counted(trials: Sequence[TrialState]) -> str:
@@ -209,6 +209,15 @@ def _inconsistencies(finished: Sequence[TrialState]) -> list[str]:
                 values.setdefault(group, set()).add(str(trial.row[name]))
         out += [f"trials of different {what}: {', '.join(sorted(each))}" for each in values.values() if len(each) > 1]
     return out
+
+
+def _code_changes(finished: Sequence[TrialState]) -> list[str]:
+    """Runs that were resumed under other code than they began with."""
+    changed = [(trial.key, trial.result.code_versions) for trial in finished if trial.result is not None]
+    changed = [(key, versions) for key, versions in changed if len(versions) > 1]
+    lines = [f"resumed under changed code: {key} ({', then '.join(versions)})" for key, versions in changed[:_LISTED]]
+    more = len(changed) - _LISTED
+    return [*lines, f"and {more} more trials resumed under changed code"] if more > 0 else lines
 
 
 def _failures(trials: Sequence[TrialState]) -> list[str]:

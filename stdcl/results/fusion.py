@@ -175,6 +175,15 @@ def _check_no_run_twice(runs: Sequence[Scores]) -> None:
             )
         if run.fingerprint:
             seen[run.fingerprint] = run.run
+    for number, run in enumerate(runs):
+        for other in runs[:number]:
+            # Files of earlier versions do not say what they are scores of.
+            if not run.fingerprint and run.stream == other.stream and _same_scores(run, other):
+                raise UserError(f"{other.run} and {run.run} hold the same scores; give each training once")
+
+
+def _same_scores(one: Scores, two: Scores) -> bool:
+    return np.array_equal(one.ids, two.ids) and np.array_equal(one.logits, two.logits)
 
 
 def _check_one_arm(runs: Sequence[Scores]) -> None:

@@ -20,6 +20,7 @@ class RunResult:
         fingerprint: of the configuration; empty where the file does not say.
         seed: of the training.
         code_version: of the last attempt.
+        code_versions: of all attempts, in their order, each change once; empty where the file does not say.
         data_hash: content hash of the store that was trained on.
         split: of the data.
         workers: ranks of the last attempt.
@@ -51,6 +52,7 @@ class RunResult:
     exchange: str = ""
     init_from: str = ""
     taken_from: str = ""
+    code_versions: tuple[str, ...] = ()
     packages: str = ""
 
 
@@ -74,7 +76,8 @@ def read_result(path: Path) -> RunResult | None:
         for name in ("accuracy", "num_test"):
             if not isinstance(content["row"][name], int | float):
                 raise TypeError(f"'{name}' is not a number")
-        return RunResult(row, **{name: content[name] for name in _FACTS if content.get(name) is not None})
+        facts = {name: content[name] for name in _FACTS if content.get(name) is not None}
+        return RunResult(row, **{**facts, "code_versions": tuple(facts.get("code_versions", ()))})
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +13,13 @@ import yaml
 from numpy.typing import NDArray
 
 from stdcl import atomic
-from stdcl.config import RunConfig
+from stdcl.config import RunConfig, paths
 from stdcl.config.load import validate_fragment
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
 from stdcl.results.layout import RunFolder, what_else
-from stdcl.results.scores import per_class_accuracy, write_scores
+from stdcl.results.result import RunResult, read_result
+from stdcl.results.scores import Scores, per_class_accuracy, write_scores
 from stdcl.train import checkpoint
 from stdcl.train.components import Data, autocast_dtype, new_encoder, open_data
 from stdcl.train.evaluate import evaluate
@@ -44,11 +46,12 @@ class Report:
         class_accuracy: (K,) fractions; NaN for a class without sequences.
         class_counts: (K,) sequences.
         scores: the file of per-sequence scores.
+        not_saved: why the scores and the accuracies could not be written; empty if they were.
     """
 
     run: Path
     checkpoint: str
-    which: str
+    which: Literal["last", "best"]
     split: str
     stream: str
     accuracy: float
@@ -59,6 +62,7 @@ class Report:
     class_accuracy: NDArray[np.float64]
     class_counts: NDArray[np.int64]
     scores: Path
+    not_saved: str = ""
 
     def render(self) -> str:
         """Return the report as text for a terminal."""
@@ -84,7 +88,7 @@ class Report:
         for name, value, count in zip(self.classes, self.class_accuracy, self.class_counts, strict=True):
             shown = f"{100 * value:6.2f} %" if count else "       -"
             lines.append(f"    {name:<{width}}  {shown}  of {count}")
-        lines.append(f"  scores: {self.scores}")
+        lines.append(f"  ! {self.not_saved}" if self.not_saved else f"  scores: {self.scores}")
         return "\n".join(lines)
 
 
@@ -102,14 +106,19 @@ def find_checkpoint(run: Path, which: Literal["last", "best"]) -> tuple[Path, di
     """
     if not run.is_dir():
         raise UserError(f"{run}: {what_else(run, 'run') or 'no such run folder'}")
-    folder = checkpoint.newest(RunFolder(run).checkpoints)
-    if folder is None and (other := what_else(run, "run")):
+    files = RunFolder(run)
+    folder, result = checkpoint.newest(files.checkpoints), read_result(files.result)
+    if folder is None and result is None and (other := what_else(run, "run")):
         raise UserError(f"{run}: {other}")
     if folder is None:
-        raise UserError(
-            f"{run}: no whole checkpoint under '{RunFolder(run).checkpoints.name}'; train it first (stdcl train)"
-        )
+        raise UserError(f"{run}: no whole checkpoint under '{files.checkpoints.name}'; {_without(files, result)}")
     state = checkpoint.load_state(folder, torch.device("cpu"))
+    if which == "last" and result is not None and state["position"][0] < result.row["epoch"]:
+        raise UserError(
+            f"{run}: trained to epoch {result.row['epoch']}, but the checkpoint of its last epoch is missing or "
+            f"incomplete; the newest whole one, {folder.name}, is of epoch {state['position'][0]}: "
+            f"{_without(files, result)}. The command that trained it trains what came after {folder.name} again"
+        )
     if which == "best":
         name = state["best"][2]
         folder = RunFolder(run).checkpoints / name
@@ -118,6 +127,16 @@ def find_checkpoint(run: Path, which: Literal["last", "best"]) -> tuple[Path, di
         checkpoint.read_manifest(folder)
         state = checkpoint.load_state(folder, torch.device("cpu"))
     return folder, state
+
+
+def _without(files: RunFolder, result: RunResult | None) -> str:
+    """What there is of a run whose checkpoint is not there."""
+    if result is None:
+        return "it has not been trained (stdcl train)"
+    accuracy = f"its training recorded {100 * float(result.row['accuracy']):.2f} % after the last epoch"
+    if files.scores().is_file():
+        return f"{accuracy}, and {files.scores().name} holds what it scored (`stdcl fuse` reads it)"
+    return f"{accuracy}; to have checkpoints again, move the folder away and train"
 
 
 def evaluate_run(
@@ -143,8 +162,17 @@ def evaluate_run(
     folder, state = find_checkpoint(run, which)
     config = read_config(folder, state)
     if data_path is not None:
-        config = config.model_copy(update={"data": config.data.model_copy(update={"path": str(data_path.absolute())})})
-    data = open_data(config)
+        place = paths.data_path(str(data_path)).absolute()
+        config = config.model_copy(update={"data": config.data.model_copy(update={"path": str(place)})})
+    try:
+        data = open_data(config)
+    except UserError as error:
+        if data_path is not None or paths.data_path(config.data.path).is_dir():
+            raise
+        again = shlex.join(["stdcl", "evaluate", str(run), "--data", "DIR"])
+        raise UserError(
+            f"{error}\nif the store was moved, say where it is (a path, or a name under $STDCL_DATA): {again}"
+        ) from None
     _check_data(folder, config, data)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = new_encoder(config, data.layout)
@@ -173,9 +201,17 @@ def evaluate_run(
         class_counts=np.bincount(scores.labels, minlength=len(data.store.manifest.classes)),
         scores=RunFolder(run).scores(which),
     )
+    try:
+        _save(report, scores)
+    except OSError as error:
+        return replace(report, not_saved=f"{run}: not written to ({error.strerror}): the scores are not saved")
+    return report
+
+
+def _save(report: Report, scores: Scores) -> None:
     write_scores(report.scores, scores)
     atomic.write_json(
-        RunFolder(run).evaluation(which),
+        RunFolder(report.run).evaluation(report.which),
         {
             "checkpoint": report.checkpoint,
             "split": report.split,
@@ -193,7 +229,6 @@ def evaluate_run(
             },
         },
     )
-    return report
 
 
 def _check_data(folder: Path, config: RunConfig, data: Data) -> None:

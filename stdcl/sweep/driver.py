@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -110,8 +111,10 @@ def run_sweep(
     trials = sweep.trials()
     _check_against_data(sweep, trials, check)
     wandb_settings.check(_tracking(sweep))
+    recorder = Recorder(folder, sweep.config.name, command)
+    recorder.check_data(trials, str(sweep.base["data"]["path"]), _content_hash)
     if dry_run:
-        _list_trials(sweep, trials, Recorder(folder, sweep.config.name, command), say)
+        _list_trials(sweep, trials, recorder, say)
         return 0
     with exclusive(folder.lock, f"the sweep '{sweep.config.name}'"):
         write_sweep(folder, sweep)
@@ -121,6 +124,10 @@ def run_sweep(
         if not outcome.interrupted:
             show_on_wandb(sweep, folder)
     return _conclude(outcome, folder, command, say)
+
+
+def _content_hash(path: str) -> str:
+    return read_manifest(data_path(path)).content_hash
 
 
 def _tracking(sweep: Sweep) -> wandb_settings.WandbSettings:
@@ -269,13 +276,8 @@ class _Runner:
         """Take over the results of equal finished runs elsewhere; a loop that is a stand-in has none."""
         if self._loop is not session_loop():
             return
-        hashes: dict[str, str] = {}
-        wanted = []
-        for trial in trials:
-            path = trial.config.data.path
-            if path not in hashes:
-                hashes[path] = read_manifest(data_path(path)).content_hash
-            wanted.append((trial, wanted_identity(trial, hashes[path], execution_digest())))
+        digest, hash_of = execution_digest(), cache(_content_hash)
+        wanted = [(trial, wanted_identity(trial, hash_of(trial.config.data.path), digest)) for trial in trials]
         for trial, source in take_over(wanted, self._folder, self._folder.root.parent):
             self._say(
                 f"{trial.key}: finished elsewhere with equal configuration, data and code; taken from {source.root}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
@@ -57,6 +57,32 @@ class Recorder:
         self._check_result(trial)
         planned = PlannedTrial(trial.key, trial.arm, trial.parameters, trial.seed, trial.fingerprint)
         return trial_status(planned, self._folder.run(trial.key), self._attempts)
+
+    def check_data(self, trials: Sequence[Trial], path: str, content_hash: Callable[[str], str]) -> None:
+        """Check that what is on record was trained on the data as they are now.
+
+        Args:
+            trials: of the sweep, as far as they are known.
+            path: of the data of the other ones.
+            content_hash: gives that of the store at a path.
+
+        Raises:
+            UserError: data were prepared again since.
+        """
+        paths = {trial.key: trial.config.data.path for trial in trials}
+        trained: dict[tuple[str, str], int] = {}
+        for key, row in self._attempts.latest.items():
+            if row.get("data_hash") and (key in paths or not trials):
+                place = paths.get(key, path), str(row["data_hash"])
+                trained[place] = trained.get(place, 0) + 1
+        for (where, before), number in trained.items():
+            now = content_hash(where)
+            if now != before:
+                raise UserError(
+                    f"{where}: these data were prepared again: their content hash is {now[:16]}, and {number} "
+                    f"trial(s) of the sweep '{self._sweep}' were trained on {before[:16]}. One table must not mix "
+                    "both: put the former data back, or give the sweep another name (--set name=...)"
+                )
 
     def complete(self, trial: Trial) -> bool:
         """Whether the trial's training is complete; if so it has a row in the store afterwards.

@@ -38,6 +38,11 @@ _STATE = "state.pt"
 _MANIFEST = "manifest.json"
 _NAME = re.compile(r"^epoch-(\d{4,})-step-(\d{6,})$")
 _CHUNK = 1 << 20
+WAY_OUT = (
+    "To go on with it, take that back; to train something else, give it a folder of its own (stdcl train --out DIR, "
+    "stdcl sweep --set name=NAME); to begin anew here, move this run folder away"
+)
+"""What a user can do about a run folder that holds another training."""
 _REASON_BYTES = 512
 
 
@@ -240,7 +245,7 @@ def check_identity(folder: Path, manifest: Mapping[str, Any], expected: Identity
     ]
     if wrong:
         lines = "\n  ".join([*wrong, *changed])
-        raise UserError(f"{folder}: this checkpoint belongs to another training:\n  {lines}")
+        raise UserError(f"{folder}: this checkpoint belongs to another training:\n  {lines}\n{WAY_OUT}")
 
 
 def candidates(root: Path) -> list[Path]:

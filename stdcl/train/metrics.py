@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -111,8 +113,33 @@ class Stopwatch:
         return seconds
 
 
+_RESET_PEAK = "5"
+"""To ``/proc/self/clear_refs`` (proc(5), Linux 4.0): the peak of the resident size becomes its present value."""
+
+
+def reset_peak_memory(device: torch.device) -> bool:
+    """Count the peak from now on, in a process that may have trained before; return whether that is possible.
+
+    Where it is not (no Linux, or a container without that file), ``peak_memory`` is the process's peak.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)  # what an earlier training freed is not this one's
+    try:
+        Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
+    except OSError:
+        return False
+    return True
+
+
 def peak_memory(comm: Comm, device: torch.device) -> float:
-    """Return the largest peak memory of a rank so far, in MiB: GPU memory on CUDA, resident memory elsewhere."""
+    """Return the largest peak memory of a rank since ``reset_peak_memory``, in MiB.
+
+    On CUDA that is GPU memory, elsewhere resident memory.
+    """
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device) / 2**20
     else:

@@ -21,12 +21,13 @@ from stdcl.config.model import InitConfig
 from stdcl.data.dataset import Batch
 from stdcl.data.loader import prefetch
 from stdcl.data.sampler import epoch_order, global_batches, local_part
+from stdcl.errors import UserError
 from stdcl.parallel.comm import Comm
 from stdcl.parallel.replicate import replicate
 from stdcl.results.ask import forget_ask, read_ask
 from stdcl.results.history import HistoryFile
 from stdcl.results.layout import RunFolder
-from stdcl.results.result import RunResult, write_result
+from stdcl.results.result import RunResult, read_result, write_result
 from stdcl.results.row import SUMMARY, EpochRow, add_figures
 from stdcl.results.state import Ending
 from stdcl.seeding import item_keys
@@ -38,7 +39,7 @@ from stdcl.train.callbacks import Callback, History, KeepScores, ShowProgress, T
 from stdcl.train.checkpoint import Position
 from stdcl.train.components import autocast_dtype, build_components
 from stdcl.train.evaluate import Evaluation, evaluate
-from stdcl.train.metrics import Stopwatch, Sums, peak_memory
+from stdcl.train.metrics import Stopwatch, Sums, peak_memory, reset_peak_memory
 from stdcl.train.model import ModelOutput
 from stdcl.train.objective import Objective
 from stdcl.train.optim import build_optimizer, learning_rate, set_learning_rate
@@ -140,6 +141,7 @@ class Trainer:
         self.callbacks: list[Callback] = []
         self.stop: Callable[[], bool] = lambda: False
         settings = config.training
+        reset_peak_memory(device)
         self.parts = build_components(config, comm, device)
         model = self.parts.model
         self.model = replicate(model, comm, device, share_buffers=settings.batch_norm == "local")
@@ -155,11 +157,16 @@ class Trainer:
         self._newest = ""  # name of the checkpoint that this attempt wrote last, or resumed from
         self._watch = Stopwatch(device)
         self._execution = execution_digest()
+        self._code_versions = (code_version(),)
 
     # ---- the run ----------------------------------------------------------------------------------------------
 
     def run(self) -> Iterator[EpochRow]:
         """Resume, train to the last epoch, and yield each epoch's row with ``done``."""
+        complete = self._complete_without_checkpoints()
+        if complete is not None:
+            yield {**complete, "done": True}
+            return
         self.resume()
         state, epochs = self.state, self.config.training.epochs
         if state.position.epoch >= epochs and state.last_row:
@@ -347,6 +354,7 @@ class Trainer:
                 **state.state_dict(position, sums),
                 "config": to_yaml(self.config),
                 "code_version": code_version(),
+                "code_versions": list(self._code_versions),
                 "execution": self._execution,
                 "ranks": self.comm.size,
             }
@@ -384,6 +392,8 @@ class Trainer:
             checkpoint.check_identity(folder, manifest, self.parts.identity, changed)
             self.state.load_state_dict(saved, folder, self.comm)
             self._newest = folder.name
+            before = tuple(saved.get("code_versions") or (saved["code_version"],))
+            self._code_versions = (*before, *(each for each in self._code_versions if each != before[-1]))
             if saved.get("execution") != self._execution:
                 self._execution = ""  # of several codes: no other run can be said to equal it
             if self.comm.rank == 0:
@@ -391,6 +401,21 @@ class Trainer:
         elif self.config.init_from is not None:
             self._start_from(self.config.init_from)
         self.on_rank_zero(lambda: atomic.write_text(self.folder.config, to_yaml(self.config)))
+
+    def _complete_without_checkpoints(self) -> EpochRow | None:
+        """The last row of a complete run whose checkpoints were deleted; None for any other."""
+        found = checkpoint.candidates(self._root) if self.comm.rank == 0 else []
+        result = read_result(self.folder.result)
+        gone = torch.tensor([result is not None and not found], dtype=torch.int64, device=self.device)
+        if not self.comm.broadcast(gone).item() or result is None:
+            return None
+        expected = (fingerprint(self.config), self.parts.identity.dataset_hash)
+        if (result.fingerprint or expected[0], result.data_hash or expected[1]) != expected:
+            raise UserError(
+                f"{self.folder.root}: holds the result of another training (fingerprint {result.fingerprint}, data "
+                f"{result.data_hash[:16]}; this one's are {expected[0]} and {expected[1][:16]}). {checkpoint.WAY_OUT}"
+            )
+        return result.row
 
     def _start_from(self, init: InitConfig) -> None:
         """Begin with another run's state, and with its history where its training is continued."""
@@ -422,7 +447,7 @@ class Trainer:
 
     def _write_result(self, row: EpochRow) -> None:
         facts = {name: value for name, value in self._facts().items() if name != "epochs_before"}
-        result = RunResult(row, packages=package_versions(), **facts)
+        result = RunResult(row, packages=package_versions(), code_versions=self._code_versions, **facts)
         self.on_rank_zero(lambda: write_result(self.folder.result, result))
 
 

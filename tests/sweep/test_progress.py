@@ -13,6 +13,8 @@ from stdcl.config.sweep import Sweep, Trial
 from stdcl.errors import UserError
 from stdcl.results.ask import read_ask
 from stdcl.results.layout import SweepFolder
+from stdcl.results.result import RunResult, write_result
+from stdcl.results.row import EpochRow
 from stdcl.results.status import Attempts, read_attempts_once
 from stdcl.results.store import read_attempts
 from stdcl.sweep.progress import Progress, duration
@@ -274,3 +276,20 @@ def test_a_dead_process_is_reported_with_its_cause(watched: Watched, tmp_path: P
 def test_duration() -> None:
     assert duration(59.6) == "1:00"
     assert duration(3723.0) == "1:02:03"
+
+
+def test_data_that_were_prepared_again_are_refused_before_the_start(
+    watched: Watched, folder: SweepFolder, tmp_path: Path
+) -> None:
+    trial = watched.trials[0]
+    run = folder.run(trial.key)
+    run.root.mkdir(parents=True)
+    row: EpochRow = {"epoch": 6, "accuracy": 0.5, "num_test": 464}
+    write_result(run.result, RunResult(row, trial.fingerprint, data_hash="a" * 64))
+    assert watched.recorder.complete(trial)
+    watched.recorder.check_data(watched.trials, "", lambda path: "a" * 64)
+    with pytest.raises(UserError, match="prepared again") as caught:
+        Recorder(folder, "small", "").check_data(watched.trials, "", lambda path: "b" * 64)
+    assert "--set name=" in str(caught.value)
+    with pytest.raises(UserError, match="prepared again"):  # a search knows no trials beforehand
+        watched.recorder.check_data([], "somewhere", lambda path: "b" * 64)
