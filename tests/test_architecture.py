@@ -60,7 +60,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "ray.tune": ("sweep/",),
     "optuna": ("sweep/",),
     "wandb": ("tracking/",),
-    "matplotlib": ("report/figures.py",),
+    "matplotlib": ("report/figures/",),
     "open_clip": ("runs/text_features.py",),
     "transformers": ("runs/text_features.py",),
 }

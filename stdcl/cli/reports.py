@@ -31,20 +31,23 @@ def table(sweep: str) -> None:
     "--out", type=PATH, metavar="DIR", help="Folder of the files; by default the first sweep's report folder."
 )
 @click.option("--html", is_flag=True, help="Also write each sweep's page, report.html, which opens without a network.")
+@click.option("--figures", is_flag=True, help="Also draw differences, learning curves and classes, as PNG and PDF.")
 @click.option("--bundle", type=PATH, metavar="FILE", help="Also pack what a reviewer needs into this .tar.gz.")
-def report(sweeps: tuple[str, ...], out: Path | None, html: bool, bundle: Path | None) -> int:
+def report(sweeps: tuple[str, ...], out: Path | None, html: bool, figures: bool, bundle: Path | None) -> int:
     """Make the paper's tables from one or several sweeps, as their files' `table:` names them.
 
     SWEEP is a sweep's name, or its folder. Tables are 1, 2, 3 and 4a to 4e, or of a name of one's own. The exit code is
     1 where something is missing, has failed or does not fit; the notes below the table say what.
     """
-    from stdcl.report.paper_files import write_pages, write_reports
+    from stdcl.report.paper_files import write_figures, write_pages, write_reports
 
     folders = [_folder(sweep) for sweep in sweeps]
     text, complete = write_reports(folders, out, terminal_width())
     print(text)
-    for page in write_pages(folders, out) if html else ():
-        print(f"written to {page}")
+    files = write_pages(folders, out) if html else []
+    files += write_figures(folders, out) if figures else []
+    for file in files:
+        print(f"written to {file}")
     if bundle is not None:
         from stdcl.report.bundle import write_bundle
 

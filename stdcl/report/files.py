@@ -40,7 +40,7 @@ def write_table(table: SweepTable, shown: Display, directory: Path) -> list[Path
         write_text(directory / name, content)
         written.append(directory / name)
     if table.finished:
-        from stdcl.report.figures import draw  # Matplotlib is slow to import
+        from stdcl.report.figures.accuracy import draw  # Matplotlib is slow to import
 
         written.append(draw(table, directory / FIGURE))
     return written

@@ -34,6 +34,22 @@ def write_pages(directories: Sequence[Path], out: Path | None) -> list[Path]:
     return written
 
 
+def write_figures(directories: Sequence[Path], out: Path | None) -> list[Path]:
+    """Write the figures of each sweep as PNG and PDF; with several sweeps, into a folder of its name below ``out``.
+
+    Args:
+        directories, out: as in ``write_reports``.
+    """
+    from stdcl.report.figures.comparison import draw_comparison  # Matplotlib is slow to import
+
+    written = []
+    for directory in dict.fromkeys(each.resolve() for each in directories):
+        table = sweep_table(directory)
+        folder = SweepFolder(directory).report if out is None else out / table.name if len(directories) > 1 else out
+        written += draw_comparison(table, folder)
+    return written
+
+
 def write_reports(directories: Sequence[Path], out: Path | None, width: int = text.WIDTH) -> tuple[str, bool]:
     """Write the tables that sweeps' files name, ``table_<name>`` in every format.
 

@@ -24,7 +24,7 @@ def paper_display(table: PaperTable) -> Display:
     """The strings of a table."""
     marks = _marks(table)
     lines = [f"{name}: {question}" for name, question in table.sweeps.items() if question]
-    title = f"Table {table.name}" if table.name in SOURCES else table.name
+    title = f"The paper's Table {table.name}" if table.name in SOURCES else table.name
     return Display(
         title=title,
         lines=tuple(lines),

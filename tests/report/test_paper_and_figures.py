@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from stdcl import specs
-from stdcl.report.figures import accuracy_series, draw, search_series
+from stdcl.report.figures.accuracy import accuracy_series, draw, search_series
 from stdcl.report.published import PaperValue, benchmark_test_sequences, paper_value, reported_results
 from stdcl.report.table import sweep_table
 from tests.report.sweeps import Sweep, published, temperature_sweep

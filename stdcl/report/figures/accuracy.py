@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from stdcl.atomic import staging_file
 from stdcl.config.model import TREATMENT
+from stdcl.report.figures.style import COLOURS, GREY, dress, heading, sheet
 from stdcl.report.labels import short_names, value_text
 from stdcl.report.table import BASELINE, Cell, SweepTable
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_GREY, _FAINT = "#5F5F5F", "#E4E4E4"
 _LOG_FROM = 16.0  # largest over smallest value from which an axis is logarithmic
 _FEW_DECADES = 50.0  # largest over smallest value below which powers of ten are too few labels
 _MOST_PANELS = 9
@@ -194,10 +190,10 @@ def draw_accuracy(series: AccuracySeries) -> Figure:
     columns = min(3, len(groups)) if len(series.bands) > 1 else 1
     panels: list[str | None] = [*groups] if columns > 1 else [None]
     rows = math.ceil(len(panels) / columns)
-    figure = _sheet(6.8, 4.4) if columns == 1 else _sheet(3.1 * columns + 0.5, 2.8 * rows + 0.9)
+    figure = sheet(6.8, 4.4) if columns == 1 else sheet(3.1 * columns + 0.5, 2.8 * rows + 0.9)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     labels = list(dict.fromkeys(_line_label(line, columns) for line in series.lines if not line.baseline))
-    colours = {label: _COLOURS[index % len(_COLOURS)] for index, label in enumerate(labels)}
+    colours = {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(labels)}
     handles: dict[str, Any] = {}
     for index in range(rows * columns):
         axes = grid[index // columns][index % columns]
@@ -211,14 +207,14 @@ def draw_accuracy(series: AccuracySeries) -> Figure:
         lines = [line for line in series.lines if group is None or line.group == group]
         for line, shift in zip(lines, _shifts(series, len(lines)), strict=True):
             label = _line_label(line, columns)
-            colour = _GREY if line.baseline else colours[label]
+            colour = GREY if line.baseline else colours[label]
             handles.setdefault(label, _draw_line(axes, line, colour, shift, joined=not series.even))
         _horizontal_axis(axes, series)
-        _dress(axes, series.x_label, series.y_label if index % columns == 0 else "")
+        dress(axes, series.x_label, series.y_label if index % columns == 0 else "")
         if group:
             axes.set_title(group, fontsize=9.5)
     repeated = any(point.std is not None for line in series.lines for point in line.points)
-    figure.suptitle(_heading(series.title, series.subtitle, 46 * columns + 38), fontsize=10, x=0.02, ha="left")
+    figure.suptitle(heading(series.title, series.subtitle, 46 * columns + 38), fontsize=10, x=0.02, ha="left")
     legend = figure.legend(
         list(handles.values()),
         list(handles),
@@ -229,7 +225,7 @@ def draw_accuracy(series: AccuracySeries) -> Figure:
         title="mean ± standard deviation over seeds; small dots are single seeds" if repeated else "one seed each",
         title_fontsize=8,
     )
-    legend.get_title().set_color(_GREY)
+    legend.get_title().set_color(GREY)
     return figure
 
 
@@ -238,7 +234,7 @@ def draw_search(series: SearchSeries) -> Figure:
     count = max(1, len(series.panels))
     columns = min(3, count)
     rows = math.ceil(count / columns)
-    figure = _sheet(3.1 * columns + 0.5, 2.7 * rows + 0.7)
+    figure = sheet(3.1 * columns + 0.5, 2.7 * rows + 0.7)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for index in range(rows * columns):
         axes = grid[index // columns][index % columns]
@@ -246,14 +242,14 @@ def draw_search(series: SearchSeries) -> Figure:
             axes.set_visible(False)
             continue
         panel = series.panels[index]
-        for points, label, face in ((panel.pruned, "stopped early", "none"), (panel.finished, "finished", _COLOURS[0])):
+        for points, label, face in ((panel.pruned, "stopped early", "none"), (panel.finished, "finished", COLOURS[0])):
             if points:
                 x, y = zip(*points, strict=True)
-                edge = _GREY if face == "none" else "white"
+                edge = GREY if face == "none" else "white"
                 axes.scatter(x, y, s=30, facecolor=face, edgecolor=edge, linewidth=0.8, label=label, zorder=3)
         if panel.best:
             axes.scatter(
-                *panel.best, s=110, facecolor="none", edgecolor=_COLOURS[1], linewidth=1.6, label="best", zorder=4
+                *panel.best, s=110, facecolor="none", edgecolor=COLOURS[1], linewidth=1.6, label="best", zorder=4
             )
         if panel.logarithmic:
             axes.set_xscale("log")
@@ -266,19 +262,19 @@ def draw_search(series: SearchSeries) -> Figure:
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xticks([place for place, _ in panel.ticks], [text for _, text in panel.ticks])
             axes.margins(x=0.25 if panel.named else 0.1)
-        _dress(axes, panel.x_label, series.y_label if index % columns == 0 else "")
+        dress(axes, panel.x_label, series.y_label if index % columns == 0 else "")
     first = grid[0][0]
     handles, labels = first.get_legend_handles_labels()
     if labels:
         figure.legend(handles, labels, frameon=False, fontsize=8.5, loc="outside lower center", ncols=len(labels))
-    figure.suptitle(_heading(series.title, series.subtitle, 46 * columns), fontsize=10, x=0.02, ha="left")
+    figure.suptitle(heading(series.title, series.subtitle, 46 * columns), fontsize=10, x=0.02, ha="left")
     return figure
 
 
 def _draw_band(axes: Axes, band: Band) -> Any:
     if band.std is not None:
-        axes.axhspan(band.mean - band.std, band.mean + band.std, color=_GREY, alpha=0.13, linewidth=0, zorder=0)
-    return axes.axhline(band.mean, color=_GREY, linewidth=1.3, linestyle=(0, (5, 3)), zorder=1)
+        axes.axhspan(band.mean - band.std, band.mean + band.std, color=GREY, alpha=0.13, linewidth=0, zorder=0)
+    return axes.axhline(band.mean, color=GREY, linewidth=1.3, linestyle=(0, (5, 3)), zorder=1)
 
 
 def _draw_line(axes: Axes, line: Line, colour: str, shift: float, *, joined: bool) -> Any:
@@ -331,32 +327,6 @@ def _shifts(series: AccuracySeries, count: int) -> list[float]:
     """How far each line stands beside its place, where places are names and lines would cover one another."""
     step = min(0.16, 0.6 / max(1, count))
     return [(index - (count - 1) / 2) * step if series.even else 0.0 for index in range(count)]
-
-
-def _sheet(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _dress(axes: Axes, x_label: str, y_label: str) -> None:
-    axes.set_xlabel(x_label, fontsize=10)
-    axes.set_ylabel(y_label, fontsize=9.5)
-    axes.tick_params(labelsize=9, color=_GREY)
-    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.margins(y=0.12)
-    axes.ticklabel_format(axis="y", useOffset=False)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(_GREY)
-
-
-def _heading(title: str, subtitle: str, width: int) -> str:
-    """The sweep's name and question, as written (a dollar sign is not mathematics here)."""
-    lines = [title, *textwrap.wrap(subtitle, width)[:3]]
-    return "\n".join(lines).replace("$", r"\$")
 
 
 def _horizontal(table: SweepTable) -> str | None:

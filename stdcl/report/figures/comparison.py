@@ -1,0 +1,208 @@
+"""What was compared: paired differences, accuracy against epochs, and the classes that gain or lose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from stdcl.errors import UserError
+from stdcl.report.figures.style import COLOURS, COLUMN, FAINT, GREY, LINES, MARKERS, dress, heading, sheet, write
+from stdcl.report.provenance import cell_name
+from stdcl.report.table import BASELINE, Cell, SweepTable
+from stdcl.results.history import read_history
+from stdcl.results.layout import RunFolder
+from stdcl.results.scores import Scores, read_scores
+from stdcl.statistics.difference import compare
+
+MOVED = 0.03
+"""Classes whose accuracy changes by more than this are drawn, as in the paper's Figure 4."""
+_MOST_CLASSES = 24
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row of a figure: points of accuracy, with an interval and single seeds."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    seeds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Learning:
+    """An arm's accuracies in percent: (epochs,) and (seeds, epochs), NaN where a seed has none."""
+
+    label: str
+    epochs: np.ndarray
+    values: np.ndarray
+
+
+def differences(table: SweepTable) -> list[Bar]:
+    """Each cell that is compared, in points, by the interval of its verdict."""
+    out = []
+    for cell in table.cells:
+        verdict = cell.asked.verdict if cell.asked is not None else None
+        if verdict is not None:
+            d = verdict.difference
+            seeds = tuple(100 * each for each in d.per_seed)
+            label = cell_name(cell, table.parameters)
+            out.append(Bar(label, 100 * d.estimate, 100 * d.interval.low, 100 * d.interval.high, seeds))
+    return out
+
+
+def learning(table: SweepTable) -> list[Learning]:
+    """Accuracy after each evaluated epoch of every cell's trials."""
+    out = []
+    for cell in table.cells:
+        by_seed = []
+        for trial in cell.trials:
+            try:
+                rows = read_history(RunFolder(trial.folder).history)
+            except UserError:  # the table's remarks name it
+                continue
+            by_seed.append({row["epoch"]: 100 * row["accuracy"] for row in rows if "accuracy" in row})
+        epochs = sorted(set().union(*by_seed)) if by_seed else []
+        if epochs:
+            values = np.array([[seed.get(epoch, math.nan) for epoch in epochs] for seed in by_seed])
+            out.append(Learning(cell_name(cell, table.parameters), np.array(epochs), values))
+    return out
+
+
+def classes(table: SweepTable, cell: Cell) -> tuple[list[Bar], int]:
+    """The classes on which a cell and what it is compared with differ by more than ``MOVED``, most gained first.
+
+    Returns:
+        The classes, and the number of all classes with sequences; no class where scores are missing or do not fit.
+    """
+    asked = cell.asked
+    if asked is None or asked.other is None:
+        return [], 0
+    mine, others = _scores(table, cell), _scores(table, table.cells[asked.other])
+    seeds = sorted(mine.keys() & others.keys())
+    if not seeds:
+        return [], 0
+    first = mine[seeds[0]]
+    order = np.argsort(first.ids, kind="stable")
+    pairs = [(others[seed], mine[seed]) for seed in seeds]
+    if any(not np.array_equal(np.sort(each.ids), first.ids[order]) for pair in pairs for each in pair):
+        return [], 0
+    base, arm = (
+        np.stack([pair[side].correct[np.argsort(pair[side].ids, kind="stable")] for pair in pairs]) for side in (0, 1)
+    )
+    labels = first.labels[order]
+    subjects = None if first.subjects is None else first.subjects[order]
+    out = []
+    present = [int(label) for label in np.unique(labels)]
+    for label in present:
+        members = labels == label
+        if members.sum() < 2:
+            continue
+        found = compare(base[:, members], arm[:, members], None if subjects is None else subjects[members])
+        if abs(found.estimate) > MOVED:
+            name = first.classes[label] if first.classes else f"class {label}"
+            per_seed = tuple(100 * each for each in found.per_seed)
+            low, high = 100 * found.interval.low, 100 * found.interval.high
+            out.append(Bar(f"{name} ({int(members.sum())})", 100 * found.estimate, low, high, per_seed))
+    return sorted(out, key=lambda bar: (-bar.value, bar.label)), len(present)
+
+
+def _scores(table: SweepTable, cell: Cell) -> dict[int, Scores]:
+    """By seed; those that the table leaves out are left out here."""
+    known = [trial for trial in cell.finished if trial.key in table.answers.by_trial]
+    return {trial.seed: read_scores(RunFolder(trial.folder).scores()) for trial in known}
+
+
+def draw_comparison(table: SweepTable, folder: Path) -> list[Path]:
+    """Write ``differences``, ``curves`` and ``classes_<row>`` as PNG and PDF, as far as there is something to draw."""
+    written = []
+    bars = differences(table)
+    margin = 100 * table.judgement.margin.size if table.judgement is not None else None
+    if bars:
+        note = "difference in points; line: 95 % interval,\nsmall marks: seeds, band: margin"
+        written += write(_bars(table.name, table.question, bars, note, margin), folder, "differences")
+    curves = learning(table)
+    if curves:
+        written += write(_curves(table.name, table.question, curves), folder, "curves")
+    for row, cell in enumerate(table.cells, 1):
+        if cell.arm == BASELINE:
+            continue
+        moved, number = classes(table, cell)
+        if moved:
+            shown = (
+                moved if len(moved) <= _MOST_CLASSES else [*moved[: _MOST_CLASSES // 2], *moved[-_MOST_CLASSES // 2 :]]
+            )
+            said = f"classes that gain or lose more than {100 * MOVED:g} points: {len(moved)} of {number}"
+            if len(shown) < len(moved):
+                said += f", the {len(shown)} extreme ones"
+            note = "difference in points; line: 95 % interval of each\nclass, not corrected for number; ( ): sequences"
+            figure = _bars(cell_name(cell, table.parameters), said, shown, note, None)
+            written += write(figure, folder, f"classes_{row}")
+    return written
+
+
+def _bars(title: str, subtitle: str, bars: Sequence[Bar], note: str, margin: float | None) -> Figure:
+    figure = sheet(COLUMN, 0.24 * len(bars) + 1.25)
+    axes = figure.subplots()
+    if margin:
+        axes.axvspan(-margin, margin, color=FAINT, linewidth=0, zorder=0)
+    axes.axvline(0.0, color=GREY, linewidth=1.0, zorder=1)
+    for place, bar in enumerate(bars):
+        colour = COLOURS[0] if bar.value >= 0 else COLOURS[1]
+        axes.plot([bar.low, bar.high], [place, place], color=colour, linewidth=2.0, zorder=2, solid_capstyle="butt")
+        axes.plot(
+            bar.seeds,
+            [place + 0.24] * len(bar.seeds),
+            linestyle="none",
+            marker="|",
+            markersize=4,
+            color=colour,
+            zorder=3,
+        )
+        # Gain and loss have other marks beside other colours.
+        axes.plot(bar.value, place, marker="o" if bar.value >= 0 else "s", markersize=5, color=colour, zorder=4)
+    dress(axes, note, "")
+    axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.tick_params(labelsize=7)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color=FAINT, linewidth=0.6)
+    axes.xaxis.label.set_fontsize(7)
+    figure.suptitle(heading(title, subtitle, 52), fontsize=8, x=0.02, ha="left")
+    return figure
+
+
+def _curves(title: str, subtitle: str, curves: Sequence[Learning]) -> Figure:
+    figure = sheet(COLUMN, 3.0)
+    axes = figure.subplots()
+    for number, arm in enumerate(curves):
+        colour = COLOURS[number % len(COLOURS)]
+        for seed in arm.values:
+            axes.plot(arm.epochs, seed, color=colour, linewidth=0.5, alpha=0.45, zorder=2)
+        complete = ~np.isnan(arm.values).any(axis=0)
+        if complete.any():
+            axes.plot(
+                arm.epochs[complete],
+                arm.values[:, complete].mean(axis=0),
+                color=colour,
+                linestyle=LINES[number % len(LINES)],
+                marker=MARKERS[number % len(MARKERS)],
+                markersize=3.2,
+                markevery=max(1, int(complete.sum()) // 8),
+                linewidth=1.4,
+                label=arm.label,
+                zorder=3,
+            )
+    dress(axes, "epoch (thin: seeds, thick: their mean)", "accuracy, %")
+    axes.tick_params(labelsize=7)
+    axes.xaxis.label.set_fontsize(7)
+    axes.yaxis.label.set_fontsize(7)
+    figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=2)
+    figure.suptitle(heading(title, subtitle, 52), fontsize=8, x=0.02, ha="left")
+    return figure
