@@ -84,7 +84,9 @@ def _tags(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
 
 
 def _is_union_tag(part: Any) -> bool:
-    return isinstance(part, str) and (part.startswith(("constrained-", "literal[", "function-")) or part in _TYPE_TAGS)
+    return isinstance(part, str) and (
+        part.startswith(("constrained-", "literal[", "function-", "list[", "dict[", "[key]")) or part in _TYPE_TAGS
+    )
 
 
 _TYPE_TAGS = {"int", "float", "str", "bool", "none", "choices"}
@@ -129,8 +131,10 @@ def explain(error: ValidationError, raw: Any, origin: Origin, model: type[BaseMo
     """
     lines: list[str] = []
     missing: list[str] = []
-    for fault in error.errors(include_url=False):
-        location = _real_location(raw, fault["loc"])
+    faults = [(_real_location(raw, fault["loc"]), fault) for fault in error.errors(include_url=False)]
+    for location, fault in faults:
+        if fault["type"] in _CONTAINERS and _said_within(location, fault, raw, faults):
+            continue
         if fault["type"] == "missing" and not recipe and location[0] == "training":
             missing.append(f"{origin.at(location)}: {_fault(fault, raw, location, model)}")
             continue
@@ -140,6 +144,17 @@ def explain(error: ValidationError, raw: Any, origin: Origin, model: type[BaseMo
             continue
         lines.append(f"{origin.at(location)}: {_fault(fault, raw, location, model)}")
     return "\n".join(dict.fromkeys(lines or missing)) or f"{origin.file}: {error}"
+
+
+_CONTAINERS = ("list_type", "tuple_type", "dict_type")
+
+
+def _said_within(location: Location, fault: Any, raw: Any, faults: Sequence[tuple[Location, Any]]) -> bool:
+    """Whether a value is a container of another kind that is also allowed here, with a fault of its own."""
+    value = _value_at(raw, location)
+    return isinstance(value, Mapping | list) and any(
+        other is not fault and place[: len(location)] == location for place, other in faults
+    )
 
 
 def _fault(fault: Any, raw: Any, location: Location, model: type[BaseModel]) -> str:
@@ -162,9 +177,13 @@ def _fault(fault: Any, raw: Any, location: Location, model: type[BaseModel]) -> 
         return f"'{key}' is {show(value)}{_near(value, allowed)}; allowed: {fault['ctx']['expected']}"
     if fault["type"] == "value_error":
         return f"{key + ': ' if key else ''}{fault['ctx']['error']!s}"
+    if fault["loc"][-1:] == ("[key]",):
+        key, value = f"{key}: a key", fault["input"]
+    else:
+        key = f"'{key}'"
     rule = _RULES.get(fault["type"])
     said = rule(fault.get("ctx", {})) if rule else fault["msg"][0].lower() + fault["msg"][1:]
-    return f"'{key}' is {show(value)}; {said}{_spelling(fault['type'], value)}"
+    return f"{key} is {show(value)}; {said}{_spelling(fault['type'], value)}"
 
 
 def _not_among(value: Any, allowed: Sequence[str]) -> str:

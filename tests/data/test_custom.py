@@ -220,6 +220,7 @@ def test_hyperedges(folder: Path) -> None:
         ({"parents": {"chest": "hip", "head": "chst", "hand": "chest"}}, ["parents.head", "did you mean 'chest'"]),
         ({"parents": {"chest": "hip", "head": "chest"}}, ["exactly one joint", "hand"]),
         ({"parents": {"chest": "hip", "head": "hand", "hand": "head"}}, ["does not lead to the root"]),
+        ({"parents": {None: "hip", "head": "chest"}}, ["parents: a key is null", "put it in quotes"]),
         ({"parents": [0, 0, 1]}, ["3 entries for 4 joints"]),
         ({"parents": [0, 0, 1, 7]}, ["joint 7", "0 to 3"]),
         ({"centre": "chets"}, ["centre", "did you mean 'chest'"]),
