@@ -131,6 +131,35 @@ NW_UCLA = Skeleton(
 )  # fmt: skip
 
 
+# MS COCO's 17 keypoints; the tree is PYSKL's.
+COCO17 = Skeleton(
+    name="coco17",
+    joint_names=(
+        "nose", "left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder", "left elbow",
+        "right elbow", "left wrist", "right wrist", "left hip", "right hip", "left knee", "right knee", "left ankle",
+        "right ankle",
+    ),
+    parents=_tree("1,1,1,2,3,1,1,6,7,8,9,6,7,12,13,14,15"),
+    centre=0,
+    origin=0,
+    hyperedges={"default": (0, 0, 0, 0, 0, 1, 2, 1, 2, 1, 2, 3, 4, 3, 4, 3, 4)},
+)  # fmt: skip
+
+# OpenPose's 18 keypoints (its COCO model); the tree is PYSKL's.
+OPENPOSE18 = Skeleton(
+    name="openpose18",
+    joint_names=(
+        "nose", "neck", "right shoulder", "right elbow", "right wrist", "left shoulder", "left elbow", "left wrist",
+        "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle", "right eye", "left eye",
+        "right ear", "left ear",
+    ),
+    parents=_tree("2,2,2,3,4,2,6,7,3,9,10,6,12,13,1,1,15,16"),
+    centre=1,
+    origin=1,
+    hyperedges={"default": (0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 0, 0, 0, 0)},
+)  # fmt: skip
+
+
 def edges(parents: Iterable[int]) -> tuple[tuple[int, int], ...]:
     """Return the (child, parent) pairs of a tree, without the root's self-loop."""
     return tuple((child, parent) for child, parent in enumerate(parents) if child != parent)

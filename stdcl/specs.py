@@ -153,6 +153,8 @@ class DatasetSpec:
         prepare_options: keyword arguments of that function beyond those that every dataset has.
         synthesise: import path of the function that writes synthetic raw files, see ``stdcl.data.synthetic``; empty
             where there is none.
+        export: import path of the function that writes a store in this format, see ``stdcl.data.export``; empty where
+            there is none.
         protocols: official protocols by name, the default first; empty where each store names its own.
         frames: T where the configuration says ``auto``.
         loader: how clips become inputs, see ``stdcl.data.dataset``.
@@ -169,6 +171,7 @@ class DatasetSpec:
     prepare: str
     prepare_options: tuple[str, ...] = ()
     synthesise: str = ""
+    export: str = ""
     protocols: Mapping[str, SplitSpec] = field(default_factory=dict)
     frames: int = 64
     loader: Literal["pick", "resample"] = "resample"

@@ -33,7 +33,13 @@ def data() -> None:
 
 @data.command(on_interrupt="no store was written; the same command starts again")
 @click.argument("dataset", callback=listed(_all), metavar="DATASET")
-@click.option("--raw", type=PATH, multiple=True, metavar="DIR", help="Folder of raw files (repeatable for NTU).")
+@click.option(
+    "--raw",
+    type=PATH,
+    multiple=True,
+    metavar="PATH",
+    help="Folder of raw files (repeatable for NTU); pyskl, ctrgcn-npz: the file.",
+)
 @click.option("--spec", type=PATH, metavar="FILE", help="Description of a custom dataset (YAML).")
 @click.option(
     "--out",
@@ -47,6 +53,8 @@ def data() -> None:
 @click.option("--strict", is_flag=True, help="ntu: write nothing if any file is bad.")
 @click.option("--keep-gaps", is_flag=True, help="ntu: keep a body's gaps instead of closing them.")
 @click.option("--workers", type=int, help="ntu: processes (default: one per core).")
+@click.option("--classes", type=PATH, metavar="FILE", help="pyskl, ctrgcn-npz: class names, one a line.")
+@click.option("--scores", metavar="drop|keep", help="pyskl: keep the detector's scores as third number of a joint.")
 def prepare(
     dataset: str,
     raw: tuple[Path, ...],
@@ -57,10 +65,12 @@ def prepare(
     strict: bool,
     keep_gaps: bool,
     workers: int | None,
+    classes: Path | None,
+    scores: str | None,
 ) -> None:
     """Turn raw files into one memory-mapped store.
 
-    DATASET is nw-ucla, ntu60, ntu120, or custom with --spec.
+    DATASET is nw-ucla, ntu60, ntu120, pyskl (an annotation pickle), ctrgcn-npz (padded arrays), or custom with --spec.
     """
     from stdcl.data.prepare import ConsoleProgress, prepare_dataset
 
@@ -75,6 +85,8 @@ def prepare(
         strict=strict,
         keep_gaps=keep_gaps,
         workers=workers,
+        classes=classes,
+        scores=scores,
     )
     print(done.render())
 
@@ -108,6 +120,25 @@ def synth(dataset: str, out: Path, sequences: int, seed: int) -> None:
     synthesise(dataset, out, sequences, seed, progress=ConsoleProgress(sys.stderr))
     print(f"{out}: {sequences:,} synthetic {dataset} files (seed {seed})")
     print(f"next: stdcl data prepare {dataset} --raw {out} --out DIR")
+
+
+def _formats() -> list[str]:
+    from stdcl.data.export import formats
+
+    return formats()
+
+
+@data.command(on_interrupt="no file was written")
+@click.argument("store", type=STORE)
+@click.option("--format", "form", callback=listed(_formats), required=True, help="pyskl or ctrgcn-npz.")
+@click.option("--out", type=PATH, metavar="FILE", required=True, help="File to write.")
+@click.option("--protocol", default="", help="ctrgcn-npz: the split to write (default: the store's first).")
+@click.option("--force", is_flag=True, help="Replace the file at --out.")
+def export(store: Path, form: str, out: Path, protocol: str, force: bool) -> None:
+    """Write a store in another project's format."""
+    from stdcl.data.export import export_store
+
+    print(export_store(store, form, out, protocol=protocol, force=force))
 
 
 VERBS = (data,)

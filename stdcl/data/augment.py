@@ -130,6 +130,44 @@ def rotate(x: NDArray[Any], matrix: NDArray[Any]) -> NDArray[Any]:
     return np.asarray((x.reshape(-1, 3) @ matrix).reshape(x.shape))
 
 
+def rotate_flat(x: FloatArray, matrix: FloatArray) -> FloatArray:
+    """Turn points of a plane in space and look at them along the third axis; their third number is kept.
+
+    Args:
+        x: (..., 3): two coordinates and a score.
+        matrix: (3, 3) as in :func:`rotate`.
+    """
+    out = rotate(np.concatenate([x[..., :2], np.zeros_like(x[..., :1])], axis=-1), matrix)
+    out[..., 2] = x[..., 2]
+    return np.asarray(out)
+
+
+def to_origin(x: FloatArray, joint: int, *, scale: float = 1.0, axes: int = 3) -> FloatArray:
+    """Move a clip so that the first person's ``joint`` is at zero in the first frame in which it is there.
+
+    Where it never is, the mean of that person's joints in the first frame with the person is taken. Persons who are
+    absent in a frame (all zero) stay so.
+
+    Args:
+        x: (F, M, V, 3); missing joints are NaN.
+        joint: the origin.
+        scale: what coordinates are multiplied with afterwards.
+        axes: how many of the three numbers are coordinates.
+    """
+    there = np.asarray(np.any(x, axis=(2, 3)))
+    frames = np.flatnonzero(there[:, 0])
+    if len(frames) == 0:
+        return x
+    track = x[frames, 0, joint]
+    known = np.flatnonzero(~missing(track))
+    at = track[known[0]] if len(known) else np.nanmean(x[frames[0], 0], axis=0)
+    out = x.copy()
+    out[..., :axes] -= at[:axes]
+    out[..., :axes] *= np.float32(scale)
+    out[~there] = 0.0
+    return out
+
+
 def extent(x: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
     """Return the smallest and largest coordinate (3,) of each axis over all frames, persons and joints there."""
     flat = x.reshape(-1, 3)

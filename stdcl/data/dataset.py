@@ -131,6 +131,10 @@ class SkeletonDataset:
         self.train = train
         self.seed = seed
         self._random = train and transform.augment
+        #: Coordinates of a joint; two where the third number is a score.
+        self._axes = 2 if store.manifest.third == "score" else 3
+        if self._axes == 2 and transform.loader != "resample":
+            raise UserError(f"{store.path}: joints with a score are read by the resampling loader alone")
 
     @property
     def num_items(self) -> int:
@@ -171,6 +175,9 @@ class SkeletonDataset:
         copy = self.store.manifest.absent_person == "copy"
         for i, (item, row) in enumerate(zip(items.tolist(), rows.tolist(), strict=True)):
             sequence = self.store.sequence(row)
+            if not self.store.manifest.centred:
+                origin, scale = self.store.skeleton.origin, self.store.manifest.scale
+                sequence = augment.to_origin(sequence, origin, scale=scale, axes=self._axes)
             here = sequence.shape[1]
             present[i, :here] = True
             rng = generator(self.seed, "augment", epoch, item) if self._random else None
@@ -183,10 +190,12 @@ class SkeletonDataset:
         if self.transform.loader == "resample" and self.transform.centre == "frame":
             # Subtraction commutes with resampling and rotation; done here, it covers filled-in persons too.
             origin = self.store.skeleton.origin
-            x -= carried(x[:, :, 0, origin])[:, :, None, None]
+            x[..., : self._axes] -= carried(x[:, :, 0, origin, : self._axes])[:, :, None, None]
         out = streams.derive(
             x, self.store.skeleton, self.transform.stream, self.transform.convention, self.transform.orientation
         )
+        if self._axes == 2:
+            out[..., 2] = streams.scores(x[..., 2], self.store.skeleton, self.transform.stream)
         if self.store.manifest.missing_joints:
             out = filled(out)
         return Batch(
@@ -216,5 +225,6 @@ class SkeletonDataset:
         x = augment.align_persons(sequence) if self.transform.align else sequence
         x = augment.resample(x, crop, self.transform.frames)
         if rng is not None:
-            x = augment.rotate(x, augment.draw_axis_rotation(rng).T.astype(np.float32))
+            turned = augment.draw_axis_rotation(rng).T.astype(np.float32)
+            x = augment.rotate(x, turned) if self._axes == 3 else augment.rotate_flat(x, turned)
         return x

@@ -52,6 +52,8 @@ INT_COLUMNS = ("label", "subject", "view", "setup", "replication", "frames", "pe
 #: What fills the second person of a clip with one: nothing (NTU60), or the first person again (NTU120).
 AbsentPerson = Literal["zeros", "copy"]
 
+Third = Literal["coordinate", "score"]
+
 _BATCH_BYTES = 8 << 20
 
 FloatArray = NDArray[np.float32]
@@ -106,6 +108,9 @@ class Manifest:
         source: what the store was made from, as given by the command that prepared it.
         data_bytes: size of the Arrow file.
         missing_joints: joints that were not detected, summed over frames and persons.
+        centred: whether clips are at their origin; if not, they are moved there when they are read.
+        scale: what coordinates of clips that are not centred are multiplied with then (pixels).
+        third: the third number of a joint: a coordinate, or the ``score`` that a detector gave it.
     """
 
     dataset: str
@@ -122,6 +127,9 @@ class Manifest:
     source: Mapping[str, Any]
     data_bytes: int
     missing_joints: int = 0
+    centred: bool = True
+    scale: float = 1.0
+    third: Third = "coordinate"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for ``manifest.json``."""
@@ -140,6 +148,9 @@ class Manifest:
             "source": dict(self.source),
             "data_bytes": self.data_bytes,
             "missing_joints": self.missing_joints,
+            "centred": self.centred,
+            "scale": self.scale,
+            "third": self.third,
         }
 
 
@@ -201,6 +212,9 @@ def read_manifest(path: Path) -> Manifest:
             source=value["source"],
             data_bytes=value["data_bytes"],
             missing_joints=value.get("missing_joints", 0),
+            centred=value.get("centred", True),
+            scale=value.get("scale", 1.0),
+            third=value.get("third", "coordinate"),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: incomplete manifest ({error!r}); prepare the data again") from error
@@ -323,6 +337,9 @@ class StoreWriter:
         absent_person: AbsentPerson = "zeros",
         protocols: Mapping[str, SplitRule] | None = None,
         gaps: bool = False,
+        centred: bool = True,
+        scale: float = 1.0,
+        third: Third = "coordinate",
         batch_bytes: int = _BATCH_BYTES,
     ) -> None:
         """Describe the store.
@@ -338,6 +355,7 @@ class StoreWriter:
             absent_person: what fills the persons that a clip lacks.
             protocols: split rules; None means those of the benchmark named ``dataset``.
             gaps: whether joints may be missing (NaN in all three coordinates).
+            centred, scale, third: as in :class:`Manifest`.
             batch_bytes: values buffered before they are written.
         """
         self._final = final
@@ -350,6 +368,9 @@ class StoreWriter:
         self._protocols = official_rules(dataset) if protocols is None else dict(protocols)
         self._gaps = gaps
         self._missing_joints = 0
+        self._centred = centred
+        self._scale = scale
+        self._third: Third = third
         self._batch_bytes = batch_bytes
         self._columns = _Columns()
         self._digests: list[tuple[str, bytes]] = []
@@ -475,6 +496,9 @@ class StoreWriter:
             source=self._source,
             data_bytes=(self._folder / DATA_FILE).stat().st_size,
             missing_joints=self._missing_joints,
+            centred=self._centred,
+            scale=self._scale,
+            third=self._third,
         )
         atomic.write_json(self._folder / MANIFEST_FILE, self.manifest.to_json())
 

@@ -97,6 +97,23 @@ def _carried_centre(x: FloatArray, centre: int) -> FloatArray:
     return np.asarray(np.swapaxes(carried(np.swapaxes(track, -2, -3)), -2, -3)[..., None, :])
 
 
+def scores(x: FloatArray, skeleton: Skeleton, stream: str) -> FloatArray:
+    """Return the scores of a stream's joints: means of the scores of what each is made of (PYSKL).
+
+    Args:
+        x: (..., T, M, V) scores of the joints.
+        skeleton: the joint tree.
+        stream: as for :func:`derive`; relative positions count as bones.
+    """
+    if not stream.startswith("joint"):
+        x = (x + x[..., list(skeleton.parents)]) / np.float32(2.0)
+    if stream.endswith("motion"):
+        out = x.copy()
+        out[..., :-1, :, :] = (x[..., 1:, :, :] + x[..., :-1, :, :]) / np.float32(2.0)
+        return out
+    return x
+
+
 def _root(parents: tuple[int, ...]) -> int:
     return next(j for j, p in enumerate(parents) if j == p)
 
