@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stdcl.config.compare import CompareConfig
 from stdcl.config.explain import Origin
@@ -122,7 +122,7 @@ class SweepConfig(Section):
     seeds: list[Seed] = Field(default_factory=lambda: [1], min_length=1)
     """Each cell is trained once with each. Seeds that are added after a result make a table exploratory, unless looks
     are named."""
-    table: str | None = Field(default=None, min_length=1)
+    table: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """The paper's table that the sweep fills: 1, 2, 3, 4a, 4b, 4c, 4d or 4e, or a name of one's own."""
     compare: CompareConfig | None = None
     """The questions of the table, one family of tests: to baseline, {to value: 8}, trend, {trend: log}, nothing. By
@@ -139,6 +139,12 @@ class SweepConfig(Section):
     """auto: as many as the cluster holds."""
     retries: Natural = 1
     """How often a trial whose driver died is started again."""
+
+    @field_validator("table", mode="before")
+    @classmethod
+    def _number_of_a_table(cls, value: Any) -> Any:
+        """Tables 1 to 3 need no quotes."""
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _one_kind(self) -> SweepConfig:

@@ -305,3 +305,13 @@ def test_a_reserved_name_and_seeds_that_would_equal_others_are_refused(change: s
     with pytest.raises(UserError, match=said):
         load_sweep(file, [change])
     load_sweep(file, ["seeds=[9223372036854775807]", "name=training"])
+
+
+@pytest.mark.parametrize(("written", "read"), [("2", "2"), ("4a", "4a"), ("temperature", "temperature"), ("'3'", "3")])
+def test_a_table_is_named_with_or_without_quotes(tmp_path: Path, written: str, read: str) -> None:
+    assert load_sweep(write(tmp_path, f"{GRID}table: {written}\n")).config.table == read
+
+
+@pytest.mark.parametrize("written", ["a/b", "../x", "''", "true", "[1]"])
+def test_a_table_names_files_so_it_is_a_plain_word(tmp_path: Path, written: str) -> None:
+    assert "'table'" in refusal(tmp_path, f"{GRID}table: {written}\n")
