@@ -1,4 +1,4 @@
-"""What each compiled kernel and the allocator's setting save: training passes with all, without one, and without any.
+"""What each C kernel and the allocator's setting save: training passes with all, without one, and without any.
 
     python benchmarks/kernels.py [ENCODER ...] [--layout nw-ucla] [--threads N] [--repeats N] [--batch N]
 

@@ -59,15 +59,18 @@ def _devices() -> Iterator[Finding]:
     import torch
 
     from stdcl.kernels import batch_norm, graph_product
+    from stdcl.kernels.choice import SWITCH, switched_on
 
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     yield Finding("cpu", "ok", f"{cores} cores, {torch.get_num_threads()} torch threads")
-    if batch_norm.built():
+    if not switched_on():
+        yield Finding("C kernels", "note", f"off ({SWITCH}=0)")
+    elif batch_norm.built():
         text = "built" if graph_product.usable() else "built; those for AVX-512 do not run on this processor"
-        yield Finding("compiled kernels", "ok", text)
+        yield Finding("C kernels", "ok", text)
     else:
-        text = "not built (no C compiler at installation); everything works, training on a CPU is some 10 % slower"
-        yield Finding("compiled kernels", "note", text)
+        text = "not built (no C compiler at installation); everything works, but a training step on a CPU takes longer"
+        yield Finding("C kernels", "note", text)
     if not torch.cuda.is_available():
         yield Finding("gpu", "note", "none visible; training runs on CPU over gloo (use recipe: lite)")
         return

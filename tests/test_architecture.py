@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "taps": set(),
     "specs": {"errors", "skeleton"},
     "config": {"errors", "specs"},
-    "kernels": set(),
+    "kernels": {"errors"},
     "statistics": {"errors"},
     "parallel": GROUND | {"kernels"},
     **{part: GROUND | {"kernels", "parallel"} for part in PARTS},

@@ -67,6 +67,12 @@ class TimeConv(nn.Module):
         return convolve(x, weight, self.bias, self.stride, self.padding, self.dilation)
 
 
+def bias_of(layer: Pointwise) -> Tensor:
+    """Return the bias of a layer that has one."""
+    assert layer.bias is not None
+    return layer.bias
+
+
 def product_dtype(x: Tensor) -> torch.dtype:
     """Return the type that matrix products of ``x`` run in: autocast's where it is on, else that of ``x``.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from stdcl.encoders.layers import Pointwise, TimeConv, along_time, convolve, init_kaiming, product_dtype
+from stdcl.encoders.layers import Pointwise, TimeConv, along_time, bias_of, convolve, init_kaiming, product_dtype
 from stdcl.kernels import batch_norm, branches
 from stdcl.parallel.batch_norm import BatchNorm, Statistics, batch_statistics, normalise, slope
 from stdcl.parallel.comm import Comm
@@ -88,15 +88,15 @@ class MultiScale(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """Map (B, P, Q, Cin) to (B, P', Q', C); optionally add ``residual`` (B, P', Q', C), then apply ReLU."""
-        takes_kernel = self.training and product_dtype(x) == x.dtype and branches.usable(x)
-        raw = self._fused(x) if takes_kernel else self._by_operations(x)
+        has_kernel = self.training and product_dtype(x) == x.dtype and branches.has_kernel(x)
+        raw = self._fused(x) if has_kernel else self._by_operations(x)
         return normalise([self.br0.bn2, self.br1.bn2, self.br2.bn2, self.br3.bn1], raw, residual, relu)
 
     def _fused(self, x: Tensor) -> Tensor:
         """Return the branches before their last normalisation, (B, P', Q', C): one product, then one kernel."""
         every = (self.br0, self.br1, self.br2, self.br3)
         weight = torch.cat([branch.pw.weight for branch in every])
-        y = convolve(x, weight, torch.cat([_bias(branch.pw) for branch in every]))
+        y = convolve(x, weight, torch.cat([bias_of(branch.pw) for branch in every]))
         norms = [self.br0.bn1, self.br1.bn1, self.br2.bn1]
         raw: Tensor = _Branches.apply(  # type: ignore[no-untyped-call]
             y,
@@ -116,7 +116,7 @@ class MultiScale(nn.Module):
         reduced = (self.br0, self.br1, self.br2)
         width = self.br0.bn1.num_channels
         weight = torch.cat([branch.pw.weight for branch in reduced])
-        bias = torch.cat([_bias(branch.pw) for branch in reduced])
+        bias = torch.cat([bias_of(branch.pw) for branch in reduced])
         hidden = normalise([branch.bn1 for branch in reduced], convolve(x, weight, bias), relu=True)
         first, second, third = torch.split(hidden, width, dim=-1)
         plain = self.br3.pw(x, along_time(self.stride, 1, self.time_axis))
@@ -160,11 +160,6 @@ class _Branches(torch.autograd.Function):
         a, b, c = pad(line.a, (0, width), value=1.0), pad(line.b, (0, width)), pad(line.c, (0, width))
         grad_rows, _ = batch_norm.normalise_backward(grad_rows, None, rows, a, b, c, keep=False)
         return (grad_rows.view(y.shape), line.weight, line.bias, grad_weights, grad_biases) + (None,) * 4
-
-
-def _bias(layer: Pointwise) -> Tensor:
-    assert layer.bias is not None
-    return layer.bias
 
 
 @torch.no_grad()

@@ -233,9 +233,21 @@ static PyObject *py_supported(PyObject *self, PyObject *nothing) { return PyBool
 #define DIRECTIONS
 #endif
 
-/* A module's end: functions `supported` and, where they can be compiled, `forward` and `backward`. */
-#define MODULE(name)                                                                                                   \
+/* A module's end: functions `supported` and, where they can be compiled, `forward` and `backward`; then the constants that
+ * the Python side needs, as {name, value}, .... */
+#define MODULE(name, ...)                                                                                              \
     static PyMethodDef methods[] = {                                                                                   \
         {"supported", py_supported, METH_NOARGS, NULL}, DIRECTIONS{NULL, NULL, 0, NULL}};                              \
     static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, #name, NULL, -1, methods, NULL, NULL, NULL, NULL};      \
-    PyMODINIT_FUNC PyInit_##name(void) { return PyModule_Create(&module); }
+    static const struct {                                                                                              \
+        const char *key;                                                                                               \
+        long value;                                                                                                    \
+    } constants[] = {__VA_ARGS__};                                                                                     \
+    PyMODINIT_FUNC PyInit_##name(void)                                                                                 \
+    {                                                                                                                  \
+        PyObject *made = PyModule_Create(&module);                                                                     \
+        for (size_t i = 0; made && i < sizeof constants / sizeof *constants; i++)                                      \
+            if (PyModule_AddIntConstant(made, constants[i].key, constants[i].value) < 0)                               \
+                Py_CLEAR(made);                                                                                        \
+        return made;                                                                                                   \
+    }

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-import torch  # before any extension, which shares its OpenMP threads
-from torch import Tensor
+import torch  # noqa: F401 - before any extension, which shares its OpenMP threads
 
 
 def extension(name: str) -> ModuleType | None:
@@ -21,8 +20,3 @@ def avx512_extension(name: str) -> ModuleType | None:
     """As `extension`, but None too where the build or the processor lacks AVX-512."""
     found = extension(name)
     return found if found is not None and found.supported() else None
-
-
-def takes(*tensors: Tensor | None) -> bool:
-    """Return whether kernels can work on these tensors: float32, on the CPU, at least one element."""
-    return all(t is None or (t.dtype == torch.float32 and t.device.type == "cpu" and t.numel() > 0) for t in tensors)

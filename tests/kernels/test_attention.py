@@ -1,4 +1,4 @@
-"""Hyperformer's compiled attention against its definition in float64."""
+"""Hyperformer's attention, by the kernel and by the reference, against its definition in float64."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from torch import Tensor
 
 from stdcl.kernels import attention
 from tests.kernels.threads import assert_same_bits
-from tests.rounding import Rounded, assert_within, cat, einsum, gamma
+from tests.rounding import Rounded, assert_within, cat, einsum
 
-pytestmark = pytest.mark.skipif(
-    not attention._usable(torch.ones(1), torch.ones(1, 1)),
-    reason="the kernel was not built, or this processor has no AVX-512",
-)
-
+OPERATION = attention
 # (F, V, G, J, H, D): the encoder's own sizes, then tails of every kind.
 SIZES = [
     (40, 20, 5, 9, 9, 24),
@@ -91,9 +87,16 @@ def rounded(
     ]
 
 
+def results(arguments: list[Tensor], groups: Tensor, distances: Tensor, grad: Tensor) -> list[Tensor]:
+    """What the operation returns, and the gradients of its arguments."""
+    leaves = [x.clone().requires_grad_() for x in arguments]
+    out = attention.attend(*leaves, groups, distances)
+    return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
+
+
 @pytest.mark.parametrize("spread", [0.1, 1.0, 30.0])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_equals_its_definition(size: tuple[int, ...], spread: float) -> None:
+def test_equals_its_definition(way: str, size: tuple[int, ...], spread: float) -> None:
     arguments, groups, distances, grad = tensors(size, spread)
     if spread > 1.0:
         # Whole numbers: scores, however large, are exact in float32, so their size does not widen the bounds.
@@ -102,9 +105,7 @@ def test_equals_its_definition(size: tuple[int, ...], spread: float) -> None:
     expected = definition(exact, groups, distances)
     expected.backward(grad.double())
     bounds = rounded(arguments, groups, distances, grad, exact_scores=spread > 1.0)
-    out, shares = attention.forward(*arguments, groups, distances)
-    gradients = attention.backward(*arguments, groups, distances, shares, grad)
-    assert_within(shares.double().sum(-1), torch.ones(shares.shape[:-1]), gamma(2 * size[1] + 8))
+    out, *gradients = results(arguments, groups, distances, grad)
     names = ("out", "qkv", "e", "rpe", "w1", "alpha", "outer")
     for name, got, leaf, bound in zip(
         names, (out, *gradients), (expected.detach(), *(x.grad for x in exact)), bounds, strict=True
@@ -114,15 +115,13 @@ def test_equals_its_definition(size: tuple[int, ...], spread: float) -> None:
         assert_within(got, leaf, bound.error, name)
 
 
-def test_bits_do_not_depend_on_threads() -> None:
-    arguments, groups, distances, grad = tensors((100, 20, 5, 9, 9, 24))
-
-    def run() -> list[Tensor]:
-        out, shares = attention.forward(*arguments, groups, distances)
-        return [out, shares, *attention.backward(*arguments, groups, distances, shares, grad)]
-
-    assert_same_bits(run)
+@pytest.mark.parametrize("way", ["kernel"], indirect=True)
+def test_bits_do_not_depend_on_threads(way: str) -> None:
+    given = tensors((100, 20, 5, 9, 9, 24))
+    assert_same_bits(lambda: results(*given))
 
 
-def test_more_distances_than_a_vector_has_lanes_go_through_operations() -> None:
-    assert not attention._usable(torch.ones(1), torch.ones(17, 1))
+def test_more_distances_than_a_vector_has_lanes_go_through_the_reference() -> None:
+    arguments, groups, distances, _ = tensors((2, 5, 2, 17, 1, 7))
+    bound = rounded(arguments, groups, distances, torch.zeros(2, 5, 7), exact_scores=False)[0]
+    assert_within(attention.attend(*arguments, groups, distances), bound.value, bound.error)

@@ -1,4 +1,4 @@
-"""The compiled kernels and the PyTorch operations that they stand for, against float64."""
+"""Batch normalisation's passes, by the kernel and by the reference, against float64."""
 
 from __future__ import annotations
 
@@ -14,15 +14,7 @@ from tests.rounding import Rounded, assert_within, einsum, gamma
 
 SHAPES = [(1, 1), (3, 7), (256, 16), (257, 3), (1030, 64), (2000, 150)]
 
-needs_kernels = pytest.mark.skipif(not batch_norm.built(), reason="the kernels were not built: no C compiler here")
-
-
-@pytest.fixture(params=[pytest.param("kernel", marks=needs_kernels), "operations"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each test runs with the kernels, and without them."""
-    if request.param == "operations":
-        monkeypatch.setattr(batch_norm, "_kernel", None)
-    return str(request.param)
+OPERATION = batch_norm
 
 
 def tensors(rows: int, channels: int, *kinds: str) -> list[Tensor]:
@@ -71,7 +63,7 @@ def test_gradient_sums(way: str, rows: int, channels: int, relu: bool) -> None:
     grad, out, x, mean = tensors(rows, channels, "rows", "rows", "rows", "channels")
     kept = Rounded(grad * (out > 0) if relu else grad)
     total, product = kept.sum(0), einsum("rc,rc->c", kept, Rounded(x) - Rounded(mean))
-    if way == "operations":
+    if way == "reference":
         # PyTorch may subtract the mean after the sum.
         product.error += gamma(rows + 4) * kept.value.abs().sum(0) * (x.abs().amax(0) + mean.abs())
     got = batch_norm.gradient_sums(grad, out if relu else None, x, mean)
@@ -101,8 +93,8 @@ def test_a_nan_is_not_hidden_by_relu(way: str) -> None:
     assert y[0, 1:].tolist() == [0.0, 2.0]
 
 
-@needs_kernels
-def test_the_bits_do_not_depend_on_the_number_of_threads() -> None:
+@pytest.mark.parametrize("way", ["kernel"], indirect=True)
+def test_the_bits_do_not_depend_on_the_number_of_threads(way: str) -> None:
     grad, out, x, mean = tensors(5000, 48, "rows", "rows", "rows", "channels")
     assert_same_bits(lambda: [batch_norm.moments(x), batch_norm.gradient_sums(grad, out, x, mean)])
 

@@ -1,4 +1,4 @@
-"""The compiled branches of the multi-scale temporal block against their definition, and the block's wiring."""
+"""The branches of the multi-scale temporal block, by the kernel and by the reference, against their definition."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from torch.nn.functional import pad
 
 from stdcl.encoders.temporal import MultiScale
 from stdcl.kernels import branches
+from stdcl.kernels.choice import SWITCH
 from tests.kernels.threads import assert_same_bits
 from tests.rounding import Rounded, assert_within, cat, einsum, gamma, stack
 
-needs_kernel = pytest.mark.skipif(
-    not branches.usable(torch.ones(1)), reason="the kernel was not built, or this processor has no AVX-512"
-)
-
+OPERATION = branches
 # (C, stride, time axis, (B, P, Q)): the encoders' own sizes, then tails and short clips of every kind.
 CASES = [
     (64, 1, 2, (2, 20, 52)),
@@ -72,7 +70,7 @@ def definition(
 
 
 def results(given: list[Tensor], grad: Tensor, stride: int, axis: int) -> dict[str, Tensor]:
-    """What the kernel returns."""
+    """What the operation returns."""
     x, factor, shift, weights, _ = given
     found = branches.backward(x, factor, shift, weights, grad, stride, axis)
     return {"out": branches.forward(*given, stride, axis)} | dict(
@@ -138,20 +136,18 @@ def bounds(given: list[Tensor], grad: Tensor, stride: int, axis: int) -> dict[st
     return found | {"weights": stack(of_weights).error, "biases": of_biases.error.view(2, w)}
 
 
-@needs_kernel
 @cases
-def test_random_numbers(channels: int, stride: int, axis: int, shape: tuple[int, ...]) -> None:
+def test_random_numbers(way: str, channels: int, stride: int, axis: int, shape: tuple[int, ...]) -> None:
     given, grad = arguments(channels, stride, axis, shape)
     want, limit = expected(given, grad, stride, axis), bounds(given, grad, stride, axis)
     for name, got in results(given, grad, stride, axis).items():
         assert_within(got, want[name], limit[name], name)
 
 
-@needs_kernel
 @pytest.mark.parametrize("repeat_frames", [False, True])
 @cases
 def test_small_whole_numbers_are_exact(
-    channels: int, stride: int, axis: int, shape: tuple[int, ...], repeat_frames: bool
+    way: str, channels: int, stride: int, axis: int, shape: tuple[int, ...], repeat_frames: bool
 ) -> None:
     """Every product and sum is a whole number below 2^24: no rounding, and many equal frames and zeros before ReLU."""
     given, grad = arguments(channels, stride, axis, shape)
@@ -187,26 +183,13 @@ def step(made: MultiScale, x: Tensor, residual: Tensor, grad: Tensor) -> dict[st
 def test_the_block_around_the_kernel(
     monkeypatch: pytest.MonkeyPatch, channels: int, stride: int, axis: int, shape: tuple[int, ...]
 ) -> None:
-    """A training step of the block, with the definition in the kernel's place, equals its operations, in float64."""
-
-    def forward(x: Tensor, *given: Tensor) -> Tensor:
-        return definition(x.detach(), *given)[1].detach().contiguous()
-
-    def backward(
-        x: Tensor, factor: Tensor, shift: Tensor, weights: Tensor, grad: Tensor, stride: int, axis: int
-    ) -> tuple[Tensor, ...]:
-        biases = torch.zeros(weights.shape[:2], dtype=x.dtype)
-        found = expected([x, factor, shift, weights, biases], grad, stride, axis)
-        return found["before"].contiguous(), found["weights"], found["biases"]
-
+    """A training step of the block around the reference equals one by separate operations, in float64."""
     made = block(channels, stride, axis).double()
     x = torch.randn(*shape, channels, dtype=torch.float64)
     shape_out = copy.deepcopy(made)(x).shape
     residual, grad = torch.randn(shape_out, dtype=x.dtype), torch.randn(shape_out, dtype=x.dtype)
     want = step(copy.deepcopy(made), x, residual, grad)
-    monkeypatch.setattr(branches, "usable", lambda x: True)
-    monkeypatch.setattr(branches, "forward", forward)
-    monkeypatch.setattr(branches, "backward", backward)
+    monkeypatch.setattr(branches, "has_kernel", lambda x: True)
     got = step(made, x, residual, grad)
     assert got.keys() == want.keys()
     # Sums over all rows of what has gone through a product of all channels. Far above any rounding, far below a fault.
@@ -217,8 +200,8 @@ def test_the_block_around_the_kernel(
         assert_within(got[name], value, limit * scale, name)
 
 
-@needs_kernel
-def test_bits_do_not_depend_on_threads() -> None:
+@pytest.mark.parametrize("way", ["kernel"], indirect=True)
+def test_bits_do_not_depend_on_threads(way: str) -> None:
     given, grad = arguments(64, 1, 2, (5, 20, 13))
     assert_same_bits(lambda: results(given, grad, 1, 2).values())
 
@@ -238,6 +221,7 @@ def test_training_on_the_cpu_calls_the_kernel_and_all_else_the_operations(monkey
         return torch.zeros_like(x)
 
     monkeypatch.setattr(branches, "_kernel", object())
+    monkeypatch.delenv(SWITCH, raising=False)
     monkeypatch.setattr(branches, "forward", forward)
     made = block(64, 1, 2)
     made.double()(torch.randn(2, 3, 8, 64, dtype=torch.float64))

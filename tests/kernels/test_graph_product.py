@@ -1,4 +1,4 @@
-"""CTR-GCN's refined graphs and the product with them, compiled and by operations, against the definition in float64."""
+"""CTR-GCN's refined graphs and the product with them, by kernel and reference, against the definition in float64."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from stdcl.kernels import graph_product
 from tests.kernels.threads import assert_same_bits
 from tests.rounding import Rounded, assert_within, cat, einsum
 
-needs_kernel = pytest.mark.skipif(
-    not graph_product.usable(), reason="the kernel was not built, or this processor has no AVX-512"
-)
-
+OPERATION = graph_product
 # (B, C, S, R, V, T): the encoder's own sizes, then tails of every kind.
 SIZES = [
     (2, 64, 3, 8, 20, 52),
@@ -81,16 +78,13 @@ def rounded(inputs: list[Tensor], grad: Tensor) -> list[Rounded]:
 
 
 @pytest.mark.parametrize("spread", [0.05, 1.0, 20.0])
-@pytest.mark.parametrize("way", [pytest.param("kernel", marks=needs_kernel), "operations", "float64"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_equals_its_definition(monkeypatch: pytest.MonkeyPatch, size: tuple[int, ...], way: str, spread: float) -> None:
+def test_equals_its_definition(way: str, size: tuple[int, ...], dtype: torch.dtype, spread: float) -> None:
     inputs, grad = tensors(size, spread)
     exact = [x.double().requires_grad_() for x in inputs]
     expected = definition(*exact)
     expected.backward(grad.double())
-    if way == "operations":
-        monkeypatch.setattr(graph_product, "_kernel", None)
-    dtype = torch.float64 if way == "float64" else torch.float32
     given = [x.to(dtype) for x in inputs]
     results = (graph_product.forward(*given), *graph_product.backward(*given, grad.to(dtype)))
     names = ("out", *graph_product.Gradients._fields)
@@ -102,8 +96,8 @@ def test_equals_its_definition(monkeypatch: pytest.MonkeyPatch, size: tuple[int,
         assert_within(got, leaf, scale * bound.error, name)
 
 
-@needs_kernel
-def test_layouts_of_the_arguments_do_not_matter() -> None:
+@pytest.mark.parametrize("way", ["kernel"], indirect=True)
+def test_layouts_of_the_arguments_do_not_matter(way: str) -> None:
     inputs, grad = tensors((2, 32, 3, 4, 6, 7))
     odd, odd_grad = (
         [x.transpose(0, -1).contiguous().transpose(0, -1) for x in inputs],
@@ -116,8 +110,8 @@ def test_layouts_of_the_arguments_do_not_matter() -> None:
         assert torch.equal(got, expected)
 
 
-@needs_kernel
-def test_bits_do_not_depend_on_threads() -> None:
+@pytest.mark.parametrize("way", ["kernel"], indirect=True)
+def test_bits_do_not_depend_on_threads(way: str) -> None:
     inputs, grad = tensors((5, 32, 3, 8, 20, 13))
     assert_same_bits(lambda: [graph_product.forward(*inputs), *graph_product.backward(*inputs, grad)])
 
@@ -136,3 +130,18 @@ def test_no_samples_give_empty_features_and_no_gradient(dtype: torch.dtype) -> N
     for got, leaf in zip(graph_product.backward(*given, grad.to(dtype)), given, strict=True):
         assert got.shape == leaf.shape
         assert not got.any()
+
+
+def test_the_differentiable_form_adds_the_bias_to_the_values(way: str) -> None:
+    """In float64: the formula with ``values + bias``, and the gradients of all arguments."""
+    (values, qk, a, mixing, _), grad = tensors((2, 16, 3, 4, 5, 6))
+    bias = torch.randn(mixing.shape[:2])
+    leaves = [x.double().requires_grad_() for x in (values, bias, qk, a, mixing)]
+    values, bias, qk, a, mixing = leaves
+    out = graph_product.graph_product(*leaves)
+    zero = torch.zeros(mixing.shape[0] * mixing.shape[2], mixing.shape[1], dtype=torch.float64)
+    expected = definition(values + bias.t()[:, :, None, None], qk, a, mixing, zero)
+    torch.testing.assert_close(out, expected)
+    got = torch.autograd.grad(out, leaves, grad.double())
+    for of, exact in zip(got, torch.autograd.grad(expected, leaves, grad.double()), strict=True):
+        torch.testing.assert_close(of, exact)

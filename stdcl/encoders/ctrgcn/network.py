@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from stdcl.encoders.base import Layout
 from stdcl.encoders.graph import TIME_AXIS, GraphEncoder, Projection, partition
-from stdcl.encoders.layers import Pointwise, convolve, init_kaiming, product_dtype
+from stdcl.encoders.layers import Pointwise, bias_of, convolve, init_kaiming, product_dtype
 from stdcl.encoders.temporal import MultiScale
-from stdcl.kernels import graph_product
+from stdcl.kernels.graph_product import graph_product
 from stdcl.parallel.batch_norm import BatchNorm
 from stdcl.taps import GRAPH
-
-NUM_SUBSETS = 3
-# A product a sample, summed afterwards, is faster than one that adds up samples; so many at once bounds its memory.
-SAMPLES_AT_ONCE = 16
 
 
 class _Subset(nn.Module):
@@ -45,7 +41,7 @@ class TopologyRefinement(nn.Module):
 
     With q, k the time means of two 1x1 convolutions, the graph of subset s, sample n and channel c is
     ``G[u, v] = alpha (r(tanh(q_u - k_v)))_c + A_s[u, v]``, joint u receives ``sum_s sum_v G[u, v] v_s(x)_v``, and
-    ``ReLU(BN(.) + shortcut(x))`` follows. `_RefinedProduct` says how it is computed.
+    ``ReLU(BN(.) + shortcut(x))`` follows. `_refined_product` says how it is computed.
     """
 
     def __init__(self, channels_in: int, channels_out: int, adjacency: Tensor) -> None:
@@ -65,12 +61,7 @@ class TopologyRefinement(nn.Module):
         if taps is not None:
             taps[GRAPH] = self.relation(x)
         subsets = (self.s0, self.s1, self.s2)
-        layers = [layer for kind in ("q", "k", "v", "r") for layer in (getattr(s, kind) for s in subsets)]
-        weights = [layer.weight for layer in layers]
-        biases = [layer.bias for layer in layers]
-        y = _RefinedProduct.apply(  # type: ignore[no-untyped-call]
-            x, product_dtype(x), self.A, self.alpha, *weights, *biases
-        )
+        y = _refined_product(x, self.A, self.alpha, subsets)
         shortcut = x if self.down is None else self.down(x)
         out: Tensor = self.bn(y, shortcut, relu=True)
         return out
@@ -85,76 +76,34 @@ class TopologyRefinement(nn.Module):
             return torch.stack([subset.relation(mean) for subset in (self.s0, self.s1, self.s2)], dim=1)
 
 
-class _RefinedProduct(torch.autograd.Function):
+def _refined_product(x: Tensor, a: Tensor, alpha: Tensor, subsets: tuple[_Subset, ...]) -> Tensor:
     """x (B, V, T, Cin) -> (B, V, T, C): features of every subset, summed over subsets and joints by the refined graphs.
 
     Exactly, with S subsets and K = R + 2:
 
     - The time mean goes before the 1x1 convolutions of q and k.
-    - Graphs are one product a subset, ``[alpha r | alpha bias | 1]`` (C, K) by ``[tanh; 1; A]`` (K, V V): neither alpha
-      nor A costs a pass.
+    - Graphs are one product per subset, ``[alpha r | alpha bias | 1]`` (C, K) by ``[tanh; 1; A]`` (K, V V): neither
+      alpha nor A costs a pass.
     - One product makes v of all subsets, channels first, and one batched product sums over the subsets.
-    - The bias of v is added after the graph, where it is one number a joint and channel.
+    - The bias of v is added after the graph, where it is one number per joint and channel.
 
-    One function, with its gradient written out, because a chain of some hundred small operations would otherwise cost
-    as much as the products. Products run in ``dtype``, the small factors in the type of the parameters.
+    Products run in `product_dtype`, the small factors in the type of the parameters.
     """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dtype: torch.dtype, a: Tensor, alpha: Tensor, *parameters: Tensor) -> Tensor:
-        p = _Parameters.of(parameters)
-        b, v, t, c_in = x.shape
-        s, c, reduced = p.r_weight.shape
-        mean = x.mean(dim=TIME_AXIS, dtype=a.dtype).view(b * v, c_in)
-        qk = torch.addmm(p.qk_bias, mean, p.qk_weight.t()).view(b, v, 2, s, reduced)
-        mixing = torch.cat((p.r_weight * alpha, (p.r_bias * alpha)[:, :, None], p.r_bias.new_ones((s, c, 1))), dim=2)
-        rows = x.to(dtype).reshape(b, v * t, c_in)
-        weight = p.v_weight.to(dtype)
-        values = torch.bmm(weight.expand(b, -1, -1), rows.transpose(1, 2)).view(b, c, s, v, t)
-        ctx.save_for_backward(rows, weight, values, mean, qk, a, mixing, alpha, *p)
-        ctx.x_dtype = x.dtype
-        return graph_product.forward(values, qk, a, mixing, _biased(mixing, p.v_bias))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        rows, weight, values, mean, qk, a, mixing, alpha, *joined = ctx.saved_tensors
-        p = _Parameters(*joined)
-        b, c, s, v, t = values.shape
-        found = graph_product.backward(values, qk, a, mixing, _biased(mixing, p.v_bias), gradients[0])
-
-        grad_values = found.values.view(b, c * s, v * t)
-        grad_x = torch.bmm(grad_values.transpose(1, 2), weight.expand(b, -1, -1)).view(b, v, t, weight.shape[1])
-        grad_v_weight = torch.zeros_like(weight)
-        for some, of_some in zip(
-            torch.split(grad_values, SAMPLES_AT_ONCE), torch.split(rows, SAMPLES_AT_ONCE), strict=True
-        ):
-            grad_v_weight += torch.bmm(some, of_some).sum(0)
-
-        grad_biased = found.biased.view(s, -1, c).transpose(1, 2)
-        grad_mixing = torch.addcmul(found.mixing, grad_biased, p.v_bias[:, :, None])
-        grad_r_weight, grad_r_bias = grad_mixing[:, :, :-2], grad_mixing[:, :, -2]
-        grad_alpha = ((grad_r_weight * p.r_weight).sum() + (grad_r_bias * p.r_bias).sum()).view(1)
-        grad_qk = found.qk.reshape(b * v, p.qk_weight.shape[0])
-        grad_mean = torch.mm(grad_qk, p.qk_weight).view(b, v, 1, weight.shape[1])
-        grad_x += (grad_mean / t).to(grad_x.dtype)
-        flat = _Parameters(
-            torch.mm(grad_qk.t(), mean),
-            grad_qk.sum(0),
-            grad_v_weight.to(mean.dtype),
-            (grad_biased * mixing).sum(dim=2),
-            grad_r_weight * alpha,
-            grad_r_bias * alpha,
-        )
-        return grad_x.to(ctx.x_dtype), None, found.a, grad_alpha, *flat.split()
-
-
-def _biased(mixing: Tensor, v_bias: Tensor) -> Tensor:
-    """Return ``mixing v_bias`` (S K, C): what v's bias becomes after the graph."""
-    return (mixing * v_bias[:, :, None]).transpose(1, 2).flatten(0, 1)
+    p = _Parameters.of(subsets)
+    b, v, t, c_in = x.shape
+    s, c, reduced = p.r_weight.shape
+    dtype = product_dtype(x)
+    x = x.view_as(x)  # both of its gradients are added up here, before that of the shortcut
+    mean = (x.sum(dim=TIME_AXIS, dtype=a.dtype) / t).view(b * v, c_in)  # not `mean`, whose gradient is a pass over x
+    qk = torch.addmm(p.qk_bias, mean, p.qk_weight.t()).view(b, v, 2, s, reduced)
+    mixing = torch.cat((p.r_weight * alpha, (p.r_bias * alpha)[:, :, None], p.r_bias.new_ones((s, c, 1))), dim=2)
+    rows = x.to(dtype).reshape(b, v * t, c_in)
+    values = torch.bmm(p.v_weight.to(dtype).expand(b, -1, -1), rows.transpose(1, 2)).view(b, c, s, v, t)
+    return graph_product(values, p.v_bias, qk, a, mixing)
 
 
 class _Parameters(NamedTuple):
-    """The parameters of the three subsets, joined. Order of the rows: kind, subset, channel; for v: channel, subset."""
+    """The parameters of the subsets, joined. Order of the rows: kind, subset, channel; for v: channel, subset."""
 
     qk_weight: Tensor  # (2 S R, Cin)
     qk_bias: Tensor  # (2 S R,)
@@ -164,31 +113,17 @@ class _Parameters(NamedTuple):
     r_bias: Tensor  # (S, C)
 
     @staticmethod
-    def of(parameters: tuple[Tensor, ...]) -> _Parameters:
-        """Join weights and biases in the order q, k, v, r, of three subsets each."""
-        n = NUM_SUBSETS
-        weights, biases = parameters[: 4 * n], parameters[4 * n :]
-        v_weight = torch.stack(weights[2 * n : 3 * n], dim=1)
+    def of(subsets: tuple[_Subset, ...]) -> _Parameters:
+        q_and_k = [*(s.q for s in subsets), *(s.k for s in subsets)]
+        v_weight = torch.stack([s.v.weight for s in subsets], dim=1)
         return _Parameters(
-            torch.cat(weights[: 2 * n]).flatten(1),
-            torch.cat(biases[: 2 * n]),
+            torch.cat([layer.weight for layer in q_and_k]).flatten(1),
+            torch.cat([bias_of(layer) for layer in q_and_k]),
             v_weight.view(-1, v_weight.shape[2]),
-            torch.stack(biases[2 * n : 3 * n]),
-            torch.stack(weights[3 * n :]).flatten(2),
-            torch.stack(biases[3 * n :]),
+            torch.stack([bias_of(s.v) for s in subsets]),
+            torch.stack([s.r.weight for s in subsets]).flatten(2),
+            torch.stack([bias_of(s.r) for s in subsets]),
         )
-
-    def split(self) -> list[Tensor]:
-        """Undo `of`: a tensor a parameter, weights as 1x1 convolutions have them."""
-        n, (_, c, reduced) = NUM_SUBSETS, self.r_weight.shape
-        return [
-            *self.qk_weight.view(2 * n, reduced, -1, 1, 1).unbind(0),
-            *self.v_weight.view(c, n, -1, 1, 1).unbind(1),
-            *self.r_weight.view(n, c, reduced, 1, 1).unbind(0),
-            *self.qk_bias.view(2 * n, reduced).unbind(0),
-            *self.v_bias.unbind(0),
-            *self.r_bias.unbind(0),
-        ]
 
 
 class CTRGCN(GraphEncoder):

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from stdcl.kernels.attention import reference
-from stdcl.kernels.extension import avx512_extension, takes
+from stdcl.kernels.check import check, check_axes, check_indices
+from stdcl.kernels.choice import kernel_for, operator
+from stdcl.kernels.extension import avx512_extension
 
 _kernel = avx512_extension("stdcl.kernels.attention._kernel")
-
-_MOST_HOPS = 16  # a vector's lanes
-_PIECE = 32  # frames whose sums are kept together, as in attention.c
 
 
 def attend(
@@ -37,15 +36,16 @@ def attend(
         outer: (H, V, V).
         groups: (V,) int64, the group of each joint.
         hops: (V, V) int64, distances.
+
+    Raises:
+        ValueError: if a shape does not fit.
+        TypeError: if types or devices do not fit.
+        IndexError: if a group or distance is out of range.
     """
-    way = _Attend if _usable(qkv, rpe) else reference.Attend
+    _check(qkv, e, rpe, w1, alpha, outer, groups, hops)
+    way = _Attend if _takes(qkv, e, rpe, w1, alpha, outer) else reference.Attend
     mixed: Tensor = way.apply(qkv, e, rpe, w1, alpha, outer, groups, hops)  # type: ignore[no-untyped-call]
     return mixed
-
-
-def _usable(qkv: Tensor, rpe: Tensor) -> bool:
-    """Return whether the kernel was built, this processor can run it, and it takes these tensors."""
-    return _kernel is not None and takes(qkv, rpe) and len(rpe) <= _MOST_HOPS
 
 
 class _Attend(torch.autograd.Function):
@@ -53,26 +53,60 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *arguments: Tensor) -> Tensor:
-        out, shares = forward(*arguments)
+        out, shares = _forward(*arguments)
         ctx.save_for_backward(*arguments, shares)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         qkv, e, rpe, w1, alpha, outer, groups, hops, shares = ctx.saved_tensors
-        found = backward(qkv, e, rpe, w1, alpha, outer, groups, hops, shares, gradients[0])
-        return *found, None, None
+        grad_qkv, grad_e, sums = _backward(qkv, e, rpe, w1, alpha, outer, groups, hops, shares, gradients[0])
+        of_rpe, of_w1, of_outer, of_alpha = torch.split(sums.sum(0), _parts(rpe, w1, outer))
+        found = (of_rpe.view_as(rpe), of_w1.view_as(w1), of_alpha, of_outer.view_as(outer))
+        return grad_qkv, grad_e, *found, None, None
 
 
-def forward(
+def _check(
+    qkv: Tensor, e: Tensor, rpe: Tensor, w1: Tensor, alpha: Tensor, outer: Tensor, groups: Tensor, hops: Tensor
+) -> None:
+    check_axes("attention", qkv=(qkv, 3), e=(e, 3), rpe=(rpe, 2), w1=(w1, 2))
+    (frames, v, _), (heads, width) = qkv.shape, w1.shape
+    row = heads * width
+    check(
+        "attention",
+        qkv,
+        ("qkv", qkv, (frames, v, 3 * row)),
+        ("e", e, (frames, e.shape[1], row)),
+        ("rpe", rpe, (len(rpe), row)),
+        ("w1", w1, (heads, width)),
+        ("alpha", alpha, (1,)),
+        ("outer", outer, (heads, v, v)),
+    )
+    check_indices("attention", "groups", groups, (v,), e.shape[1])
+    check_indices("attention", "hops", hops, (v, v), len(rpe))
+
+
+def _takes(qkv: Tensor, e: Tensor, rpe: Tensor, *others: Tensor) -> bool:
+    kernel = kernel_for(_kernel, qkv, e, rpe, *others)
+    return kernel is not None and len(rpe) <= kernel.MOST_HOPS
+
+
+def _fake_forward(
+    qkv: Tensor, e: Tensor, rpe: Tensor, w1: Tensor, alpha: Tensor, outer: Tensor, groups: Tensor, hops: Tensor
+) -> tuple[Tensor, Tensor]:
+    frames, v, _ = qkv.shape
+    return qkv.new_empty((frames, v, rpe.shape[1])), qkv.new_empty((frames, len(outer), v, v))
+
+
+@operator("attention", _fake_forward)
+def _forward(
     qkv: Tensor, e: Tensor, rpe: Tensor, w1: Tensor, alpha: Tensor, outer: Tensor, groups: Tensor, hops: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the mixed values (F, V, H D) and the attention (F, H, V, V)."""
     assert _kernel is not None
-    frames, v, _ = qkv.shape
     shared, kept = _shared(qkv, e, rpe, w1, alpha, outer, groups, hops)
     qkv, e = qkv.contiguous(), e.contiguous()
-    out, attention = qkv.new_empty((frames, v, rpe.shape[1])), qkv.new_empty((frames, len(outer), v, v))
+    out, attention = _fake_forward(qkv, e, rpe, w1, alpha, outer, groups, hops)
     _kernel.forward(
         *shared, qkv.data_ptr(), e.data_ptr(), torch.get_num_threads(), attention.data_ptr(), out.data_ptr()
     )
@@ -80,7 +114,7 @@ def forward(
     return out, attention
 
 
-def backward(
+def _fake_backward(
     qkv: Tensor,
     e: Tensor,
     rpe: Tensor,
@@ -91,43 +125,54 @@ def backward(
     hops: Tensor,
     attention: Tensor,
     grad: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of qkv, e, rpe, w1, alpha and outer.
+) -> tuple[Tensor, Tensor, Tensor]:
+    assert _kernel is not None
+    pieces = -(-len(qkv) // _kernel.PIECE)
+    return qkv.new_empty(qkv.shape), e.new_empty(e.shape), qkv.new_empty((pieces, sum(_parts(rpe, w1, outer))))
+
+
+@operator("attention_backward", _fake_backward)
+def _backward(
+    qkv: Tensor,
+    e: Tensor,
+    rpe: Tensor,
+    w1: Tensor,
+    alpha: Tensor,
+    outer: Tensor,
+    groups: Tensor,
+    hops: Tensor,
+    attention: Tensor,
+    grad: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of qkv and e and, per piece of frames, those of rpe, w1, outer and alpha in one row.
 
     Args:
-        qkv: as given to `forward`, as all but the last two.
+        qkv: as given to `_forward`, as all but the last two.
         attention: as it returned it.
         grad: (F, V, H D), the gradient of the mixed values.
     """
     assert _kernel is not None
     shared, kept = _shared(qkv, e, rpe, w1, alpha, outer, groups, hops)
-    qkv, e, grad = qkv.contiguous(), e.contiguous(), grad.contiguous()
-    grad_qkv, grad_e = torch.empty_like(qkv), torch.empty_like(e)
-    parts = [rpe.numel(), w1.numel(), outer.numel(), 1]
-    sums = qkv.new_empty((-(-len(qkv) // _PIECE), sum(parts)))
-    _kernel.backward(
-        *shared,
-        qkv.data_ptr(),
-        e.data_ptr(),
-        attention.data_ptr(),
-        grad.data_ptr(),
-        torch.get_num_threads(),
-        grad_qkv.data_ptr(),
-        grad_e.data_ptr(),
-        sums.data_ptr(),
-    )
+    given = [x.contiguous() for x in (qkv, e, attention, grad)]
+    made = _fake_backward(qkv, e, rpe, w1, alpha, outer, groups, hops, attention, grad)
+    addresses = (x.data_ptr() for x in given)
+    _kernel.backward(*shared, *addresses, torch.get_num_threads(), *(x.data_ptr() for x in made))
     del kept
-    of_rpe, of_w1, of_outer, of_alpha = torch.split(sums.sum(0), parts)
-    return grad_qkv, grad_e, of_rpe.view_as(rpe), of_w1.view_as(w1), of_alpha, of_outer.view_as(outer)
+    return made
+
+
+def _parts(rpe: Tensor, w1: Tensor, outer: Tensor) -> list[int]:
+    return [rpe.numel(), w1.numel(), outer.numel(), 1]
 
 
 def _shared(
     qkv: Tensor, e: Tensor, rpe: Tensor, w1: Tensor, alpha: Tensor, outer: Tensor, groups: Tensor, hops: Tensor
 ) -> tuple[tuple[object, ...], tuple[Tensor, ...]]:
     """Return what both kernels are given first, and the tensors whose memory that names."""
+    assert _kernel is not None
     frames, v, _ = qkv.shape
-    rows = torch.zeros((v, -(-v // 16) * 16), dtype=torch.int32)
+    rows = torch.zeros((v, -(-v // _kernel.LANES) * _kernel.LANES), dtype=torch.int32)
     rows[:, :v] = hops
-    kept = (rpe.contiguous(), w1.contiguous(), outer.contiguous(), groups.to(torch.int32), rows)
+    kept = (rpe.contiguous(), w1.contiguous(), outer.contiguous(), groups.to(torch.int32).contiguous(), rows)
     sizes = (frames, v, e.shape[1], len(rpe), len(outer), w1.shape[1])
     return (*(x.data_ptr() for x in kept), float(alpha.detach()), sizes), kept

@@ -8,10 +8,10 @@
 #define PY_SSIZE_T_CLEAN
 #include "../avx512.h"
 
-enum { PIECE = 32 }; /* frames */
+enum { PIECE = 32, MOST_HOPS = LANES }; /* frames; a vector holds a number per distance */
 
 typedef struct {
-    idx frames, joints, groups, hops, heads, width; /* F, V, G, J (at most 16), H, D */
+    idx frames, joints, groups, hops, heads, width; /* F, V, G, J (at most MOST_HOPS), H, D */
 } Sizes;
 
 #ifdef WITH_AVX512
@@ -322,4 +322,4 @@ static PyObject *backward(PyObject *self, PyObject *args)
 
 #endif
 
-MODULE(_kernel)
+MODULE(_kernel, {"LANES", LANES}, {"PIECE", PIECE}, {"MOST_HOPS", MOST_HOPS})

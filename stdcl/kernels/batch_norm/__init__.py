@@ -6,64 +6,45 @@ memory. Its results have the same bits with any number of threads.
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import torch
 from torch import Tensor
 
 from stdcl.kernels.batch_norm import reference
-from stdcl.kernels.extension import extension, takes
+from stdcl.kernels.check import check, check_axes
+from stdcl.kernels.choice import kernel_for, operator
+from stdcl.kernels.extension import extension
 
 _kernel = extension("stdcl.kernels.batch_norm._kernel")
 
 
 def built() -> bool:
-    """Return whether the kernels were built for this installation."""
+    """Return whether the kernel was built for this installation."""
     return _kernel is not None
 
 
-def _kernel_for(*tensors: Tensor | None) -> ModuleType | None:
-    """Return the kernels if they can work on these tensors."""
-    return _kernel if takes(*tensors) else None
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
 def moments(x: Tensor) -> Tensor:
-    """Return (2, C): mean and sum of squared deviations of the rows of ``x`` (R, C), R at least 1."""
-    x = x.contiguous()
-    rows, channels = x.shape
-    kernel = _kernel_for(x)
-    if kernel is not None:
-        out = x.new_empty((2, channels))
-        kernel.moments(x.data_ptr(), rows, channels, torch.get_num_threads(), out.data_ptr())
-        return out
-    return reference.moments(x)
+    """Return (2, C): mean and sum of squared deviations of the rows of ``x`` (R, C).
+
+    Raises:
+        ValueError: if ``x`` has other axes or no row.
+    """
+    check_axes("moments", x=(x, 2))
+    if not x.shape[0]:
+        raise ValueError(f"moments: x has shape {tuple(x.shape)}, but at least one row is needed")
+    return reference.moments(x) if kernel_for(_kernel, x) is None else _moments(x)
 
 
 def normalise(x: Tensor, residual: Tensor | None, factor: Tensor, shift: Tensor, relu: bool) -> Tensor:
-    """Return ``[relu](x factor + shift [+ residual])`` for ``x`` and ``residual`` (..., C), factor and shift (C,)."""
-    kernel = _kernel_for(x, residual, factor, shift)
-    if kernel is not None:
-        x, channels = x.contiguous(), x.shape[-1]
-        residual = None if residual is None else residual.contiguous()
-        factor, shift = factor.contiguous(), shift.contiguous()
-        out = torch.empty_like(x)
-        kernel.normalise(
-            _address(x),
-            _address(residual),
-            _address(factor),
-            _address(shift),
-            relu,
-            x.numel() // channels,
-            channels,
-            torch.get_num_threads(),
-            _address(out),
-        )
-        return out
-    return reference.normalise(x, residual, factor, shift, relu)
+    """Return ``[relu](x factor + shift [+ residual])`` for ``x`` and ``residual`` (..., C), factor and shift (C,).
+
+    Raises:
+        ValueError: if a shape does not fit.
+        TypeError: if types or devices differ.
+    """
+    channels = x.shape[-1:]
+    check("normalise", x, ("residual", residual, x.shape), ("factor", factor, channels), ("shift", shift, channels))
+    way = reference.normalise if kernel_for(_kernel, x, residual, factor, shift) is None else _normalise
+    return way(x, residual, factor, shift, relu)
 
 
 def gradient_sums(grad: Tensor, out: Tensor | None, x: Tensor, mean: Tensor) -> Tensor:
@@ -74,25 +55,15 @@ def gradient_sums(grad: Tensor, out: Tensor | None, x: Tensor, mean: Tensor) -> 
         out: (R, C), the output of ReLU, where there was one: the gradient counts only where it is positive.
         x: (R, C).
         mean: (C,).
+
+    Raises:
+        ValueError: if a shape does not fit.
+        TypeError: if types or devices differ.
     """
-    rows, channels = x.shape
-    kernel = _kernel_for(grad, out, x, mean)
-    if kernel is not None:
-        grad, x, mean = grad.contiguous(), x.contiguous(), mean.contiguous()
-        sums = x.new_empty((2, channels))
-        out = None if out is None else out.contiguous()
-        kernel.gradient_sums(
-            _address(grad),
-            _address(out),
-            _address(x),
-            _address(mean),
-            rows,
-            channels,
-            torch.get_num_threads(),
-            _address(sums),
-        )
-        return sums
-    return reference.gradient_sums(grad, out, x, mean)
+    check_axes("gradient_sums", x=(x, 2))
+    check("gradient_sums", x, ("grad", grad, x.shape), ("out", out, x.shape), ("mean", mean, x.shape[1:]))
+    way = reference.gradient_sums if kernel_for(_kernel, grad, out, x, mean) is None else _gradient_sums
+    return way(grad, out, x, mean)
 
 
 def normalise_backward(
@@ -106,26 +77,93 @@ def normalise_backward(
         x: (R, C).
         a: (C,), as ``b`` and ``c``.
         keep: whether ``g`` is wanted.
+
+    Raises:
+        ValueError: if a shape does not fit.
+        TypeError: if types or devices differ.
     """
-    kernel = _kernel_for(grad, out, x, a, b, c)
-    if kernel is not None:
-        grad, x = grad.contiguous(), x.contiguous()
-        a, b, c = a.contiguous(), b.contiguous(), c.contiguous()
-        out = None if out is None else out.contiguous()
-        grad_x = torch.empty_like(x)
-        kept = torch.empty_like(grad) if keep and out is not None else None
-        kernel.normalise_backward(
-            _address(grad),
-            _address(out),
-            _address(x),
-            _address(a),
-            _address(b),
-            _address(c),
-            x.shape[0],
-            x.shape[1],
-            torch.get_num_threads(),
-            _address(grad_x),
-            _address(kept),
-        )
-        return grad_x, (grad if out is None else kept) if keep else None
-    return reference.normalise_backward(grad, out, x, a, b, c, keep)
+    check_axes("normalise_backward", x=(x, 2))
+    channels = x.shape[1:]
+    check("normalise_backward", x, ("grad", grad, x.shape), ("out", out, x.shape))
+    check("normalise_backward", x, ("a", a, channels), ("b", b, channels), ("c", c, channels))
+    if kernel_for(_kernel, grad, out, x, a, b, c) is None:
+        return reference.normalise_backward(grad, out, x, a, b, c, keep)
+    grad_x, *kept = _normalise_backward(grad, out, x, a, b, c, keep and out is not None)
+    return grad_x, (kept[0] if kept else grad) if keep else None
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
+
+
+@operator("moments", lambda x: x.new_empty((2, x.shape[1])))
+def _moments(x: Tensor) -> Tensor:
+    assert _kernel is not None
+    x, out = x.contiguous(), x.new_empty((2, x.shape[1]))
+    _kernel.moments(x.data_ptr(), *x.shape, torch.get_num_threads(), out.data_ptr())
+    return out
+
+
+@operator("normalise", lambda x, residual, factor, shift, relu: x.new_empty(x.shape))
+def _normalise(x: Tensor, residual: Tensor | None, factor: Tensor, shift: Tensor, relu: bool) -> Tensor:
+    assert _kernel is not None
+    x, residual, factor, shift = x.contiguous(), _contiguous(residual), factor.contiguous(), shift.contiguous()
+    out = torch.empty_like(x)
+    _kernel.normalise(
+        x.data_ptr(),
+        _address(residual),
+        factor.data_ptr(),
+        shift.data_ptr(),
+        relu,
+        x.numel() // x.shape[-1],
+        x.shape[-1],
+        torch.get_num_threads(),
+        out.data_ptr(),
+    )
+    return out
+
+
+@operator("gradient_sums", lambda grad, out, x, mean: x.new_empty((2, x.shape[1])))
+def _gradient_sums(grad: Tensor, out: Tensor | None, x: Tensor, mean: Tensor) -> Tensor:
+    assert _kernel is not None
+    grad, out, x, mean = grad.contiguous(), _contiguous(out), x.contiguous(), mean.contiguous()
+    sums = x.new_empty((2, x.shape[1]))
+    _kernel.gradient_sums(
+        grad.data_ptr(),
+        _address(out),
+        x.data_ptr(),
+        mean.data_ptr(),
+        *x.shape,
+        torch.get_num_threads(),
+        sums.data_ptr(),
+    )
+    return sums
+
+
+@operator(
+    "normalise_backward", lambda grad, out, x, a, b, c, keep: [x.new_empty(x.shape) for _ in range(2 if keep else 1)]
+)
+def _normalise_backward(
+    grad: Tensor, out: Tensor | None, x: Tensor, a: Tensor, b: Tensor, c: Tensor, keep: bool
+) -> list[Tensor]:
+    assert _kernel is not None
+    grad, out, x = grad.contiguous(), _contiguous(out), x.contiguous()
+    a, b, c = a.contiguous(), b.contiguous(), c.contiguous()
+    made = [torch.empty_like(x) for _ in range(2 if keep else 1)]
+    _kernel.normalise_backward(
+        grad.data_ptr(),
+        _address(out),
+        x.data_ptr(),
+        a.data_ptr(),
+        b.data_ptr(),
+        c.data_ptr(),
+        *x.shape,
+        torch.get_num_threads(),
+        made[0].data_ptr(),
+        _address(made[1] if keep else None),
+    )
+    return made

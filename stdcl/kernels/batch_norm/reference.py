@@ -8,7 +8,7 @@ from torch import Tensor
 
 def moments(x: Tensor) -> Tensor:
     rows, channels = x.shape
-    image = x.view(1, rows, 1, channels).permute(0, 3, 1, 2)
+    image = x.contiguous().view(1, rows, 1, channels).permute(0, 3, 1, 2)
     mean, variance = torch.batch_norm_update_stats(image, None, None, 0.0)
     return torch.stack((mean, variance * rows))
 

@@ -8,7 +8,7 @@
 #define PY_SSIZE_T_CLEAN
 #include "../avx512.h"
 
-enum { TAPS = 5, PAD = 4 }; /* frames of a convolution; frames of padding that a dilation of 2 asks for */
+enum { TAPS = 5, PAD = 2 * (TAPS / 2) }; /* frames of a convolution; of padding that a dilation of 2 asks for */
 
 typedef struct {
     idx batch, joints, frames, width, stride, joint_step, frame_step; /* steps in rows, of the input */
@@ -217,4 +217,4 @@ static PyObject *backward(PyObject *self, PyObject *args)
 
 #endif
 
-MODULE(_kernel)
+MODULE(_kernel, {"TAPS", TAPS})

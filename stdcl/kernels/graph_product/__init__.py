@@ -11,18 +11,17 @@ and k (B, V, S, R), A (S, V, V), mixing (S, C, K) and biased (S K, C):
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from stdcl.kernels.extension import avx512_extension, takes
+from stdcl.kernels.check import check, check_axes
+from stdcl.kernels.choice import kernel_for, operator
+from stdcl.kernels.extension import avx512_extension
 from stdcl.kernels.graph_product import reference
 
 _kernel = avx512_extension("stdcl.kernels.graph_product._kernel")
-
-_BLOCK = 16  # channels that the kernel takes at a time
 
 
 def usable() -> bool:
@@ -30,9 +29,43 @@ def usable() -> bool:
     return _kernel is not None
 
 
-def _kernel_for(*tensors: Tensor) -> ModuleType | None:
-    channels = tensors[0].shape[1]
-    return _kernel if takes(*tensors) and channels % _BLOCK == 0 else None
+def graph_product(values: Tensor, bias: Tensor, qk: Tensor, a: Tensor, mixing: Tensor) -> Tensor:
+    """Return ``sum_{s, v} graph[b, c, s, v, u] (values[b, c, s, v, t] + bias[s, c])`` (B, V, T, C), differentiable.
+
+    Args:
+        values: (B, C, S, V, T), in the type that products run in.
+        bias: (S, C), added after the graph, where it is one number per joint and channel.
+        qk: (B, V, 2, S, R), q then k.
+        a: (S, V, V).
+        mixing: (S, C, K).
+
+    Raises:
+        ValueError: if a shape does not fit.
+        TypeError: if the last four differ in type or device.
+    """
+    check_axes("graph_product", mixing=(mixing, 3))
+    check("graph_product", a, ("mixing", mixing, mixing.shape), ("bias", bias, mixing.shape[:2]))
+    out: Tensor = _GraphProduct.apply(values, bias, qk, a, mixing)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _GraphProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, bias: Tensor, qk: Tensor, a: Tensor, mixing: Tensor) -> Tensor:
+        ctx.save_for_backward(values, bias, qk, a, mixing)
+        return forward(values, qk, a, mixing, _biased(mixing, bias))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        values, bias, qk, a, mixing = ctx.saved_tensors
+        found = backward(values, qk, a, mixing, _biased(mixing, bias), gradients[0])
+        grad_biased = found.biased.view(len(a), -1, bias.shape[1]).transpose(1, 2)
+        grad_mixing = torch.addcmul(found.mixing, grad_biased, bias[:, :, None])
+        return found.values, (grad_biased * mixing).sum(dim=2), found.qk, found.a, grad_mixing
+
+
+def _biased(mixing: Tensor, bias: Tensor) -> Tensor:
+    return (mixing * bias[:, :, None]).transpose(1, 2).flatten(0, 1)
 
 
 def forward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Tensor) -> Tensor:
@@ -44,23 +77,14 @@ def forward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Tenso
         a: (S, V, V).
         mixing: (S, C, K).
         biased: (S K, C).
+
+    Raises:
+        ValueError: if a shape does not fit.
+        TypeError: if the last four differ in type or device.
     """
-    b, c, s, v, t = values.shape
-    kernel = _kernel_for(values, qk, a, mixing, biased)
-    if kernel is not None:
-        values, qk, a, mixing, biased = (x.contiguous() for x in (values, qk, a, mixing, biased))
-        out = values.new_empty((b, v, t, c))
-        kernel.forward(
-            values.data_ptr(),
-            qk.data_ptr(),
-            a.data_ptr(),
-            mixing.data_ptr(),
-            biased.data_ptr(),
-            (b, c, s, qk.shape[4], v, t),
-            torch.get_num_threads(),
-            out.data_ptr(),
-        )
-        return out
+    _check(values, qk, a, mixing, biased)
+    if _takes(values, qk, a, mixing, biased):
+        return _forward(values, qk, a, mixing, biased)
     return reference.forward(values, qk, a, mixing, biased)
 
 
@@ -80,29 +104,72 @@ def backward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Tens
     Args:
         values: as given to `forward`, as all but the last.
         grad: (B, V, T, C), the gradient of its result.
+
+    Raises:
+        ValueError: if a shape does not fit.
+        TypeError: if types or devices do not fit.
     """
-    b, c, s, v, t = values.shape
-    kernel = _kernel_for(values, qk, a, mixing, biased, grad)
-    if kernel is not None:
-        values, qk, a, mixing, grad = (x.contiguous() for x in (values, qk, a, mixing, grad))
-        turned = biased.t().contiguous()
-        grad_values, grad_qk = torch.empty_like(values), torch.empty_like(qk)
-        # A part a sample of what all samples share.
-        grad_a, grad_mixing, grad_biased = (x.new_empty((b, *x.shape)) for x in (a, mixing, biased))
-        kernel.backward(
-            values.data_ptr(),
-            qk.data_ptr(),
-            a.data_ptr(),
-            mixing.data_ptr(),
-            turned.data_ptr(),
-            grad.data_ptr(),
-            (b, c, s, qk.shape[4], v, t),
-            torch.get_num_threads(),
-            grad_values.data_ptr(),
-            grad_qk.data_ptr(),
-            grad_a.data_ptr(),
-            grad_mixing.data_ptr(),
-            grad_biased.data_ptr(),
-        )
-        return Gradients(grad_values, grad_qk, grad_a.sum(0), grad_mixing.sum(0), grad_biased.sum(0))
+    _check(values, qk, a, mixing, biased)
+    b, c, _, v, t = values.shape
+    check("graph_product", values, ("grad", grad, (b, v, t, c)))
+    if _takes(values, qk, a, mixing, biased, grad):
+        of_values, of_qk, *shared = _backward(values, qk, a, mixing, biased, grad)
+        return Gradients(of_values, of_qk, *(x.sum(0) for x in shared))
     return Gradients(*reference.backward(values, qk, a, mixing, biased, grad))
+
+
+def _check(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Tensor) -> None:
+    check_axes("graph_product", values=(values, 5), qk=(qk, 5))
+    b, c, s, v, _ = values.shape
+    reduced = qk.shape[4]
+    check(
+        "graph_product",
+        a,
+        ("qk", qk, (b, v, 2, s, reduced)),
+        ("a", a, (s, v, v)),
+        ("mixing", mixing, (s, c, reduced + 2)),
+        ("biased", biased, (s * (reduced + 2), c)),
+    )
+
+
+def _takes(values: Tensor, *others: Tensor) -> bool:
+    kernel = kernel_for(_kernel, values, *others)
+    return kernel is not None and values.shape[1] % kernel.BLOCK == 0
+
+
+def _sizes(values: Tensor, qk: Tensor) -> tuple[int, ...]:
+    b, c, s, v, t = values.shape
+    return b, c, s, qk.shape[4], v, t
+
+
+def _fake_forward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Tensor) -> Tensor:
+    b, c, _, v, t = values.shape
+    return values.new_empty((b, v, t, c))
+
+
+@operator("graph_product", _fake_forward)
+def _forward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Tensor) -> Tensor:
+    assert _kernel is not None
+    given = [x.contiguous() for x in (values, qk, a, mixing, biased)]
+    out = _fake_forward(values, qk, a, mixing, biased)
+    addresses = (x.data_ptr() for x in given)
+    _kernel.forward(*addresses, _sizes(values, qk), torch.get_num_threads(), out.data_ptr())
+    return out
+
+
+def _fake_backward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Tensor, grad: Tensor) -> list[Tensor]:
+    b = len(values)
+    # A part per sample of what all samples share.
+    return [
+        values.new_empty(shape) for shape in (values.shape, qk.shape, *((b, *x.shape) for x in (a, mixing, biased)))
+    ]
+
+
+@operator("graph_product_backward", _fake_backward)
+def _backward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Tensor, grad: Tensor) -> list[Tensor]:
+    assert _kernel is not None
+    given = [x.contiguous() for x in (values, qk, a, mixing, biased.t(), grad)]
+    made = _fake_backward(values, qk, a, mixing, biased, grad)
+    addresses = (x.data_ptr() for x in given)
+    _kernel.backward(*addresses, _sizes(values, qk), torch.get_num_threads(), *(x.data_ptr() for x in made))
+    return made

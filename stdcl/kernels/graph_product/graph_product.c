@@ -358,4 +358,4 @@ static PyObject *backward(PyObject *self, PyObject *args)
 
 #endif
 
-MODULE(_kernel)
+MODULE(_kernel, {"BLOCK", BLOCK})

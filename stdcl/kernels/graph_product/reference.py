@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 
+@torch.no_grad()  # said once more for torch.export, which drops the autograd function around it
 def forward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Tensor) -> Tensor:
     b, c, s, v, t = values.shape
     basis = _basis(qk, a)

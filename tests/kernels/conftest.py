@@ -1,0 +1,28 @@
+"""Each test that asks for ``way`` runs with the kernel and with the reference."""
+
+from __future__ import annotations
+
+import pytest
+
+from stdcl.kernels.choice import SWITCH
+from stdcl.kernels.extension import extension
+
+
+@pytest.fixture(params=["kernel", "reference"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """``kernel`` is skipped where the kernel of the test module's ``OPERATION`` cannot run; the reference never is."""
+    operation = request.module.OPERATION
+    if request.param == "kernel":
+        monkeypatch.delenv(SWITCH, raising=False)
+        if operation._kernel is None:
+            pytest.skip(missing(operation.__name__))
+    else:
+        monkeypatch.setenv(SWITCH, "0")
+    return str(request.param)
+
+
+def missing(operation: str) -> str:
+    """Say why an operation's kernel cannot run."""
+    if extension(f"{operation}._kernel") is None:
+        return f"the kernel of {operation} was not built: no C compiler at installation"
+    return f"the kernel of {operation} needs AVX-512, which this processor lacks; the reference is tested"
