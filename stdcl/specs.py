@@ -153,6 +153,8 @@ class DatasetSpec:
         prepare_options: keyword arguments of that function beyond those that every dataset has.
         synthesise: import path of the function that writes synthetic raw files, see ``stdcl.data.synthetic``; empty
             where there is none.
+        clip_suffixes: suffixes of raw files that hold clips which can be read one by one.
+        read_clips: import path of the function that reads such a file, see ``stdcl.data.clips``.
         export: import path of the function that writes a store in this format, see ``stdcl.data.export``; empty where
             there is none.
         protocols: official protocols by name, the default first; empty where each store names its own.
@@ -172,6 +174,8 @@ class DatasetSpec:
     prepare_options: tuple[str, ...] = ()
     synthesise: str = ""
     export: str = ""
+    clip_suffixes: tuple[str, ...] = ()
+    read_clips: str = ""
     protocols: Mapping[str, SplitSpec] = field(default_factory=dict)
     frames: int = 64
     loader: Literal["pick", "resample"] = "resample"

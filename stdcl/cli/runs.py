@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -112,6 +113,29 @@ def evaluate(runs: tuple[Path, ...], checkpoint: Literal["last", "best"], data: 
 
 
 @click.command(cls=Verb)
+@click.argument("run", type=PATH)
+@click.argument("files", type=PATH, nargs=-1, required=True, metavar="FILE...")
+@click.option("--checkpoint", type=click.Choice(("last", "best")), default="last", show_default=True)
+@click.option("--data", type=STORE, metavar="DIR", help="Where the run's prepared store is now, if it moved.")
+@click.option("--top", type=int, default=5, show_default=True, help="How many classes to name.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def predict(
+    run: Path, files: tuple[Path, ...], checkpoint: Literal["last", "best"], data: Path | None, top: int, as_json: bool
+) -> None:
+    """Say which actions single clips show.
+
+    RUN is a run folder; FILE holds one clip or several, in a raw format that 'stdcl data prepare' reads.
+    """
+    from stdcl.runs.predict import predict as classify
+
+    found = classify(run, files, which=checkpoint, data_path=data, top=top)
+    if as_json:
+        print(json.dumps([each.to_json() for each in found], indent=2))
+    else:
+        print("\n".join(each.render() for each in found))
+
+
+@click.command(cls=Verb)
 @click.argument("runs", type=PATH, nargs=-1, required=True, metavar="RUN...")
 @click.option("--weights", default="default", help="A preset's name, or numbers: 0.6,0.6,0.4,0.4.")
 @click.option("--mixed", is_flag=True, help="Allow runs of different arms (with and without contrast).")
@@ -126,4 +150,4 @@ def fuse(runs: tuple[Path, ...], weights: str, mixed: bool) -> None:
     print(render_fused(fuse_all(read_runs(runs), parse_weights(weights), mixed=mixed)))
 
 
-VERBS = (train, evaluate, fuse)
+VERBS = (train, evaluate, predict, fuse)

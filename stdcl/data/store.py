@@ -89,6 +89,20 @@ class Record(NamedTuple):
     replication: int = 0
 
 
+class Clip(NamedTuple):
+    """A clip without a label, as a store would hold it.
+
+    Attributes:
+        name: of the clip.
+        values: (F, M, V, 3) float32.
+        skeleton: name of its joint tree.
+    """
+
+    name: str
+    values: FloatArray
+    skeleton: str
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a store says of itself.

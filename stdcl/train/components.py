@@ -98,8 +98,17 @@ def open_data(config: RunConfig) -> Data:
         held = validation_split(store, parts.train, fraction=settings.validation_fraction)
         train_rows, test_rows = held.train, held.test
         name = f"{found}/{protocol}/validation on subjects {','.join(map(str, held.subjects))}"
-    transform = Transform(
-        loader=default_loader(found),
+    transform = transform_of(config, found)
+    train = SkeletonDataset(store, train_rows, transform, repeat=settings.repeat, train=True, seed=config.training.seed)
+    test = SkeletonDataset(store, test_rows, transform, train=False)
+    return Data(store, train, test, name)
+
+
+def transform_of(config: RunConfig, dataset: str) -> Transform:
+    """Return how the sequences of a store of ``dataset`` become inputs."""
+    settings = config.data
+    return Transform(
+        loader=default_loader(dataset),
         frames=settings.frames,
         stream=settings.stream,
         convention=settings.convention,
@@ -108,9 +117,6 @@ def open_data(config: RunConfig) -> Data:
         centre=settings.centre,
         augment=settings.augment,
     )
-    train = SkeletonDataset(store, train_rows, transform, repeat=settings.repeat, train=True, seed=config.training.seed)
-    test = SkeletonDataset(store, test_rows, transform, train=False)
-    return Data(store, train, test, name)
 
 
 def check(config: RunConfig) -> Data:

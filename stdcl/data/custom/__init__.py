@@ -10,6 +10,8 @@ SPECS = (
         title="a dataset of one's own",
         prepare="stdcl.data.custom.prepare:prepare",
         prepare_options=("spec",),
+        clip_suffixes=(".npz", ".parquet"),
+        read_clips="stdcl.data.custom.prepare:read_new_clips",
         # The recipes made for larger data with several persons.
         recipe_family="ntu",
     ),

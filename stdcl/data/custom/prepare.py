@@ -29,7 +29,7 @@ from stdcl.data.detection import Detection, Mark, NobodyThere, Tally, detect
 from stdcl.data.prepare import BadFile, BadFilesError, Prepared, Progress, check_destination, settle, silent
 from stdcl.data.protocols import SplitRule, class_counts, official_rules
 from stdcl.data.raw_file import FARTHEST, check_regular, read_raw
-from stdcl.data.store import Record, StoreWriter, content_hash, read_manifest, sequence_digest
+from stdcl.data.store import Clip, Manifest, Record, StoreWriter, content_hash, read_manifest, sequence_digest
 from stdcl.errors import UserError, nearest
 from stdcl.skeleton import Skeleton
 
@@ -85,7 +85,7 @@ class CustomSpec(Section):
     """Move each clip to its origin."""
     hyperedges: dict[str, list[Joint]] | dict[str, dict[str, list[Joint]]] | None = None
     """Groups of joints (Hyperformer), or several groupings by name; by default the branches at the centre."""
-    undetected: tuple[Mark, ...] = ("zeros", "minus-ones")
+    undetected: tuple[Mark, ...] = Field(default=("zeros", "minus-ones"), strict=False)
     """What marks a joint that was not detected, beside NaN and a confidence of 0: all coordinates 0, all -1."""
     missing: Literal["keep", "interpolate"] = "keep"
     """Joints that were not detected stay missing, or are filled by straight lines in time."""
@@ -632,6 +632,28 @@ class _Columns:
         return np.array([getattr(record, name) for record in self._records], dtype=np.int64)
 
 
+def read_new_clips(path: Path, like: Manifest) -> Iterator[Clip]:
+    """Read clips as a description's files hold them, see ``stdcl.data.clips.ReadClips``; labels are not needed."""
+    source = like.source
+    dataset = CustomDataset(
+        name=like.dataset,
+        skeleton=like.skeleton,
+        classes=like.classes,
+        persons=like.max_persons,
+        absent_person=like.absent_person,
+        translate=bool(source.get("translate", like.centred)),
+        undetected=tuple(source.get("undetected", ("zeros", "minus-ones"))),
+        interpolate=source.get("missing") == "interpolate",
+        files=(),
+        rules={},
+        notes=(),
+    )
+    for read in read_clips(dataset, path, FileEntry(path=str(path), label=0)):
+        if isinstance(read, BadFile):
+            raise UserError(f"{read.name}: {read.reason}")
+        yield Clip(read.record.id, read.record.values, like.skeleton.name)
+
+
 def prepare(dataset: str, out: Path, *, spec: Path | None = None, force: bool, progress: Progress) -> Prepared:
     """Prepare a dataset of one's own, see ``stdcl.data.prepare.Prepare``."""
     if spec is None:
@@ -699,7 +721,14 @@ def prepare_custom(spec: Path, out: Path, *, force: bool = False, progress: Prog
         dataset=dataset.name,
         skeleton=dataset.skeleton,
         classes=dataset.classes,
-        source={"format": "custom", "spec": str(spec.absolute()), "files": len(dataset.files)},
+        source={
+            "format": "custom",
+            "spec": str(spec.absolute()),
+            "files": len(dataset.files),
+            "translate": dataset.translate,
+            "undetected": list(dataset.undetected),
+            "missing": "interpolate" if dataset.interpolate else "keep",
+        },
         max_persons=dataset.persons,
         absent_person=dataset.absent_person,
         protocols=dataset.rules,

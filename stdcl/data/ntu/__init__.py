@@ -26,6 +26,8 @@ SPECS = (
         title="NTU RGB+D 60",
         prepare="stdcl.data.ntu.prepare:prepare",
         prepare_options=_OPTIONS,
+        clip_suffixes=(".skeleton",),
+        read_clips="stdcl.data.ntu.prepare:read_clips",
         synthesise="stdcl.data.ntu.synthetic:synthesise",
         protocols={
             "x-sub": SplitSpec("subject", _NTU60_SUBJECTS, None, 40_091, 16_487),

@@ -35,6 +35,7 @@ from stdcl.data.protocols import official_rules
 from stdcl.data.raw_file import read_raw
 from stdcl.data.store import (
     MANIFEST_FILE,
+    Clip,
     Manifest,
     Record,
     SequenceStore,
@@ -268,6 +269,19 @@ def _prepare_piece(task: _Task) -> _Piece:
     ):
         writer.write_batch(batch)
     return piece(failed, reused=False)
+
+
+def read_clips(path: Path, like: Manifest) -> Iterator[Clip]:
+    """Read a clip of any name, see ``stdcl.data.clips.ReadClips``."""
+    try:
+        people = clean(parse_skeleton(read_raw(path)), keep_gaps=bool(like.source.get("keep_gaps", False)))
+    except RawFileError as error:
+        raise UserError(f"{path}: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: unreadable: {error.strerror or error}") from None
+    if people.shape[1] == 2 and not people[:, 1].any():
+        people = people[:, :1]
+    yield Clip(path.stem, people, NTU.name)
 
 
 def _record(clip: str, people: Any) -> Record:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stdcl.data.raw_file import FARTHEST, read_raw
-from stdcl.data.store import Record
+from stdcl.data.store import Clip, Manifest, Record
+from stdcl.errors import UserError
 from stdcl.skeleton import NW_UCLA
 
 #: Action codes of the file names in the order of the labels (7 and 10 are not used).
@@ -121,6 +122,17 @@ def read_file(path: Path) -> Record:
         view=name.view,
         replication=name.episode,
     )
+
+
+def read_clips(path: Path, like: Manifest) -> Iterator[Clip]:
+    """Read a clip of any name and without a label, see ``stdcl.data.clips.ReadClips``."""
+    try:
+        content = _parse(path)
+        if "skeletons" not in content:
+            raise RawFileError("missing key: there is no 'skeletons'")
+        yield Clip(path.stem, _values(content["skeletons"])[:, None], NW_UCLA.name)
+    except RawFileError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _parse(path: Path) -> Mapping[str, Any]:

@@ -10,6 +10,8 @@ SPECS = (
         title="an annotation pickle of PYSKL or MMAction2",
         prepare="stdcl.data.pyskl.prepare:prepare",
         prepare_options=("raw", "classes", "scores"),
+        clip_suffixes=(".pkl",),
+        read_clips="stdcl.data.pyskl.prepare:read_clips",
         export="stdcl.data.pyskl.export:export",
         recipe_family="ntu",
     ),

@@ -9,7 +9,7 @@ as they are: clips are moved to their origin when they are read.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,7 +23,7 @@ from stdcl.data.plain_pickle import read_plain_pickle
 from stdcl.data.prepare import BadFile, BadFilesError, Prepared, Progress
 from stdcl.data.protocols import SplitRule
 from stdcl.data.raw_file import FARTHEST
-from stdcl.data.store import Record
+from stdcl.data.store import Clip, Manifest, Record
 from stdcl.errors import UserError, nearest
 from stdcl.skeleton import NTU
 
@@ -125,6 +125,23 @@ def prepare(
         scale=HEIGHT / max(float(np.mean(extents)), 1e-6) if flat else 1.0,
         third="score" if keep else "coordinate",
     )
+
+
+def read_clips(path: Path, like: Manifest) -> Iterator[Clip]:
+    """Read the clips of an annotation pickle, see ``stdcl.data.clips.ReadClips``; labels are not needed."""
+    with path.open("rb") as stream:
+        content = read_plain_pickle(stream, str(path))
+    annotations = content.get("annotations") if isinstance(content, dict) else None
+    if not isinstance(annotations, list):
+        raise UserError(f"{path}: not an annotation file of PYSKL ('annotations' is needed)")
+    for index, annotation in enumerate(annotations):
+        try:
+            labelled = {"label": 0, **annotation} if isinstance(annotation, Mapping) else annotation
+            record = _record(labelled, like.third == "score")
+        except _BadClipError as error:
+            raise UserError(f"{path}: annotation {index}{_name_of(annotation)}: {error}") from None
+        skeleton = SKELETONS.get(record.values.shape[2])
+        yield Clip(record.id, record.values, skeleton.name if skeleton else f"{record.values.shape[2]} joints")
 
 
 def _parts(content: Any, file: Path) -> tuple[list[Any], dict[str, list[str]]]:

@@ -1,0 +1,128 @@
+"""What a trained network says of single clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stdcl import specs
+from stdcl.config import RunConfig, paths
+from stdcl.data.clips import read_clips, store_of
+from stdcl.data.dataset import SkeletonDataset
+from stdcl.data.store import MANIFEST_FILE, Clip, Manifest, read_manifest
+from stdcl.encoders.base import Layout
+from stdcl.errors import UserError
+from stdcl.parallel.comm import LocalComm
+from stdcl.results.layout import Which
+from stdcl.runs.evaluate import find_checkpoint, read_config
+from stdcl.train.components import autocast_dtype, new_encoder, transform_of
+from stdcl.train.evaluate import evaluate
+
+TOP = 5
+"""Classes named for a clip."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of a clip.
+
+    Attributes:
+        file: where the clip is.
+        clip: its name there.
+        top: (class name, probability) of the likeliest classes, the likeliest first.
+    """
+
+    file: Path
+    clip: str
+    top: tuple[tuple[str, float], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "file": str(self.file),
+            "clip": self.clip,
+            "top": [{"class": name, "probability": probability} for name, probability in self.top],
+        }
+
+    def render(self) -> str:
+        """Return the prediction as text."""
+        width = max(len(name) for name, _ in self.top)
+        lines = [f"  {name:<{width}}  {100 * probability:6.2f} %" for name, probability in self.top]
+        return "\n".join([f"{self.file}" + (f" ({self.clip})" if self.clip != self.file.stem else ""), *lines])
+
+
+def predict(
+    run: Path, files: Sequence[Path], *, which: Which = "last", data_path: Path | None = None, top: int = TOP
+) -> list[Prediction]:
+    """Classify the clips of raw files with a run's encoder.
+
+    Clips become inputs as the run's test sequences did. Probabilities are the softmax of the logits, not
+    calibrated.
+
+    Args:
+        run: the run's folder.
+        files: raw files, in any format that ``stdcl data prepare`` reads.
+        which: the last epoch's checkpoint, or the best one's.
+        data_path: where the run's prepared store lies now, if it moved; its manifest alone is read.
+        top: how many classes to name.
+
+    Raises:
+        UserError: no checkpoint, no manifest, or a file that cannot be used or is of another skeleton.
+    """
+    if top < 1:
+        raise UserError(f"--top {top}: at least 1 is needed")
+    folder, state = find_checkpoint(run, which)
+    config = read_config(folder, state)
+    like = _manifest(config, data_path)
+    found: list[tuple[Path, Clip]] = [(file, clip) for file in files for clip in read_clips(file, like)]
+    layout = Layout(
+        num_joints=like.skeleton.num_joints,
+        num_persons=like.max_persons,
+        num_frames=config.data.frames,
+        num_classes=len(like.classes),
+        skeleton=like.skeleton,
+    )
+    encoder = new_encoder(config, layout)
+    prefix = "encoder."
+    encoder.load_state_dict({k.removeprefix(prefix): v for k, v in state["model"].items() if k.startswith(prefix)})
+    dtype = torch.float64 if config.training.precision == "float64" else torch.float32
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with store_of([clip for _, clip in found], like) as store:
+        data = SkeletonDataset(store, np.arange(len(found)), transform_of(config, like.dataset), train=False)
+        scored = evaluate(
+            encoder.to(device=device, dtype=dtype), data, LocalComm(), device, autocast=autocast_dtype(config)
+        )
+    probabilities = torch.softmax(torch.from_numpy(scored.logits).double(), dim=1).numpy()
+    out = []
+    for (file, clip), row in zip(found, probabilities, strict=True):
+        order = np.argsort(-row, kind="stable")[:top].tolist()
+        out.append(Prediction(file, clip.name, tuple((like.classes[label], float(row[label])) for label in order)))
+    return out
+
+
+def _manifest(config: RunConfig, moved: Path | None) -> Manifest:
+    """Return what the run's store says of itself; a benchmark's own where the store is gone."""
+    place = paths.data_path(str(moved) if moved is not None else config.data.path)
+    spec = specs.dataset(config.data.dataset)
+    if moved is not None or (place / MANIFEST_FILE).exists() or spec.skeleton is None or spec.num_persons is None:
+        return read_manifest(place)
+    return Manifest(
+        dataset=spec.name,
+        schema_version=0,
+        content_hash="",
+        classes=spec.classes,
+        skeleton=spec.skeleton,
+        max_persons=spec.num_persons,
+        absent_person=spec.absent_person,
+        num_sequences=0,
+        num_frames=0,
+        protocols={},
+        counts={},
+        source={},
+        data_bytes=0,
+    )
