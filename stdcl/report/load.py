@@ -59,7 +59,7 @@ class TrialState:
             return None
         try:
             return RunConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (ValueError, yaml.YAMLError):
+        except (OSError, ValueError, yaml.YAMLError):
             return None
 
     @cached_property
@@ -167,9 +167,10 @@ def load_sweep_state(directory: Path) -> SweepState:
 
 def _search_of(folder: SweepFolder) -> Search | None:
     """How the trials are chosen, by the sweep's file."""
-    if not folder.sweep_file.exists():
+    try:
+        loaded = yaml.safe_load(folder.sweep_file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
-    loaded = yaml.safe_load(folder.sweep_file.read_text(encoding="utf-8"))
     said = loaded.get("search") if isinstance(loaded, dict) else None
     return "optuna" if said == "optuna" else "grid" if said == "grid" else None
 
@@ -190,8 +191,10 @@ def _trial(folder: RunFolder, planned: PlannedTrial, attempts: Attempts, remarks
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """Dotted key -> value of a resolved configuration; empty where the trial has none yet."""
-    if not path.exists():
+    """Dotted key -> value of a resolved configuration; empty where the trial has none yet, or it is damaged."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     out: dict[str, Any] = {}
 
@@ -202,7 +205,8 @@ def _settings(path: Path) -> dict[str, Any]:
         else:
             out[prefix] = value
 
-    walk("", yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    if isinstance(loaded, dict):
+        walk("", loaded)
     return out
 
 

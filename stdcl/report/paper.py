@@ -182,6 +182,11 @@ def paper_table(name: str, sweeps: Sequence[SweepState]) -> PaperTable:
     answers = read_sweep_answers([trial for line in lines for trial in line.trials])
     remarks = [*(remark for sweep in sweeps for remark in sweep.remarks), *left_out, *answers.remarks]
     remarks += _inconsistencies(lines)
+    remarks += [
+        f"{sweep.name}: its sweep.yaml cannot be read: which table it fills and by what it is judged are not known"
+        for sweep in sweeps
+        if sweep.sweep is None
+    ]
     printed = [each for each in reported_results() if each.source == SOURCES.get(name)]
     runs = _runs(name, lines, answers, remarks)
     rows, where = _rows(name, printed, lines)

@@ -181,11 +181,11 @@ def input_files(trial: TrialState) -> dict[str, str | None]:
 
 
 def digest(path: Path) -> str | None:
-    """SHA-256 of a file in hexadecimal; None without the file."""
+    """SHA-256 of a file in hexadecimal; None where it is missing or cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
+    except OSError:
         return None
 
 
@@ -208,7 +208,7 @@ def read_inputs(report: Path) -> dict[str, dict[str, str | None]] | None:
         return {str(key): dict(files) for key, files in content.items()}
     except FileNotFoundError:
         return None
-    except (ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error}); `stdcl report` writes it again") from None
 
 

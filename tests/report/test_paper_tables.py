@@ -208,3 +208,29 @@ def test_csv_has_every_cell_unrounded_and_the_same_inputs_give_the_same_bytes(tm
     )
     assert mine["verdict"] in set(Word)
     assert Column(*NW, "joint") in table_of("2", sweep).columns
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "history.jsonl", "scores.parquet", "sweep.yaml", "part"])
+@pytest.mark.parametrize("content", [b"", b"\xd9\x88 {: [", None])
+def test_a_damaged_file_is_no_traceback(
+    tmp_path: Path, name: str, content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever of a sweep is damaged, reports are written, ``why`` answers, and the exit code says it."""
+    sweep = Sweep(tmp_path / "s", ("contrast.temperature",), seeds=[1], file={"table": "2", "seeds": [1]})
+    key = sweep.add({"contrast.temperature": 0.5}, right=answers(0.9, 1), epochs_done=3)
+    directory = sweep.save()
+    places = {"sweep.yaml": directory / name, "part": next((directory / "results").glob("part-*"))}
+    place = places.get(name, directory / "trials" / key / name)
+    place.unlink()
+    if content is None:
+        place.mkdir()
+    else:
+        place.write_bytes(content)
+    codes = [
+        main([*words, str(directory), *more]) for words, more in ((["report"], ["--html"]), (["why"], ["--check"]))
+    ]
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    if name in ("scores.parquet", "part", "sweep.yaml"):
+        assert codes[0] == 1, said.out
+        assert "! " in said.out
