@@ -141,4 +141,20 @@ def export(store: Path, form: str, out: Path, protocol: str, force: bool) -> Non
     print(export_store(store, form, out, protocol=protocol, force=force))
 
 
+@data.command(on_interrupt="no picture was written")
+@click.argument("store", type=STORE)
+@click.argument("name", metavar="ID")
+@click.option("--out", type=PATH, metavar="FILE", help="A .png (strip of frames) or .gif (default: ID.png).")
+@click.option("--frames", type=int, help="How many frames (default: 8 in a strip, up to 60 in an animation).")
+def show(store: Path, name: str, out: Path | None, frames: int | None) -> None:
+    """Draw a sequence of a store, as a strip of frames or a small animation."""
+    from stdcl.data.info import shown
+    from stdcl.report.figures.clip import Picture, draw_clip
+
+    found = shown(store, name)
+    file = out or Path(f"{Path(name).name}.png")
+    draw_clip(Picture(*found), file, frames=frames)
+    print(f"{file}: {found.title}")
+
+
 VERBS = (data,)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stdcl.data.store import (
     SequenceStore,
 )
+from stdcl.errors import UserError, nearest
+from stdcl.skeleton import edges
 
 
 def info(path: Path, *, verify: bool = False) -> dict[str, Any]:
@@ -66,6 +69,42 @@ def info(path: Path, *, verify: bool = False) -> dict[str, Any]:
         "protocols": protocols,
         "source": dict(manifest.source),
     }
+
+
+class Shown(NamedTuple):
+    """A sequence of a store, to be looked at.
+
+    Attributes:
+        title: id, class, length, persons.
+        values: (F, M, V, 3) as stored.
+        bones: (child, parent) pairs of joints.
+        down: whether the second coordinate points down (images).
+    """
+
+    title: str
+    values: NDArray[np.float32]
+    bones: tuple[tuple[int, int], ...]
+    down: bool
+
+
+def shown(path: Path, name: str) -> Shown:
+    """Return a sequence of a store by its id.
+
+    Raises:
+        UserError: no store, or no such sequence.
+    """
+    store = SequenceStore.open(path)
+    if name not in store.ids:
+        raise UserError(f"{path}: no sequence '{name}'{nearest(name, store.ids)}; for example: {store.ids[0]}")
+    row = store.ids.index(name)
+    manifest = store.manifest
+    values = store.sequence(row)
+    frames, persons = values.shape[:2]
+    title = (
+        f"{name}: {manifest.classes[int(store.labels[row])]} ({frames} frames, {persons} person{'s' * (persons > 1)})"
+    )
+    flat = manifest.third == "score" or manifest.source.get("dimensions") == 2
+    return Shown(title, values, edges(manifest.skeleton.parents), bool(flat))
 
 
 def render_info(value: Mapping[str, Any]) -> str:
