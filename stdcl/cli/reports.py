@@ -63,6 +63,21 @@ def _folder(sweep: str) -> Path:
 
 
 @click.command(cls=Verb)
+@click.argument("file", metavar="SWEEPFILE")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a key, as in `stdcl sweep`.")
+def plan(file: str, overrides: tuple[str, ...]) -> None:
+    """Say what difference a sweep's seeds could show, before anything runs.
+
+    SWEEPFILE is a sweep's YAML file, or the name of a shipped one.
+    """
+    from stdcl.config.shipped import find_sweep
+    from stdcl.config.sweep import load_sweep
+    from stdcl.report.planning import what_seeds_can_show
+
+    print(what_seeds_can_show(load_sweep(find_sweep(file), overrides)))
+
+
+@click.command(cls=Verb)
 @click.option(
     "--baseline",
     cls=Several,
@@ -88,4 +103,4 @@ def levels(baseline: tuple[Path, ...], contrast: tuple[Path, ...], out: Path | N
         print(f"written to {out}: {', '.join(file.name for file in write_display(shown, out, 'levels'))}")
 
 
-VERBS = (table, report, levels)
+VERBS = (plan, table, report, levels)

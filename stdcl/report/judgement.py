@@ -101,7 +101,7 @@ def judge(
     Returns:
         None where nothing is asked.
     """
-    asked = _questions(arms, config, parameters)
+    asked = questions_of(arms, config, parameters)
     if not asked:
         return None
     named = config is not None and config.margin is not None
@@ -151,7 +151,8 @@ def accuracy_of(
 _Planned = tuple[Question, int | None, int | None]
 
 
-def _questions(arms: Sequence[Arm], config: SweepConfig | None, parameters: Sequence[str]) -> list[_Planned]:
+def questions_of(arms: Sequence[Arm], config: SweepConfig | None, parameters: Sequence[str]) -> list[_Planned]:
+    """What a sweep asks of its arms: each question, and the arms that it compares, as ``Asked`` has them."""
     compare = config.compare if config is not None else None
     names = [_name(arm, parameters) for arm in arms]
     kind = compare.kind if compare is not None else "to baseline"

@@ -143,12 +143,12 @@ def build_table(sweep: SweepState) -> SweepTable:
 
 
 def _judgement(sweep: SweepState, cells: Sequence[Cell], answers: SweepAnswers) -> Judgement | None:
-    baselines = {_apart_from_treatment(cell.parameters): i for i, cell in enumerate(cells) if cell.arm == BASELINE}
+    baselines = {apart_from_treatment(cell.parameters): i for i, cell in enumerate(cells) if cell.arm == BASELINE}
     arms = [
         Arm(
             cell.parameters,
             cell.trials,
-            None if cell.arm == BASELINE else baselines.get(_apart_from_treatment(cell.parameters)),
+            None if cell.arm == BASELINE else baselines.get(apart_from_treatment(cell.parameters)),
         )
         for cell in cells
     ]
@@ -177,8 +177,8 @@ def _cells(sweep: SweepState) -> tuple[Cell, ...]:
     # Each baseline stands above the cells that are compared with it; else the plan's order holds.
     place: dict[str, int] = {}
     for cell in made:
-        place.setdefault(_apart_from_treatment(cell.parameters), len(place))
-    made.sort(key=lambda cell: (place[_apart_from_treatment(cell.parameters)], cell.arm != BASELINE))
+        place.setdefault(apart_from_treatment(cell.parameters), len(place))
+    made.sort(key=lambda cell: (place[apart_from_treatment(cell.parameters)], cell.arm != BASELINE))
     return tuple(made)
 
 
@@ -220,14 +220,15 @@ def _baseline_of(
     """The baseline's trials that agree with a trial in everything but the method."""
     if trial.arm == BASELINE:
         return None
-    wanted = _apart_from_treatment(trial.parameters)
+    wanted = apart_from_treatment(trial.parameters)
     for (arm, _), trials in groups.items():
-        if arm == BASELINE and _apart_from_treatment(trials[0].parameters) == wanted:
+        if arm == BASELINE and apart_from_treatment(trials[0].parameters) == wanted:
             return trials
     return None
 
 
-def _apart_from_treatment(parameters: Mapping[str, Any]) -> str:
+def apart_from_treatment(parameters: Mapping[str, Any]) -> str:
+    """Equal for cells that differ in the method alone."""
     return repr(sorted((key, value) for key, value in parameters.items() if not key.startswith(TREATMENT)))
 
 

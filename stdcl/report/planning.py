@@ -1,0 +1,95 @@
+"""What difference a sweep's seeds could show, said before anything runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from stdcl.config.model import is_baseline
+from stdcl.config.sweep import ARM_BASELINE, Sweep
+from stdcl.errors import UserError
+from stdcl.report.judgement import Arm, questions_of
+from stdcl.report.published import benchmark_test_sequences
+from stdcl.report.table import apart_from_treatment
+from stdcl.statistics.components import default_components
+from stdcl.statistics.margins import Margin, default_margin
+from stdcl.statistics.power import Plan, Study, plan
+
+SUBJECTS: Mapping[tuple[str, str], int] = MappingProxyType(
+    {
+        ("nw-ucla", "cross-view"): 10,
+        ("ntu60", "x-sub"): 20,
+        ("ntu60", "x-view"): 40,
+        ("ntu120", "x-sub"): 53,
+        ("ntu120", "x-set"): 106,
+    }
+)
+"""People in the test part of each protocol, by the papers of the data sets; equal shares are assumed."""
+
+
+def what_seeds_can_show(sweep: Sweep) -> str:
+    """Say what difference the seeds of a grid could show.
+
+    Raises:
+        UserError: it is a search, asks nothing, or is of data whose test part is not known.
+    """
+    config = sweep.config
+    trials = sweep.trials()
+    if config.search != "grid" or not trials:
+        raise UserError(f"{sweep.where}: a search proves nothing; plan the grid that confirms its best")
+    cells: dict[str, tuple[bool, Mapping[str, object]]] = {}
+    for trial in trials:
+        # A grid over strategies may hold its baseline itself.
+        plain = trial.arm == ARM_BASELINE or is_baseline(trial.parameters)
+        cells.setdefault(f"{plain} {sorted(trial.parameters.items())!r}", (plain, trial.parameters))
+    pairs = list(cells.values())
+    baselines = {apart_from_treatment(keys): index for index, (plain, keys) in enumerate(pairs) if plain}
+    arms = [Arm(keys, (), None if plain else baselines.get(apart_from_treatment(keys))) for plain, keys in pairs]
+    asked = questions_of(arms, config, sweep.parameters)
+    if not asked:
+        raise UserError(f"{sweep.where}: it asks no question: set baseline: true, or compare")
+    lines = [f"{config.name}: {len(asked)} question(s), {len(config.seeds)} seed(s): {config.question}"]
+    for dataset, protocol in dict.fromkeys((t.config.data.dataset, t.config.data.protocol) for t in trials):
+        lines += _of_benchmark(sweep, dataset, str(protocol), len(asked))
+    return "\n".join(lines)
+
+
+def _of_benchmark(sweep: Sweep, dataset: str, protocol: str, questions: int) -> list[str]:
+    sequences, people = benchmark_test_sequences(dataset, protocol), SUBJECTS.get((dataset, protocol))
+    if sequences is None:
+        raise UserError(f"{sweep.where}: how many test sequences {dataset} {protocol} has is not known beforehand")
+    clusters = None
+    if people is not None:
+        share, rest = divmod(sequences, people)
+        clusters = tuple(share + (index < rest) for index in range(people))
+    assumed = default_components(dataset)
+    study = Study(assumed.components, sequences, clusters)
+    found = plan(study, len(sweep.config.seeds), questions)
+    margin = default_margin(dataset)
+    if sweep.config.margin is not None:
+        margin = Margin(sweep.config.margin / 100.0, "named by the sweep's file")
+    needed = study.seeds_needed(margin.size, found.alpha / questions, found.power)
+    enough = "no number of seeds shows it" if math.isinf(needed) else f"{needed:.0f} seeds show it"
+    return [
+        f"{dataset} {protocol}: {sequences:,} test sequences{f' of {people} people' if people else ''}",
+        *_said(found),
+        f"  a difference of the margin, {_points(margin.size)} ({margin.reason}): {enough}",
+        f"  variances {assumed.reason}",
+    ]
+
+
+def _said(found: Plan) -> list[str]:
+    others = ", ".join(f"{seeds}: {100 * size:.1f}" for seeds, size in found.by_seeds)
+    again = "" if found.trained_again else "; one seed says nothing of training again"
+    return [
+        f"  {found.seeds} seed(s) show a true difference of {_points(found.smallest)} with a chance of "
+        f"{100 * found.power:.0f} %, false claims in at most {100 * found.alpha:g} % of such tables{again}",
+        f"  by seeds, in points: {others}; with any number of seeds {100 * found.limit:.1f}; one sequence is "
+        f"{100 * found.one_sequence:.3g}",
+    ]
+
+
+def _points(fraction: float) -> str:
+    number = f"{100 * fraction:.2g}"
+    return f"{number} point{'' if number == '1' else 's'}"

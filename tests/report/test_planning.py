@@ -1,0 +1,59 @@
+"""What a sweep's seeds could show, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stdcl.cli.command import main
+from stdcl.config.shipped import find_sweep
+from stdcl.config.sweep import load_sweep
+from stdcl.report.planning import SUBJECTS, what_seeds_can_show
+from stdcl.report.published import benchmark_test_sequences
+from stdcl.statistics.components import MEASURED
+from stdcl.statistics.power import Study
+
+
+def test_the_plan_is_that_of_the_study(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "ablation_r"]) == 0
+    said = capsys.readouterr().out
+    study = Study(MEASURED["nw-ucla"].components, 464, (47,) * 4 + (46,) * 6)
+    assert "3 question(s), 2 seed(s)" in said
+    assert f"a true difference of {100 * study.smallest_difference(2, 0.05 / 3):.2g} points" in said
+    assert f"{study.seeds_needed(0.01, 0.05 / 3):.0f} seeds show it" in said
+
+
+def test_more_seeds_and_fewer_questions_show_less() -> None:
+    file = find_sweep("ablation_r")
+
+    def smallest(*overrides: str) -> str:
+        return what_seeds_can_show(load_sweep(file, overrides))
+
+    assert "1 question(s), 10 seed(s)" in smallest("seeds=[1,2,3,4,5,6,7,8,9,10]", "compare=trend")
+    assert "one seed says nothing of training again" in smallest("seeds=[1]")
+    assert "2 points (named by the sweep's file)" in smallest("margin=2")
+
+
+@pytest.mark.parametrize(
+    "name", ["ablation_r", "ablation_d", "ablation_strategy", "ablation_tau", "encoders", "table3"]
+)
+def test_every_shipped_grid_can_be_planned(name: str) -> None:
+    sweep = load_sweep(find_sweep(name))
+    arms = {str(sorted(trial.parameters.items())): trial for trial in sweep.trials()}
+    assert f"{sweep.config.name}: " in what_seeds_can_show(sweep)
+    assert len(arms) > 1
+
+
+def test_searches_and_sweeps_without_a_question_have_no_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "search_optuna"]) == 2
+    assert "a search proves nothing" in capsys.readouterr().err
+    assert main(["plan", "ablation_r", "--set", "baseline=false"]) == 2
+    assert "it asks no question" in capsys.readouterr().err
+
+
+def test_people_are_counted_for_every_benchmark() -> None:
+    for dataset, protocol in SUBJECTS:
+        assert benchmark_test_sequences(dataset, protocol)
