@@ -22,11 +22,12 @@ from stdcl.report.published import Reported, differences_to_published, reported_
 from stdcl.results.fusion import STREAMS, fuse
 from stdcl.results.layout import RunFolder
 from stdcl.results.scores import Answers, Scores, per_class_accuracy, read_scores
+from stdcl.statistics.answers import common_seeds
+from stdcl.statistics.difference import Difference, compare
 from stdcl.statistics.difficulty import NAMES, level_of
 from stdcl.statistics.margins import Margin, default_margin
-from stdcl.statistics.power import ALPHA
-from stdcl.statistics.questions import Question
-from stdcl.statistics.verdict import Verdict, answer
+from stdcl.statistics.sequential import Stage, stage_of
+from stdcl.statistics.verdict import Verdict, verdicts
 
 ACCURACY = "top1_acc_percent"
 LEVEL = "mean_class_acc_percent"
@@ -468,26 +469,26 @@ def _judged(
     if not pairs:
         return entries, None, 0
     margin = _margin(sweeps, {column.dataset for column, _, _ in pairs}, remarks)
-    out = dict(entries)
-    for column in dict.fromkeys(column for column, _, _ in pairs):
-        mine = [(other, each) for where_, other, each in pairs if where_ == column]
-        alpha = ALPHA * len(mine) / len(pairs)
-        involved = {id(one): one for pair in mine for one in pair}
-        kept = _same_sequences(list(involved.values()), column, remarks)
-        asked = [
-            Question(str(index), {str(id(other)): -1.0, str(id(each)): 1.0}) for index, (other, each) in enumerate(mine)
-        ]
-        if not kept:
+    family: dict[str, Difference] = {}
+    stages: dict[str, Stage] = {}
+    for number, (column, other, each) in enumerate(pairs):
+        if not _same_sequences((other, each), column, remarks):
             continue
-        arms = {str(key): {seed: found.right for seed, found in one.answers.items()} for key, one in involved.items()}
-        planned = list(dict.fromkeys(seed for one in involved.values() for seed in one.planned))
-        first = next(iter(next(iter(involved.values())).answers.values()))
-        verdicts = answer(arms, asked, margin.size, planned, first.subjects, alpha=alpha)
-        for question, (_, each) in zip(asked, mine, strict=True):
-            key = (where[id(each.line)], column)
-            if out[key].choices == 1:
-                out[key] = replace(out[key], verdict=verdicts[question.name])
-    return out, margin, len(pairs)
+        runs_of = {name: {s: a.right for s, a in one.answers.items()} for name, one in (("0", other), ("1", each))}
+        if not runs_of["0"].keys() & runs_of["1"].keys():
+            continue
+        seeds, right = common_seeds(runs_of)
+        subjects = next(iter(each.answers.values())).subjects
+        family[str(number)] = compare(right["0"], right["1"], subjects)
+        stages[str(number)] = stage_of(tuple(dict.fromkeys((*other.planned, *each.planned))), seeds)
+    answered = verdicts(family, margin.size, stage=stages) if family else {}
+    out = dict(entries)
+    for name, verdict in answered.items():
+        column, _, each = pairs[int(name)]
+        key = (where[id(each.line)], column)
+        if out[key].choices == 1:
+            out[key] = replace(out[key], verdict=verdict)
+    return out, margin, len(answered)
 
 
 def _same_sequences(runs: Iterable[_Runs], column: Column, remarks: list[str]) -> bool:

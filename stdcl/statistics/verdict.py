@@ -117,7 +117,7 @@ def verdicts(
     *,
     alpha: float = ALPHA,
     power: float = POWER,
-    stage: Stage = Stage.FINAL,
+    stage: Stage | Mapping[str, Stage] = Stage.FINAL,
 ) -> dict[str, Verdict]:
     """Judge all questions of one table together.
 
@@ -126,12 +126,15 @@ def verdicts(
         margin: equivalence margin, a fraction, named before the sweep ran.
         alpha: error level of the family.
         power: chance for the smallest difference and the seeds needed.
-        stage: see ``sequential.stage_of``. An incomplete family gets no other word than "undecided".
+        stage: see ``sequential.stage_of``; of all questions, or of each. An incomplete question gets no other word than
+            "undecided".
 
     Raises:
         UserError: the margin is not above 0, or alpha or power is not between 0 and 1.
     """
-    return _judge({name: (each,) for name, each in family.items()}, margin, alpha, power, None, lambda _: stage)
+    stages = dict.fromkeys(family, stage) if isinstance(stage, Stage) else stage
+    looks = {name: (each,) for name, each in family.items()}
+    return _judge(looks, margin, alpha, power, None, stages.__getitem__)
 
 
 def sequential_verdicts(

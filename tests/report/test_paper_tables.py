@@ -61,8 +61,7 @@ def test_cells_of_table_2_are_ours_beside_the_papers(tmp_path: Path) -> None:
     assert table.remarks == ()
     entry = next(e for (row, c), e in table.entries.items() if row.name == "CTR-GCN w/STD-CL" and c.stream == "joint")
     assert entry.verdict is not None
-    assert table.questions == 3  # joint, bone and 2S, which share the error
-    assert entry.verdict.alpha == pytest.approx(0.05 / 3)
+    assert entry.verdict.questions == table.questions == 3  # joint, bone and 2S
     assert entry.verdict.difference.estimate == pytest.approx(
         np.mean(right) - np.mean([answers(0.9, seed + 50).mean() for seed in (1, 2, 3)])
     )
@@ -234,3 +233,23 @@ def test_a_damaged_file_is_no_traceback(
     if name in ("scores.parquet", "part", "sweep.yaml"):
         assert codes[0] == 1, said.out
         assert "! " in said.out
+
+
+def test_all_cells_of_a_table_are_one_family(tmp_path: Path) -> None:
+    """The p value of the strongest cell is corrected for all three."""
+    table = table_of("2", encoders(tmp_path / "a"))
+    found = [entry.verdict for entry in table.entries.values() if entry.verdict is not None]
+    strongest = min(found, key=lambda verdict: verdict.difference.p)
+    assert strongest.p == pytest.approx(min(1.0, 3 * strongest.difference.p))
+    assert strongest.word == (Word.BETTER if strongest.p <= 0.05 else Word.UNDECIDED)
+
+
+def test_seeds_that_are_missing_or_new_give_no_verdict(tmp_path: Path) -> None:
+    half = encoders(tmp_path / "half", shift=0.09)
+    half.seeds = [1, 2, 3, 4]
+    verdict = next(e.verdict for e in table_of("2", half).entries.values() if e.verdict is not None)
+    assert (verdict.word, str(verdict.stage)) == (Word.UNDECIDED, "incomplete")
+    more = encoders(tmp_path / "more", shift=0.09)
+    more.seeds = [1, 2]
+    stages = {str(e.verdict.stage) for e in table_of("2", more).entries.values() if e.verdict is not None}
+    assert stages == {"exploratory"}
