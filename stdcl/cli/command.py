@@ -14,7 +14,7 @@ import click
 from stdcl.cli.account import provide_account
 from stdcl.cli.codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
 from stdcl.cli.console import outliving_streams
-from stdcl.cli.verb import Interrupted, VerbGroup
+from stdcl.cli.verb import Interrupted, Refused, VerbGroup
 from stdcl.errors import UserError
 
 _FIRST = ("data", "runs", "sweeps", "reports")
@@ -49,6 +49,9 @@ def _run(words: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except Refused as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     except Interrupted as error:
         print(f"interrupted{f'; {error}' if str(error) else ''}", file=sys.stderr)
         return INTERRUPTED

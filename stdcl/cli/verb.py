@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +16,14 @@ from stdcl.errors import nearest
 
 class Interrupted(Exception):
     """A verb was interrupted (Ctrl-C). The text says what to type, or what was left behind."""
+
+
+class Refused(Exception):
+    """The machine refuses what a verb needs: a full disk, a place that cannot be written. The text says which."""
+
+
+_MACHINE_SAYS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Errors of the machine and its file systems, whichever line of the program meets them."""
 
 
 class Verb(click.Command):
@@ -33,11 +43,17 @@ class Verb(click.Command):
         return super().parse_args(ctx, list(_repeated(args, several)))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb; Ctrl-C is said in the verb's own words."""
+        """Run the verb; Ctrl-C, and what the machine refuses, is said in the verb's own words."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Interrupted(self.on_interrupt) from None
+        except OSError as error:
+            if error.errno not in _MACHINE_SAYS:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            after = f"; {self.on_interrupt}" if self.on_interrupt else ""
+            raise Refused(f"{where}{os.strerror(error.errno).lower()}{after}") from None
 
 
 class Several(click.Option):

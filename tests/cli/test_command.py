@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -211,6 +212,21 @@ def test_the_doctor_speaks_json(capsys: pytest.CaptureFixture[str], monkeypatch:
     findings = json.loads(text)
     assert {"torch", "ray", "cpu", "storage"} <= {finding["what"] for finding in findings}
     assert "secret-value" not in text
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.ENOSPC, "no space left on device"), (errno.EROFS, "read-only file system")]
+)
+def test_a_full_disk_is_said_without_a_traceback(
+    number: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **more: object) -> None:
+        raise OSError(number, "words of some library", str(tmp_path / "x"))
+
+    monkeypatch.setattr("stdcl.data.prepare.prepare_dataset", full)
+    assert main(["data", "prepare", "nw-ucla", "--raw", "x", "--out", str(tmp_path / "s")]) == FAILED
+    told = f"error: {tmp_path}/x: {said}; no store was written; the same command starts again\n"
+    assert capsys.readouterr().err == told
 
 
 def test_an_interruption_reaches_no_worker_process(tmp_path: Path) -> None:
