@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_LONGEST = 60  # characters, of at most four bytes: file systems take 255 bytes
 
 
 def sync_directory(path: Path) -> None:
@@ -31,17 +33,21 @@ def sync_file(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
+def _beside(final: Path, suffix: str) -> Path:
+    """A hidden name beside ``final`` that nobody else has; shortened where ``final`` has a long one."""
+    return final.with_name(f".{final.name[:_LONGEST]}.{secrets.token_hex(4)}.{suffix}")
+
+
 @contextmanager
 def staging_file(final: Path) -> Iterator[Path]:
     """Give a path beside ``final`` to write to; on success it becomes ``final``, on an error it is removed."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
-    os.close(descriptor)
-    part = Path(name)
+    part = _beside(final, "part")
+    # Not tempfile's 0600: what becomes of the rights is the umask's to say.
+    os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         yield part
         sync_file(part)
-        part.chmod(0o644)
         part.replace(final)
         sync_directory(final.parent)
     finally:
@@ -147,8 +153,8 @@ def replace_dir(staged: Path, final: Path) -> None:
             sync_file(Path(folder) / name)
         sync_directory(Path(folder))
     if final.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".old", dir=final.parent))
-        final.rename(old / final.name)
+        old = _beside(final, "old")
+        final.rename(old)
         staged.rename(final)
         shutil.rmtree(old)
     else:
@@ -160,10 +166,10 @@ def replace_dir(staged: Path, final: Path) -> None:
 def staging_dir(final: Path) -> Iterator[Path]:
     """Give a folder beside ``final`` to fill; on success it becomes ``final``, on an error it is removed."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
+    staged = _beside(final, "part")
+    staged.mkdir()
     try:
         yield staged
-        staged.chmod(0o755)
         replace_dir(staged, final)
     finally:
         shutil.rmtree(staged, ignore_errors=True)

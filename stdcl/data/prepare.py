@@ -18,7 +18,7 @@ from stdcl.data.store import (
     Manifest,
     SequenceStore,
 )
-from stdcl.errors import UserError
+from stdcl.errors import UserError, not_written
 
 #: A synthetic corpus says here, in its folder, what belongs to it.
 CORPUS_FILE = "corpus.json"
@@ -159,7 +159,10 @@ def prepare_dataset(
         known = ", ".join(f"--{name.replace('_', '-')}" for name in (*spec.prepare_options, "force"))
         raise UserError(f"stdcl data prepare {dataset}: {', '.join(unread)} has no meaning for it; it reads {known}")
     prepare: Prepare = specs.load(spec.prepare)
-    return prepare(dataset, out, force=force, progress=progress, **given)
+    try:
+        return prepare(dataset, out, force=force, progress=progress, **given)
+    except OSError as error:
+        raise not_written(f"--out {out}", error) from error
 
 
 def describe_size(manifest: Manifest) -> str:

@@ -15,7 +15,7 @@ from stdcl.config.model import SyntheticConfig
 from stdcl.config.paths import data_path
 from stdcl.data.prepare import ConsoleProgress, Progress, prepare_dataset, silent
 from stdcl.data.store import MANIFEST_FILE, read_manifest
-from stdcl.errors import UserError
+from stdcl.errors import UserError, not_written
 
 
 class Synthesise(Protocol):
@@ -40,7 +40,10 @@ def synthesise(dataset: str, out: Path, sequences: int, seed: int, *, progress: 
         known = ", ".join(each.name for each in specs.datasets().values() if each.synthesise)
         raise UserError(f"'{dataset}' has no synthetic corpus; allowed: {known}")
     write: Synthesise = specs.load(spec.synthesise)
-    write(dataset, out, sequences=sequences, seed=seed, progress=progress)
+    try:
+        write(dataset, out, sequences=sequences, seed=seed, progress=progress)
+    except OSError as error:
+        raise not_written(f"--out {out}", error) from error
 
 
 def ensure_data(config: RunConfig) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stdcl.atomic import write_text
+from stdcl.errors import not_written
 from stdcl.report.display import Display
 from stdcl.report.formats import SUFFIXES, csv, text
 from stdcl.report.table import SweepTable, sweep_table
@@ -25,7 +26,10 @@ def write_report(directory: Path, width: int = text.WIDTH) -> str:
     table = sweep_table(directory)
     shown = display(table)
     folder = SweepFolder(directory).report
-    files = write_table(table, shown, folder)
+    try:
+        files = write_table(table, shown, folder)
+    except OSError as error:
+        return f"{text.render(shown, width)}\n{not_written(folder, error)}"
     return f"{text.render(shown, width)}\nwritten to {folder}: {', '.join(file.name for file in files)}"
 
 

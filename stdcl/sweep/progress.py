@@ -10,6 +10,7 @@ from typing import Any
 from ray import tune
 
 from stdcl.config.sweep import Trial
+from stdcl.errors import not_written
 from stdcl.launch.failures import one_sentence
 from stdcl.launch.ray_workarounds import death_of
 from stdcl.results.progress import duration
@@ -142,15 +143,18 @@ class Progress(tune.Callback):  # type: ignore[misc]
         more = {name: result[name] for name in ("trace",) if result.get(name)}
         if result.get(STATUS) == "diverged":
             more["diverged"] = True
-        self._recorder.record(
-            self.trials[key],
-            status,
-            result,
-            more,
-            error=error,
-            started=self._started.get(key),
-            finished=datetime.now(UTC),
-        )
+        try:
+            self._recorder.record(
+                self.trials[key],
+                status,
+                result,
+                more,
+                error=error,
+                started=self._started.get(key),
+                finished=datetime.now(UTC),
+            )
+        except OSError as fault:  # of a full disk no other trial is to die
+            self._line(key, f"{not_written('its row', fault)}; a finished trial's is added by the next invocation")
 
     def _line(self, key: str, text: str) -> None:
         ended = self._before + len(self._ended)

@@ -122,16 +122,19 @@ def test_lost_workers_are_told(watched: Watched) -> None:
     assert "workers lost, starting again from the last checkpoint (rank 1: killed)" in watched.lines[0]
 
 
-def test_a_row_that_cannot_be_written_stops_the_sweep(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_cannot_be_written_costs_no_other_trial(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object) -> None:
-        raise OSError("no space left on device")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("stdcl.sweep.record.append", full)
     trial = TuneTrial(watched.trials[0])
     watched.row(trial, 6, "finished")
     watched.progress.on_trial_complete(0, [], trial)
-    assert watched.stop.stop_all()
-    assert isinstance(watched.stop.error, OSError)
+    assert not watched.stop.stop_all(), "the other trials die of a full disk"
+    assert watched.stop.error is None
+    text = "\n".join(watched.lines)
+    assert "its row: not written to (No space left on device); make room" in text
+    assert "finished" in text
 
 
 def test_a_finished_run_without_its_row_gets_it_once(watched: Watched, folder: SweepFolder) -> None:

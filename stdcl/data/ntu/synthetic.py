@@ -15,8 +15,6 @@ The corpus is a pure function of (dataset, sequences, seed): the number of proce
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -411,9 +409,7 @@ def synth_ntu(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out}: there is something here already; name a new folder")
     names = clip_names(dataset, sequences, seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    try:
+    with atomic.staging_dir(out) as staged:
         tasks = (
             _Task(tuple(names[start : start + _PIECE_FILES]), str(staged), seed, frames)
             for start in range(0, len(names), _PIECE_FILES)
@@ -423,12 +419,6 @@ def synth_ntu(
             size += written
             progress("writing", min((piece + 1) * _PIECE_FILES, len(names)), len(names))
         atomic.write_json(staged / CORPUS_FILE, _description(dataset, sequences, seed, frames))
-        staged.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        staged.rename(out)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
     return SynthReport(out, dataset, len(names), size, time.perf_counter() - begin)
 
 
