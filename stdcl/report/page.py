@@ -155,8 +155,9 @@ def verdict_sentence(table: SweepTable) -> str:
     said = ", ".join(f"{counts[word]} {text}" for word, text in listed.items() if counts[word])
     without = len(judgement.asked) - len(found) if judgement is not None else 0
     said += f", {without} without an answer yet" if without else ""
-    asked, verdict = max(found, key=lambda each: abs(each[1].difference.estimate))
-    largest = f"The largest difference: {asked.question.name}, {_plainly(verdict)}."
+    decided = [each for each in found if each[1].word in (Word.BETTER, Word.WORSE)]
+    asked, verdict = max(decided or found, key=lambda each: abs(each[1].difference.estimate))
+    largest = f"The largest {'shown ' if decided else ''}difference: {asked.question.name}, {_plainly(verdict)}."
     return f"Of {len(found) + without} comparisons: {said}. {largest}"
 
 

@@ -239,3 +239,26 @@ def test_the_command_writes_the_page(directory: Path, capsys: pytest.CaptureFixt
     assert main(["report", str(directory), "--html"]) == 1  # a trial failed
     assert "report.html" in capsys.readouterr().out
     assert (directory / "report" / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_long_labels_are_broken_and_whole_in_their_title() -> None:
+    name = "stream=joint-motion,strategy=spatial+temporal+global,embedding_dim=256"
+    figure = svg.intervals("t", [svg.Interval(name, 1.0, 0.5, 1.5, (("seed 1", 1.1),), "better", 0)], "points")
+    lines = re.findall(r"<tspan[^>]*>([^<]*)</tspan>", figure)
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 33
+    assert f"<title>{name}</title>" in figure
+
+
+def test_curves_leave_out_what_is_no_number() -> None:
+    figure = svg.curves("t", [svg.Curve("a", ((1.0, 2.0), (2.0, float("nan")), (3.0, 4.0)), 0)], "%")
+    (points,) = re.findall(r'points="([^"]*)"', figure)
+    assert len(points.split()) == 2
+    assert not svg.curves("t", [svg.Curve("a", ((1.0, float("nan")),), 0)], "%")
+
+
+def test_thinned_curves_keep_both_ends() -> None:
+    values = [(float(n), float(n)) for n in range(1000)]
+    found = svg.thinned(values, 60)
+    assert (len(found), found[0], found[-1]) == (60, values[0], values[-1])
+    assert svg.thinned(values[:60], 60) == tuple(values[:60])

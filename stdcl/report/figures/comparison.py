@@ -22,6 +22,7 @@ from stdcl.statistics.difference import compare
 MOVED = 0.03
 """Classes whose accuracy changes by more than this are drawn, as in the paper's Figure 4."""
 _MOST_CLASSES = 24
+_SHORT_NAME = 20  # characters of which two fit beside one another
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,10 @@ def draw_comparison(table: SweepTable, folder: Path) -> list[Path]:
 
 
 def _bars(title: str, subtitle: str, bars: Sequence[Bar], note: str, margin: float | None) -> Figure:
-    figure = sheet(COLUMN, 0.24 * len(bars) + 1.25)
+    # A label of several parts has a line for each; they share the width with the axes.
+    labels = [bar.label.replace(",", ",\n") for bar in bars]
+    lines = sum(max(1.3, 0.75 * (label.count("\n") + 1)) for label in labels)
+    figure = sheet(COLUMN, 0.19 * lines + 1.25)
     axes = figure.subplots()
     if margin:
         axes.axvspan(-margin, margin, color=FAINT, linewidth=0, zorder=0)
@@ -167,19 +171,19 @@ def _bars(title: str, subtitle: str, bars: Sequence[Bar], note: str, margin: flo
         )
         # Gain and loss have other marks beside other colours.
         axes.plot(bar.value, place, marker="o" if bar.value >= 0 else "s", markersize=5, color=colour, zorder=4)
-    dress(axes, note, "")
-    axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
+    dress(axes, "", "")
+    figure.supxlabel(note, fontsize=7)
+    axes.set_yticks(range(len(bars)), labels)
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.tick_params(labelsize=7)
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
-    axes.xaxis.label.set_fontsize(7)
-    figure.suptitle(heading(title, subtitle, 52), fontsize=8, x=0.02, ha="left")
+    figure.suptitle(heading(title, subtitle, 48), fontsize=8, x=0.02, ha="left")
     return figure
 
 
 def _curves(title: str, subtitle: str, curves: Sequence[Learning]) -> Figure:
-    figure = sheet(COLUMN, 3.0)
+    figure = sheet(COLUMN, 2.6 + 0.12 * len(curves))
     axes = figure.subplots()
     for number, arm in enumerate(curves):
         colour = COLOURS[number % len(COLOURS)]
@@ -203,6 +207,7 @@ def _curves(title: str, subtitle: str, curves: Sequence[Learning]) -> Figure:
     axes.tick_params(labelsize=7)
     axes.xaxis.label.set_fontsize(7)
     axes.yaxis.label.set_fontsize(7)
-    figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=2)
-    figure.suptitle(heading(title, subtitle, 52), fontsize=8, x=0.02, ha="left")
+    short = max((len(arm.label) for arm in curves), default=0) <= _SHORT_NAME
+    figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=2 if short else 1)
+    figure.suptitle(heading(title, subtitle, 48), fontsize=8, x=0.02, ha="left")
     return figure
