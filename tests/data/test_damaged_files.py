@@ -15,9 +15,11 @@ from stdcl.data.ntu.prepare import prepare_ntu
 from stdcl.data.ntu.raw import RawFileError, parse_skeleton
 from stdcl.data.nw_ucla.prepare import prepare_nw_ucla
 from stdcl.data.nw_ucla.raw import ACTION_CODES
-from stdcl.data.prepare import BadFilesError
+from stdcl.data.prepare import BadFilesError, prepare_dataset
 from stdcl.data.raw_file import read_raw
 from stdcl.data.store import SequenceStore
+from stdcl.errors import UserError
+from tests.data.foreign.files import write_ctrgcn, write_pyskl
 from tests.data.ntu.text import random_pose, skeleton_text
 
 FILES = 334
@@ -124,3 +126,22 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     report = prepare_ntu("ntu60", [tmp_path], tmp_path / "store", workers=1)
     assert [(Path(bad.path).name, bad.detail) for bad in report.bad] == [(pipe.name, "it is a named pipe, not a file")]
     assert "the test part is empty; nothing can be evaluated on it" in report.render()
+
+
+def test_pickles_and_padded_arrays(tmp_path: Path) -> None:
+    """Damage of the two formats of single files ends in words, whatever byte it hits."""
+    write_pyskl(tmp_path / "f.pkl", clips=4)
+    write_ctrgcn(tmp_path / "f.npz")
+    rng = np.random.default_rng(4)
+    refused = []
+    for name, dataset, count in (("f.pkl", "pyskl", 300), ("f.npz", "ctrgcn-npz", 100)):
+        whole = (tmp_path / name).read_bytes()
+        for number in range(count):
+            broken = tmp_path / f"broken{Path(name).suffix}"
+            broken.write_bytes(damage(whole, number % 8, rng))
+            try:
+                prepare_dataset(dataset, tmp_path / "store", raw=[broken], force=True)
+            except UserError as error:
+                refused.append(str(error))
+    assert len(refused) > 200
+    assert all("broken" in said for said in refused)
