@@ -71,12 +71,13 @@ def write_page(table: SweepTable, directory: Path, path: Path) -> Path:
     return path
 
 
-def render(table: SweepTable, directory: Path) -> str:
+def render(table: SweepTable, directory: Path, refresh: int | None = None) -> str:
     """Return a sweep's page.
 
     Args:
         table: of the sweep.
         directory: the sweep's folder.
+        refresh: seconds after which a browser asks for it again; None for a page that stays as it is.
     """
     shown = display(table)
     names = [cell_name(cell, table.parameters) for cell in table.cells]
@@ -86,6 +87,7 @@ def render(table: SweepTable, directory: Path) -> str:
     template = _environment().get_template("report.html")
     return template.render(
         title=table.name,
+        refresh=refresh,
         question=table.question,
         verdict=verdict_sentence(table),
         answers=_answers(table),
