@@ -154,6 +154,19 @@ def test_joints_that_were_not_detected_stay_missing_and_are_counted(folder: Path
     np.testing.assert_allclose(filled.sequence(0)[2, 0, 3], (2 * x[1, 3] + x[4, 3]) / 3 - x[1, 1], atol=1e-6)
 
 
+def test_confidences_in_parquet_are_those_in_npz(folder: Path) -> None:
+    x, sure = clip(6, 0), np.ones((6, 4))
+    sure[2, 3] = 0
+    np.savez(folder / "c0.npz", values=x, label=0, subject=1, confidence=sure)
+    wanted = prepare_custom(write_spec(folder), folder / "store").manifest
+    (folder / "c0.npz").unlink()
+    for number, (values, confidence) in enumerate([(x.tolist(), sure.tolist()), (x.ravel(), sure.ravel())]):
+        one = {"id": ["c0"], "label": [0], "subject": [1], "values": [values], "confidence": [confidence]}
+        pq.write_table(pa.table(one), folder / "c.parquet")
+        found = prepare_custom(write_spec(folder, files=["*.npz", "*.parquet"]), folder / f"store{number}").manifest
+        assert (found.content_hash, found.missing_joints) == (wanted.content_hash, 1)
+
+
 def test_two_coordinates_get_a_third_of_zeros(folder: Path) -> None:
     flat = clip(5, 0)
     flat[..., 2] = 0

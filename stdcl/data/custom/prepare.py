@@ -34,8 +34,8 @@ from stdcl.errors import UserError, nearest
 from stdcl.skeleton import Skeleton
 
 _NUMBERS = ("subject", "view", "setup", "replication")
-_FIELDS = ("values", "label", "id", *_NUMBERS)
-_NPZ_FIELDS = (*_FIELDS, "confidence", "lengths")
+_FIELDS = ("values", "confidence", "label", "id", *_NUMBERS)
+_NPZ_FIELDS = (*_FIELDS, "lengths")
 _PARQUET_FIELDS = (*_FIELDS, "persons")
 _ROWS_AT_ONCE = 64
 
@@ -458,17 +458,20 @@ def _read_parquet(file: Path) -> Iterator[_Clip]:
         row = 0
         for batch in source.iter_batches(batch_size=_ROWS_AT_ONCE):
             values = batch.column("values")
-            rest = batch.drop_columns(["values"]).to_pylist()
+            sure = batch.column("confidence") if "confidence" in batch.schema.names else None
+            rest = batch.drop_columns(["values"] if sure is None else ["values", "confidence"]).to_pylist()
             for index, one in enumerate(rest if rest else [{}] * len(batch)):
                 persons = one.get("persons")
                 clip: Any
+                confidence = None
                 try:
                     clip = _array(values[index])
+                    confidence = None if sure is None or not sure[index].is_valid else _array(sure[index])
                 except _BadClipError as error:
                     clip = error  # raised where the clip is looked at, so that the others are still read
                 else:
                     clip = _Flat(clip, 1 if persons is None else persons) if clip.ndim == 1 else clip
-                yield _Clip(clip, one.get("id", row), one.get("label"), {n: one.get(n) for n in _NUMBERS})
+                yield _Clip(clip, one.get("id", row), one.get("label"), {n: one.get(n) for n in _NUMBERS}, confidence)
                 row += 1
 
 
@@ -476,7 +479,9 @@ def _array(cell: Any) -> NDArray[Any]:
     """Return a (nested) list cell of a Parquet file as an array; an empty one if it is ragged or holds nulls."""
     ragged = np.zeros((0, 0, 0))
     if not _is_list(cell.type):
-        raise _BadClipError(f"non-numeric: column 'values' is of type {cell.type}; lists of numbers are needed")
+        raise _BadClipError(
+            f"non-numeric: a column of coordinates or confidences is of type {cell.type}; lists of numbers are needed"
+        )
     values = cell.values
     if values is None:
         raise _BadClipError("empty: values are null")
@@ -585,6 +590,8 @@ def _confidence(value: Any, x: FloatArray) -> NDArray[Any] | None:
     if value.dtype.kind not in "fiu" or np.isnan(value).any() or (value < 0).any():
         raise _BadClipError("wrong confidence: numbers from 0 are needed")
     confidence: NDArray[Any] = value[:, None] if value.ndim == 2 else value
+    if value.ndim == 1 and value.size == x[..., 0].size:
+        confidence = value.reshape(x.shape[:3])
     if confidence.shape != x.shape[:3]:
         raise _BadClipError(
             f"wrong shape: array 'confidence' has shape {value.shape}; one number a joint, {x.shape[:3]}, is needed"
