@@ -1,6 +1,7 @@
-"""``ask``, a file in a run folder: how a sweep's driver wants the attempt under way to end.
+"""``ask``, a file in a run folder: how the attempt under way is to end.
 
-The process that trains looks for it, wherever it runs; there is nothing to connect to.
+The process that trains looks for it, wherever it runs; there is nothing to connect to. ``paused`` and ``stopped`` stay
+until they are taken back.
 """
 
 from __future__ import annotations

@@ -127,6 +127,16 @@ class SweepFolder:
         return self.root / "lock"
 
     @property
+    def driver(self) -> Path:
+        """That it has a driver (``results.heartbeat``)."""
+        return self.root / "driver.json"
+
+    @property
+    def requests(self) -> Path:
+        """What the driver is asked for (``results.requests``)."""
+        return self.root / "requests"
+
+    @property
     def results(self) -> Path:
         """The store of results, one row per attempt (``results.store``)."""
         return self.root / "results"

@@ -34,6 +34,7 @@ class RunProgress:
         seconds_left: estimate for the rest of the run; None where nothing was measured yet.
         started: when this attempt began, seconds since 1970.
         updated: when this was written, seconds since 1970.
+        node: the machine of rank 0; empty where the file does not say.
     """
 
     phase: Phase
@@ -45,6 +46,7 @@ class RunProgress:
     seconds_left: float | None
     started: float
     updated: float
+    node: str = ""
 
     def render(self) -> str:
         """Return it as one line without a name."""
@@ -84,8 +86,9 @@ def read_progress(path: Path) -> RunProgress | None:
     """Return what the file says; None where there is none, or none that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        progress = RunProgress(**{field.name: found[field.name] for field in fields(RunProgress)})
-    except (OSError, ValueError, KeyError, TypeError):
+        known = {field.name for field in fields(RunProgress)}
+        progress = RunProgress(**{name: value for name, value in found.items() if name in known})
+    except (OSError, ValueError, AttributeError, TypeError):
         return None
     return progress if progress.phase in PHASES else None
 

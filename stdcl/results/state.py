@@ -32,11 +32,13 @@ STATES: tuple[State, ...] = (
 UNFINISHED: tuple[State, ...] = ("running", "interrupted", "paused", "stopped")
 """States of a trial that has begun and was not judged."""
 
-HELD: tuple[State, ...] = ("paused", "stopped")
+HELD: tuple[Ending, ...] = ("paused", "stopped")
 """States in which an invocation leaves a trial alone."""
 
 
-def state_of(ending: Ending | None, *, complete: bool, running: bool, begun: bool) -> State:
+def state_of(
+    ending: Ending | None, *, complete: bool, running: bool, begun: bool, asked: Ending | None = None
+) -> State:
     """Return a trial's state.
 
     Args:
@@ -44,11 +46,17 @@ def state_of(ending: Ending | None, *, complete: bool, running: bool, begun: boo
         complete: its run folder holds a result: what counts, whatever else is on record.
         running: a process trains it at this moment.
         begun: its run folder holds something of a training.
+        asked: how its attempts are to end (``results.ask``): ``paused`` and ``stopped`` hold it, ``interrupted`` asks
+            for another attempt; without them, it is held no more.
     """
     if complete:
         return "finished"
     if running:
         return "running"
+    if asked is not None and asked in HELD:
+        return asked
+    if asked == "interrupted" or ending in HELD:
+        return "interrupted"
     if ending is not None:
         return ending
     return "interrupted" if begun else "not started"

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pandas as pd
 
 from stdcl.errors import UserError
+from stdcl.results.ask import read_ask
+from stdcl.results.heartbeat import Heartbeat, read_heartbeat
 from stdcl.results.history import read_history
-from stdcl.results.layout import RunFolder
-from stdcl.results.plan import PlannedTrial
+from stdcl.results.layout import RunFolder, SweepFolder
+from stdcl.results.plan import Plan, PlannedTrial, read_plan
 from stdcl.results.progress import ACTIVE, RunProgress, read_progress
 from stdcl.results.result import RunResult, read_result
 from stdcl.results.state import ENDINGS, Ending, State, state_of
-from stdcl.results.store import PARAMETER_PREFIX, TrialRow, as_record, latest, scan
+from stdcl.results.store import PARAMETER_PREFIX, TrialRow, as_record, attempts_by_name, latest, scan, slug
 
 FRESH_SECONDS = 120.0
 """A progress file that says 'training' and is older is of a process that was killed."""
@@ -44,17 +47,25 @@ class Attempts:
         self.count[row.key] = row.attempt + 1
 
 
-def read_attempts_once(directory: Path) -> Attempts:
+def read_attempts_once(directory: Path, leave_out: Collection[str] = ()) -> Attempts:
     """Read a store of results.
+
+    Args:
+        directory: the store's folder.
+        leave_out: keys of trials whose attempts are counted, not read.
 
     Raises:
         UserError: a file was written by a newer version of stdcl.
     """
-    found = scan(directory)
+    found = scan(directory, leave_out={slug(key) for key in leave_out})
     rows: dict[str, Mapping[str, Any]] = {
         str(row["key"]): row for row in map(_facts, latest(found.rows).to_dict("records"))
     }
-    return Attempts(rows, {key: int(row["attempt"]) + 1 for key, row in rows.items()}, found.damaged)
+    count = {key: int(row["attempt"]) + 1 for key, row in rows.items()}
+    if leave_out:
+        named = attempts_by_name(directory)
+        count |= {key: named.get(slug(key), 0) for key in leave_out}
+    return Attempts(rows, count, found.damaged)
 
 
 @dataclass(frozen=True)
@@ -112,12 +123,66 @@ def trial_status(
         ending_of(row),
         complete=result is not None,
         running=running,
+        asked=read_ask(folder.ask) if has_folder else None,
         begun=has_folder and (folder.history.exists() or folder.checkpoints.exists()),
     )
     epochs = int(row.get("epochs", 0)) if state in ("finished", "failed", "pruned") else _epochs_done(folder, remark)
     return TrialStatus(
         state, row, epochs, attempts.count.get(planned.key, 0), progress if running else None, has_folder
     )
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """What is known of a sweep and of each of its trials.
+
+    Attributes:
+        folder: the sweep's.
+        plan: its trials, for a search those proposed so far.
+        trials: key -> status, in the plan's order.
+        driver: the last beat of its driver; None if it never had one.
+        remarks: what had to be left out.
+    """
+
+    folder: SweepFolder
+    plan: Plan
+    trials: Mapping[str, TrialStatus]
+    driver: Heartbeat | None
+    remarks: tuple[str, ...]
+
+    def seconds_left(self) -> float | None:
+        """Estimate of the seconds to the sweep's end, with as many trials at a time as run now; None without a ground.
+
+        A trial takes as long as the finished ones did (their median), else as the running ones will.
+        """
+        running = [each.progress for each in self.trials.values() if each.progress is not None]
+        todo = sum(each.state in ("not started", "interrupted", "failed") for each in self.trials.values())
+        took = [float(each.row["total_seconds"]) for each in self.trials.values() if each.row.get("total_seconds")]
+        took = took or [each.updated - each.started + each.seconds_left for each in running if each.seconds_left]
+        if not took and (todo or running):
+            return None
+        each_takes = median(took) if took else 0.0
+        left = [each_takes if each.seconds_left is None else each.seconds_left for each in running]
+        return (sum(left) + todo * each_takes) / max(1, len(running))
+
+
+def sweep_status(folder: SweepFolder, clock: Callable[[], float] = time.time) -> SweepStatus:
+    """Read the state of every trial of a sweep. Costs the same for each trial, however many there are.
+
+    Raises:
+        UserError: it is no sweep's folder, or its plan cannot be read.
+    """
+    plan = read_plan(folder.plan)
+    if plan is None:
+        raise UserError(f"{folder.root}: not a sweep's folder (it has no {folder.plan.name})")
+    remarks: list[str] = []
+    complete = [trial.key for trial in plan.trials if folder.run(trial.key).result.exists()]
+    attempts = read_attempts_once(folder.results, leave_out=complete)
+    remarks += [f"left out, damaged: {path} ({reason})" for path, reason in attempts.damaged.items()]
+    trials = {
+        trial.key: trial_status(trial, folder.run(trial.key), attempts, remarks.append, clock) for trial in plan.trials
+    }
+    return SweepStatus(folder, plan, trials, read_heartbeat(folder.driver), tuple(remarks))
 
 
 def ending_of(row: Mapping[str, Any]) -> Ending | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ Arm = Literal["baseline", "grid"]
 
 PART = "part-*.parquet"
 """The store's files: one per attempt."""
+_PART_NAME = re.compile(r"part-\d{8}T\d{12}-(.+)-a(\d+)-[0-9a-f]{8}\.parquet$")
 _VERSION_KEY = b"stdcl.results.version"
 
 
@@ -168,7 +169,7 @@ def append(directory: Path, row: TrialRow) -> Path:
         table = table.append_column(PARAMETER_PREFIX + name, pa.array([flat]))
     table = table.replace_schema_metadata({_VERSION_KEY: str(SCHEMA_VERSION).encode()})
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-    path = directory / f"part-{stamp}-{_slug(row.key)}-a{row.attempt}-{os.urandom(4).hex()}.parquet"
+    path = directory / f"part-{stamp}-{slug(row.key)}-a{row.attempt}-{os.urandom(4).hex()}.parquet"
     with staging_file(path) as part:
         pq.write_table(table, part)
     return path
@@ -193,12 +194,22 @@ class Scan:
     """Files that cannot be read, with the reason."""
 
 
-def scan(directory: Path, key: str | None = None) -> Scan:
+def attempts_by_name(directory: Path) -> dict[str, int]:
+    """Slug of a trial's key -> number of its next attempt, from the names of the files alone."""
+    out: dict[str, int] = {}
+    for path in directory.glob(PART):
+        if match := _PART_NAME.match(path.name):
+            out[match[1]] = max(out.get(match[1], 0), int(match[2]) + 1)
+    return out
+
+
+def scan(directory: Path, key: str | None = None, leave_out: Collection[str] = ()) -> Scan:
     """Read every file of a store, keeping account of the damaged ones.
 
     Args:
         directory: the store's folder.
         key: read the attempts of this trial alone.
+        leave_out: slugs (``slug``) of trials whose attempts are not read.
 
     Raises:
         UserError: a file was written by a newer version of stdcl.
@@ -206,7 +217,9 @@ def scan(directory: Path, key: str | None = None) -> Scan:
     rows: list[dict[str, Any]] = []
     damaged: dict[Path, str] = {}
     for path in sorted(directory.glob(PART)):
-        if key is not None and f"-{_slug(key)}-a" not in path.name:
+        if key is not None and f"-{slug(key)}-a" not in path.name:
+            continue
+        if leave_out and (match := _PART_NAME.match(path.name)) and match[1] in leave_out:
             continue
         try:
             # From memory and without threads: several times faster than read_table for thousands of small files.
@@ -297,7 +310,8 @@ def _pandas_type(kind: pa.DataType) -> Any:
     return pd.Int64Dtype() if pa.types.is_int64(kind) else None
 
 
-def _slug(key: str) -> str:
+def slug(key: str) -> str:
+    """A trial's key as names of files have it."""
     return re.sub(r"[^A-Za-z0-9.=+-]+", "_", key)[-80:]
 
 

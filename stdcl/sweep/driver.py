@@ -119,7 +119,8 @@ def run_sweep(
     with exclusive(folder.lock, f"the sweep '{sweep.config.name}'"):
         write_sweep(folder, sweep)
         runner = _Runner(sweep, folder, command, loop or session_loop(), say)
-        outcome = runner.run_search() if sweep.config.search == "optuna" else runner.run_grid(trials)
+        with runner.obedience.running():
+            outcome = runner.run_search() if sweep.config.search == "optuna" else runner.run_grid(trials)
         say(f"\n{write_report(folder.root)}\n")
         if not outcome.interrupted:
             show_on_wandb(sweep, folder)
@@ -241,11 +242,13 @@ class _Runner:
 
     def __init__(self, sweep: Sweep, folder: SweepFolder, command: str, loop: TrainingLoop, say: Say) -> None:
         prepare_environment(sweep.config.resources)
+        from stdcl.sweep.obedience import Obedience
         from stdcl.sweep.stopping import Stop
 
         self._sweep, self._folder, self._loop, self._say = sweep, folder, loop, say
         self._recorder = Recorder(folder, sweep.config.name, command)
         self._stop = Stop()
+        self.obedience = Obedience(folder, command, self._stop, say)
 
     def run_grid(self, trials: Sequence[Trial]) -> _Outcome:
         """Run the trials that are not finished."""
@@ -260,6 +263,14 @@ class _Runner:
         todo = [trial for trial in trials if not self._recorder.complete(trial)]
         before = len(trials) - len(todo)
         self._say(f"{self._sweep.config.name}: {len(trials)} trials, {before} finished before")
+        held = {trial.key: ending for trial in todo if (ending := self._recorder.held(trial))}
+        if held:
+            listed = ", ".join(f"{key} ({ending})" for key, ending in list(held.items())[:3])
+            self._say(
+                f"{len(held)} trial(s) are left alone, as was asked: {listed}{', ...' if len(held) > 3 else ''}; "
+                "`stdcl unpause` and `stdcl retry` let them go on"
+            )
+        todo = [trial for trial in todo if trial.key not in held]
         if not todo:
             return _Outcome({}, False)
         with self._cluster() as cluster:
@@ -267,10 +278,25 @@ class _Runner:
 
             from stdcl.sweep.trainables import payload
 
-            progress = self._progress({trial.key: trial for trial in todo}, len(trials), before)
-            space = {"trial": tune.grid_search([payload(trial) for trial in todo])}
-            self._fit(cluster, progress, space, {})
+            progress = self._progress({trial.key: trial for trial in trials}, len(trials), before)
+            while todo:
+                space = {"trial": tune.grid_search([payload(trial) for trial in todo])}
+                self._fit(cluster, progress, space, {})
+                self.obedience.wait_while_paused()
+                todo = [] if self._stop.requested else self._released(trials, progress)
         return self._outcome(progress)
+
+    def _released(self, trials: Sequence[Trial], progress: Progress) -> list[Trial]:
+        """The trials that may go on and have not: they were paused, stopped or had failed, and somebody asked."""
+        released = set(self.obedience.take_released())
+        again = [
+            trial
+            for trial in trials
+            if trial.key in released and not self._recorder.complete(trial) and not self._recorder.held(trial)
+        ]
+        for trial in again:
+            progress.begin_again(trial.key)
+        return again
 
     def _take_over(self, trials: Sequence[Trial]) -> None:
         """Take over the results of equal finished runs elsewhere; a loop that is a stand-in has none."""
@@ -364,7 +390,9 @@ class _Runner:
     def _progress(self, trials: dict[str, Trial], total: int, before: int) -> Progress:
         from stdcl.sweep.progress import Progress
 
-        return Progress(trials, total, before, self._recorder, self._say, self._stop)
+        progress = Progress(trials, total, before, self._recorder, self._say, self._stop)
+        self.obedience.active = progress.active
+        return progress
 
     @contextmanager
     def _cluster(self) -> Iterator[Cluster]:
@@ -384,6 +412,7 @@ class _Runner:
         """Run one Ray Tune experiment, in a folder of its own that is dropped at the end."""
         from ray import tune
 
+        from stdcl.sweep.stopping import InOrder
         from stdcl.sweep.trainables import LocalTrial, RayTrainTrial, Surroundings, trial_key, trial_resources
 
         # What goes wrong with a trial is said and recorded by Progress.
@@ -409,6 +438,7 @@ class _Runner:
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=self._concurrency(cluster),
                 reuse_actors=True,
+                scheduler=InOrder(self._stop),
                 trial_name_creator=trial_key,
                 trial_dirname_creator=trial_key,
                 **options,

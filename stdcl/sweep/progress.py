@@ -14,7 +14,7 @@ from stdcl.errors import not_written
 from stdcl.launch.failures import one_sentence
 from stdcl.launch.ray_workarounds import death_of
 from stdcl.results.progress import duration
-from stdcl.results.state import Ending
+from stdcl.results.state import HELD, Ending
 from stdcl.results.wording import describe_epoch, describe_result
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.stopping import Stop
@@ -100,6 +100,10 @@ class Progress(tune.Callback):  # type: ignore[misc]
         if status == "finished":
             self._record(key, "finished", result)
             self._line(key, f"finished  {describe_result(result)}")
+        elif status in HELD:
+            self._record(key, status, result)
+            back = "unpause" if status == "paused" else "retry"
+            self._line(key, f"{status} on request; it goes on after `stdcl {back}`")
         elif status == "running":
             self._recorder.ask(self.trials[key], "pruned")
             self.stopped_early(key, result)
@@ -109,6 +113,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
 
     def stopped_early(self, key: str, row: Mapping[str, Any]) -> None:
         """Record and say that a trial ended with a row because others were better."""
+        self._recorder.ask(self.trials[key], "pruned")
         self._record(key, "pruned", row)
         self._line(key, f"stopped early after epoch {row.get(EPOCHS_DONE)}: others were better")
 
@@ -125,10 +130,20 @@ class Progress(tune.Callback):  # type: ignore[misc]
             self._fail(trial_key(trial), error, trial.last_result or {})
             self._count_setup_failures(error, death.never_began)
 
+    def begin_again(self, key: str) -> None:
+        """A trial that has ended is to run once more."""
+        self._ended.discard(key)
+        self._started.pop(key, None)
+        self.failures.pop(key, None)
+
+    def active(self) -> list[str]:
+        """Return the trials that have started and not ended."""
+        return [key for key in list(self._started) if key not in self._ended]
+
     def close(self) -> None:
-        """Record the trials that were cut off: those that have started and not ended."""
+        """Record the trials that were cut off."""
         with self._stop.on_error():
-            for key in [key for key in self._started if key not in self._ended]:
+            for key in self.active():
                 self._record(key, "interrupted", {EPOCHS_DONE: self._epochs[key]} if key in self._epochs else {})
 
     # ---- what they lead to ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 from stdcl.config import fingerprint
 from stdcl.config.sweep import Trial
 from stdcl.errors import UserError
-from stdcl.results.ask import write_ask
+from stdcl.results.ask import read_ask, write_ask
 from stdcl.results.layout import SweepFolder
 from stdcl.results.plan import PlannedTrial
 from stdcl.results.result import RunResult, read_result
@@ -94,7 +94,7 @@ class Recorder:
         row = self._attempts.latest.get(trial.key, {})
         recorded = ending_of(row) == "finished" and row.get("fingerprint") in (None, "", trial.fingerprint)
         if result is None:
-            return recorded
+            return recorded and read_ask(self._folder.run(trial.key).ask) != "interrupted"
         if not recorded:
             how = {"taken_from": result.taken_from} if result.taken_from else {"recovered": True}
             self.record(trial, "finished", result.row, how)
@@ -111,9 +111,9 @@ class Recorder:
             write_ask(self._folder.run(trial.key).ask, ending)
 
     def held(self, trial: Trial) -> Ending | None:
-        """Return ``paused`` or ``stopped`` for a trial that was asked to wait; None for others."""
-        ending = ending_of(self._attempts.latest.get(trial.key, {}))
-        return ending if ending in HELD else None
+        """Return ``paused`` or ``stopped`` for a trial that is to be left alone; None for others."""
+        asked = read_ask(self._folder.run(trial.key).ask)
+        return asked if asked in HELD else None
 
     def _check_result(self, trial: Trial) -> RunResult | None:
         folder = self._folder.run(trial.key)

@@ -303,6 +303,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
         status = result.get(STATUS, "failed")
         if status in ("failed", "diverged"):
             trial.set_user_attr("error", str(result.get(ERROR, "ended without a result"))[:1000])
+        if status == "paused":
+            return  # it stays open, and goes on in a later invocation
         if status == "failed":
             self._study.tell(trial, state=TrialState.FAIL)
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,12 +24,15 @@ from stdcl.launch.cluster import per_worker
 from stdcl.launch.failures import ClusterSetupFailed, TrainingFailed, is_divergence, one_sentence
 from stdcl.launch.package import ForeignCode
 from stdcl.launch.ray_workarounds import HEAD
-from stdcl.launch.worker import Job, TrainingLoop, run_alone
+from stdcl.launch.worker import Job, TrainingLoop, run_alone, session_loop
 from stdcl.launch.worker_group import follow_group
+from stdcl.results.ask import read_ask
+from stdcl.results.layout import RunFolder
 from stdcl.results.row import EpochRow
+from stdcl.results.state import HELD, Ending
 from stdcl.version import code_version
 
-TrialStatus = Literal["running", "finished", "failed", "diverged"]
+TrialStatus = Literal["running", "diverged"] | Ending
 
 STATUS = "trial_status"
 EPOCHS_DONE = "epoch"
@@ -36,6 +40,8 @@ EPOCHS_DONE = "epoch"
 ERROR = "error"
 SETUP_FAILED = "cluster_setup_failed"
 """Set beside ``ERROR`` if the cluster could not start the trial's workers: the trial itself did nothing wrong."""
+LOOK_SECONDS = 1.0
+"""Between two looks for what is asked of a trial."""
 EVENTS = "events"
 """Texts of what else happened since the last row."""
 
@@ -83,6 +89,7 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
     _rows: Iterator[EpochRow] | None
     _events: list[str]
     _last: EpochRow
+    _looked: float = 0.0
 
     def setup(self, config: dict[str, Any], surroundings: Surroundings | None = None) -> None:
         if surroundings is None:
@@ -116,7 +123,11 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Return the next epoch's row."""
+        from stdcl.train.trainer import Stopped  # a trial's process needs it, the driver does not
+
         try:
+            if held := self._held():
+                return self._result(held)
             if self._rows is None:
                 self._rows = self._open()
             row = next(self._rows, None)
@@ -128,6 +139,8 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
                 for _ in self._rows:
                     pass
             return self._result("finished" if row["done"] else "running")
+        except Stopped:
+            return self._result(self._held() or "interrupted")
         except UserError as error:
             return self._result("failed", str(error))
         except (ClusterSetupFailed, ForeignCode) as error:
@@ -140,9 +153,24 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
                 trace=traceback.format_exc(),
             )
 
+    def _held(self) -> Ending | None:
+        """How this trial is to end, where somebody has asked for that."""
+        asked = read_ask(RunFolder(self._job.run_dir).ask)
+        return asked if asked in HELD else None
+
+    def _asked_to_leave(self) -> bool:
+        """As ``_held``; asked after every step, so it looks now and then."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return False
+        self._looked = now
+        return self._held() is not None
+
     def _result(self, status: TrialStatus, error: str = "", trace: str = "") -> dict[str, Any]:
         events, self._events = self._events, []
         row: dict[str, Any] = {**self._last, STATUS: status, EVENTS: events, "done": status != "running"}
+        if status in HELD:
+            self.cleanup()
         if error:
             row |= {ERROR: error, "trace": trace}
             self._rows = None
@@ -159,7 +187,8 @@ class LocalTrial(_TrainingTrial):
     """A trial of one worker: the loop runs in the trial's own process, which serves one trial after another."""
 
     def _open(self) -> Iterator[EpochRow]:
-        return run_alone(self._job, self._surroundings.loop)
+        loop = self._surroundings.loop
+        return run_alone(self._job, session_loop(self._asked_to_leave) if loop is session_loop() else loop)
 
 
 class RayTrainTrial(_TrainingTrial):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -217,7 +218,9 @@ class ShowProgress(Callback):
             if left is not None and self._evaluation is not None and evaluations:
                 left += self._evaluation * (evaluations - 1 + share)
         rate = self._rate if phase in ("training", "evaluating") else None
-        progress = RunProgress(phase, epoch, settings.epochs, done, total, rate, left, self._started, now)
+        progress = RunProgress(
+            phase, epoch, settings.epochs, done, total, rate, left, self._started, now, socket.gethostname()
+        )
         with suppress(OSError):
             write_progress(self._path, progress)
 

@@ -24,7 +24,7 @@ from stdcl.data.sampler import epoch_order, global_batches, local_part
 from stdcl.errors import UserError
 from stdcl.parallel.comm import Comm
 from stdcl.parallel.replicate import replicate
-from stdcl.results.ask import forget_ask, read_ask
+from stdcl.results.ask import read_ask
 from stdcl.results.history import HistoryFile
 from stdcl.results.layout import RunFolder
 from stdcl.results.result import RunResult, read_result, write_result
@@ -173,7 +173,6 @@ class Trainer:
             self._write_result(state.last_row)
             yield {**state.last_row, "done": True}
             return
-        self.on_rank_zero(lambda: forget_ask(self.folder.ask))
         settings, facts = self.config.model_dump(mode="json"), self._facts()
         self._notify(lambda c: c.on_start(self, settings, facts))
         status: Ending = "interrupted"
@@ -196,7 +195,7 @@ class Trainer:
             status = read_ask(self.folder.ask) or "interrupted"
             raise
         except (Stopped, KeyboardInterrupt):
-            status = "interrupted"
+            status = read_ask(self.folder.ask) or "interrupted"
             raise
         except BaseException:
             status = "failed"

@@ -15,7 +15,7 @@ from stdcl.results.layout import RunFolder, SweepFolder
 from stdcl.results.plan import PlannedTrial
 from stdcl.results.progress import RunProgress, write_progress
 from stdcl.results.result import RunResult, write_result
-from stdcl.results.state import ENDINGS, STATES, State, state_of
+from stdcl.results.state import ENDINGS, HELD, STATES, Ending, state_of
 from stdcl.results.status import TrialStatus, read_attempts_once, trial_status
 from stdcl.results.store import TrialRow, append
 
@@ -71,10 +71,13 @@ def test_a_process_that_was_killed_leaves_an_interrupted_trial(sweep: SweepFolde
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_the_latest_attempt_speaks(sweep: SweepFolder, run: RunFolder, ending: State) -> None:
+def test_the_latest_attempt_speaks(sweep: SweepFolder, run: RunFolder, ending: Ending) -> None:
     begin(run, replace(STEP, phase="interrupted"))
     append(sweep.results, row("failed"))
     append(sweep.results, row(ending, 1))
+    if ending in HELD:
+        assert status_of(sweep).state == "interrupted", "it was held, and is not any more"
+        write_ask(run.ask, ending)
     found = status_of(sweep)
     assert (found.state, found.attempts) == (ending, 2)
 
@@ -103,6 +106,7 @@ def test_of_another_configuration_nothing_counts(sweep: SweepFolder, run: RunFol
 def test_every_state_can_be_reached() -> None:
     """A word that nobody can come to is not of the vocabulary."""
     found = {state_of(ending, complete=False, running=False, begun=True) for ending in (*ENDINGS, None)}
+    found |= {state_of(None, complete=False, running=False, begun=False, asked=asked) for asked in HELD}
     found.add(state_of(None, complete=False, running=True, begun=True))
     found.add(state_of(None, complete=False, running=False, begun=False))
     assert found == set(STATES)

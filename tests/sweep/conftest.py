@@ -10,6 +10,9 @@ import pytest
 import yaml
 
 from stdcl.config.sweep import Sweep, load_sweep
+from tests.train.conftest import make_config, small_store
+
+__all__ = ["make_config", "small_store"]
 
 GRID: dict[str, Any] = {
     "name": "small",
