@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stdcl import specs
+from stdcl.config.model import TREATMENT
 from stdcl.errors import UserError
 from stdcl.report.answers import SweepAnswers, read_sweep_answers
 from stdcl.report.labels import short_names, value_text
@@ -377,7 +378,9 @@ _PRINTED = {"hcn": "HCN", "ctrgcn": "CTR-GCN"}
 def _label(line: Line, keys: Sequence[str]) -> str:
     """What a row that the paper does not have is called."""
     names = short_names(keys)
-    values = [f"{names[key]} {value_text(line.settings[key])}" for key in keys if key in line.settings]
+    # Of a baseline, the method's own keys say nothing.
+    own = [k for k in keys if k in line.settings and not (line.place.arm == "baseline" and k.startswith(TREATMENT))]
+    values = [f"{names[key]} {value_text(line.settings[key])}" for key in own]
     encoder = specs.encoders().get(line.place.encoder)
     named = _PRINTED.get(line.place.encoder) or (encoder.paper_name if encoder is not None else "")
     named = named or line.place.encoder

@@ -57,9 +57,9 @@ def _cell(entry: Entry, column: Column, marks: Mapping[str, str]) -> str:
     if not entry.run and not entry.states:
         return f"[{paper}]" if entry.printed else ""
     parts = [_ours(entry, column) if entry.run else f"not finished{BREAK}({entry.states})"]
-    if entry.run and (mark := marks.get(_key(entry), "")):
-        paper += f" [{mark}]"
-    parts.append(f"paper {paper}" if entry.printed else "not in paper")
+    mark = marks.get(_key(entry), "") if entry.run else ""
+    beside = f"paper {paper}" if entry.printed else f"not{BREAK}in paper"
+    parts.append(f"{beside} [{mark}]" if mark else beside)
     if entry.verdict is not None:
         difference = entry.verdict.difference
         stage = "" if entry.verdict.stage in (Stage.FINAL, Stage.LOOK) else f"{BREAK}({entry.verdict.stage})"
