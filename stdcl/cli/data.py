@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from stdcl.cli.verb import NEW_STORE, PATH, STORE, VerbGroup, listed
+from stdcl.cli.verb import NEW_STORE, PATH, STORE, VerbGroup, command_line, listed
 
 TITLE = "Data"
 
@@ -119,7 +119,7 @@ def synth(dataset: str, out: Path, sequences: int, seed: int) -> None:
 
     synthesise(dataset, out, sequences, seed, progress=ConsoleProgress(sys.stderr))
     print(f"{out}: {sequences:,} synthetic {dataset} files (seed {seed})")
-    print(f"next: stdcl data prepare {dataset} --raw {out} --out DIR")
+    print(f"next: {command_line('data', 'prepare', dataset, '--raw', out, '--out', 'DIR')}")
 
 
 def _formats() -> list[str]:

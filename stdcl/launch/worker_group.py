@@ -175,8 +175,8 @@ class GroupTraining:
             return None
         return str(kind), value
 
-    def row(self) -> EpochRow | None:
-        """Wait for the next row; None at the end, when every rank has returned.
+    def row(self, stop: Callable[[], bool] = lambda: False) -> EpochRow | None:
+        """Wait for the next row; None at the end, when every rank has returned, or when ``stop`` says so.
 
         Raises:
             UserError: as raised by a rank.
@@ -187,6 +187,9 @@ class GroupTraining:
             running = self._thread.is_alive()
             item = self._next(0.2 if running else 0.0)
             if item is None:
+                if running and stop():
+                    self.abort()
+                    return None
                 if running:
                     continue
                 break
@@ -223,12 +226,16 @@ class GroupTraining:
 
 
 def follow_group(
-    job: Job, loop: TrainingLoop, scratch: Path, on_lost: Callable[[str], None] = lambda text: None
+    job: Job,
+    loop: TrainingLoop,
+    scratch: Path,
+    on_lost: Callable[[str], None] = lambda text: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[EpochRow]:
-    """Yield the rows of a worker group; closing the iterator early stops the group."""
+    """Yield the rows of a worker group; closing the iterator early, or ``stop`` saying so, stops the group."""
     group = GroupTraining(job, loop, scratch, on_lost)
     try:
-        while (row := group.row()) is not None:
+        while (row := group.row(stop)) is not None:
             yield row
     finally:
         group.abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -61,7 +62,9 @@ def read_sweep_answers(trials: Iterable[TrialState]) -> SweepAnswers:
             continue
         fault = _fault(trial, answers)
         if fault:
-            remarks.append(f"scores left out: {path}: {fault}; stdcl evaluate {trial.folder} writes them again")
+            remarks.append(
+                f"scores left out: {path}: {fault}; stdcl evaluate {shlex.quote(str(trial.folder))} writes them again"
+            )
         else:
             found[trial.key] = answers
     return SweepAnswers(found, tuple(missing), tuple(remarks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -11,6 +12,7 @@ from stdcl.results.history import read_history
 from stdcl.results.progress import duration
 from stdcl.results.state import STATES
 from stdcl.results.status import SweepStatus, TrialStatus, counted
+from stdcl.results.steering import command_of
 from stdcl.results.store import scan
 from stdcl.results.wording import describe_epoch, describe_result
 
@@ -112,8 +114,6 @@ def render_trial(status: SweepStatus, key: str) -> str:
 
 
 def _trace(more: Any) -> str:
-    import json
-
     return str(json.loads(more).get("trace", "")) if isinstance(more, str) and more else ""
 
 
@@ -146,7 +146,7 @@ def _whole(status: SweepStatus, clock: Callable[[], float]) -> str:
     if not (beat is not None and beat.alive(clock)) and any(
         trial.state in ("not started", "interrupted", "failed") for trial in status.trials.values()
     ):
-        go_on = f"; to go on: {beat.command if beat is not None else 'stdcl sweep ' + str(status.folder.sweep_file)}"
+        go_on = f"; to go on: {command_of(status)}"
     return f"{said}{estimate}; {driver}{go_on}"
 
 

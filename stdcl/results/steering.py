@@ -74,6 +74,13 @@ def steer(status: SweepStatus, request: Request) -> Steered:
     return _retry(status, keys)
 
 
+def command_of(status: SweepStatus) -> str:
+    """Return the command that goes on with a sweep: what was typed, else one that reads its own file."""
+    if status.driver is not None:
+        return status.driver.command
+    return shlex.join(["stdcl", "sweep", str(status.folder.sweep_file)])
+
+
 def steer_from_outside(status: SweepStatus, request: Request) -> str:
     """Let a request be obeyed: by the sweep's driver where one lives, else here.
 
@@ -89,11 +96,10 @@ def steer_from_outside(status: SweepStatus, request: Request) -> str:
                 f"the driver (process {beat.pid} on {beat.host}) has not answered within {ANSWER_SECONDS:g} s; the "
                 f"request stays in {path.parent} until it does"
             )
-        again = beat.command if beat is not None else shlex.join(["stdcl", "sweep", str(folder.sweep_file)])
         with exclusive(folder.lock, f"the sweep '{status.plan.sweep}'"):
             if request.verb in ("stop", "pause") and not request.trials:
                 raise UserError(f"no driver of {folder.root.name} runs: there is nothing to {request.verb}")
-            return f"{steer(status, request).said}\nno driver runs; this goes on: {again}"
+            return f"{steer(status, request).said}\nno driver runs; this goes on: {command_of(status)}"
     except OSError as error:
         raise UserError(f"{folder.root}: not written to ({error.strerror})") from None
 
@@ -108,7 +114,7 @@ def _hold(status: SweepStatus, keys: Sequence[str], ending: Ending) -> Steered:
         write_ask(status.folder.run(key).ask, ending)
         back = "unpause" if ending == "paused" else "retry"
         what = (
-            "leaves after its step, or after its epoch with several workers"
+            "leaves after its step; with several workers a paused one after its epoch, a stopped one at once"
             if status.trials[key].state == "running"
             else "does not start"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def adopt(
     return (
         f"{out}: {encoder} on {dataset}/{config.data.protocol}, stream {stream}, {count:,} parameters from {file}\n"
         + "".join(f"{line}\n" for line in _input_lines(spec.title, theirs, config))
-        + f"next: stdcl evaluate {out}{'' if store else ' --data STORE'}"
+        + f"next: {shlex.join(['stdcl', 'evaluate', str(out), *([] if store else ['--data', 'STORE'])])}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from stdcl.results.plan import write_plan as write_plan_file
 from stdcl.results.store import PART
 
 _FREE = (
+    "name",
     "question",
     "table",
     "resources",
@@ -90,6 +92,12 @@ def check_same_question(folder: SweepFolder, sweep: Sweep) -> bool:
         return False
     old = read_mapping(folder.sweep_file)
     new = sweep.config.model_dump(mode="json")
+    if (was := str(old.get("name"))) != sweep.config.name and sweep.config.search == "optuna":
+        back = shlex.join(["mv", str(folder.root), str(folder.root.with_name(was))])
+        raise UserError(
+            f"{folder.root}: this folder was renamed: it holds the search '{was}', and its study has that name. "
+            f"Rename it back: {back}"
+        )
     faults = [
         *_changes(_asked(old), _asked(new)),
         *_lost("seeds", old.get("seeds", []), new["seeds"]),

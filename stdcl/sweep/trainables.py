@@ -131,6 +131,8 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
             if self._rows is None:
                 self._rows = self._open()
             row = next(self._rows, None)
+            if row is None and (held := self._held()):
+                return self._result(held)
             if row is None:
                 raise RuntimeError("the training ended without a last row")
             self._last = row
@@ -201,5 +203,10 @@ class RayTrainTrial(_TrainingTrial):
 
     def _open(self) -> Iterator[EpochRow]:
         return follow_group(
-            self._job, self._surroundings.loop, self._surroundings.scratch, lambda text: self._events.append(text)
+            self._job,
+            self._surroundings.loop,
+            self._surroundings.scratch,
+            lambda text: self._events.append(text),
+            # A paused one leaves after its epoch, which is saved.
+            lambda: self._held() == "stopped",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,21 @@ def test_what_a_table_is_judged_by_is_named_beforehand(
     with pytest.raises(UserError, match="asks something else"):
         check_same_question(folder, make_sweep(GRID, override))
     assert check_same_question(folder, make_sweep(GRID, "table=4a")) is True
+
+
+def test_a_folder_that_was_renamed_is_the_same_sweep_and_a_search_is_told_how_to_go_back(
+    make_sweep: MakeSweep, tmp_path: Path
+) -> None:
+    for content in (GRID, SEARCH):
+        sweep, folder = make_sweep(content), SweepFolder(tmp_path / "runs" / content["name"])
+        write_plan(folder, sweep, sweep.trials())
+        write_sweep(folder, sweep)
+        folder.root.rename(tmp_path / "runs" / "an other")
+        renamed, other = make_sweep(content, "name=an-other"), SweepFolder(tmp_path / "runs" / "an other")
+        if content is GRID:
+            assert check_same_question(other, renamed)
+        else:
+            with pytest.raises(UserError) as caught:
+                check_same_question(other, renamed)
+            assert f"mv '{other.root}' {folder.root}" in str(caught.value)
+        shutil.rmtree(other.root)
