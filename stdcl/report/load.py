@@ -14,6 +14,7 @@ from stdcl.config import RunConfig
 from stdcl.config.model import is_baseline
 from stdcl.config.sweep import Sweep, load_sweep
 from stdcl.errors import UserError
+from stdcl.results.heartbeat import Heartbeat, read_heartbeat
 from stdcl.results.importance import Importance, read_importance
 from stdcl.results.layout import RunFolder, SweepFolder, what_else
 from stdcl.results.plan import PlannedTrial, Search, read_plan
@@ -133,7 +134,7 @@ def load_sweep_state(directory: Path) -> SweepState:
         other = what_else(directory, "sweep") or f"it has no {folder.plan.name}"
         raise UserError(f"{directory}: not a sweep's folder; {other}")
     remarks: list[str] = []
-    attempts = read_attempts_once(folder.results)
+    attempts, driver = read_attempts_once(folder.results), read_heartbeat(folder.driver)
     remarks += [f"left out, damaged: {path} ({reason})" for path, reason in attempts.damaged.items()]
     rows = attempts.latest
     planned = {trial.key: trial for trial in plan.trials}
@@ -146,7 +147,7 @@ def load_sweep_state(directory: Path) -> SweepState:
         strangers = sorted(rows.keys() - planned.keys())
         if strangers:
             remarks.append(f"left out, no longer in the plan: {_listed(strangers)}")
-    trials = tuple(_trial(folder.run(key), trial, attempts, remarks) for key, trial in planned.items())
+    trials = tuple(_trial(folder.run(key), trial, attempts, remarks, driver) for key, trial in planned.items())
     importance = None
     try:
         importance = read_importance(folder.importance)
@@ -175,8 +176,10 @@ def _search_of(folder: SweepFolder) -> Search | None:
     return "optuna" if said == "optuna" else "grid" if said == "grid" else None
 
 
-def _trial(folder: RunFolder, planned: PlannedTrial, attempts: Attempts, remarks: list[str]) -> TrialState:
-    found = trial_status(planned, folder, attempts, remarks.append)
+def _trial(
+    folder: RunFolder, planned: PlannedTrial, attempts: Attempts, remarks: list[str], driver: Heartbeat | None
+) -> TrialState:
+    found = trial_status(planned, folder, attempts, remarks.append, driver=driver)
     return TrialState(
         key=planned.key,
         # A grid over strategies may hold its baseline itself.

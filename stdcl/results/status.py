@@ -96,6 +96,7 @@ def trial_status(
     attempts: Attempts,
     remark: Callable[[str], None] = lambda text: None,
     clock: Callable[[], float] = time.time,
+    driver: Heartbeat | None = None,
 ) -> TrialStatus:
     """Return what is known of a planned trial.
 
@@ -105,10 +106,12 @@ def trial_status(
         attempts: the sweep's store.
         remark: told what had to be left out.
         clock: seconds since 1970.
+        driver: the last beat of the sweep's driver: where it has ended, so have its trials.
     """
     has_folder = folder.root.is_dir()
     progress = read_progress(folder.progress) if has_folder else None
     running = progress is not None and progress.phase in ACTIVE and clock() - progress.updated < FRESH_SECONDS
+    running = running and (driver is None or driver.alive(clock))
     row = attempts.latest.get(planned.key, {})
     result = _result(folder, remark) if has_folder else None
     if result is not None and row.get("status") != "finished":
@@ -179,10 +182,12 @@ def sweep_status(folder: SweepFolder, clock: Callable[[], float] = time.time) ->
     complete = [trial.key for trial in plan.trials if folder.run(trial.key).result.exists()]
     attempts = read_attempts_once(folder.results, leave_out=complete)
     remarks += [f"left out, damaged: {path} ({reason})" for path, reason in attempts.damaged.items()]
+    driver = read_heartbeat(folder.driver)
     trials = {
-        trial.key: trial_status(trial, folder.run(trial.key), attempts, remarks.append, clock) for trial in plan.trials
+        trial.key: trial_status(trial, folder.run(trial.key), attempts, remarks.append, clock, driver)
+        for trial in plan.trials
     }
-    return SweepStatus(folder, plan, trials, read_heartbeat(folder.driver), tuple(remarks))
+    return SweepStatus(folder, plan, trials, driver, tuple(remarks))
 
 
 def ending_of(row: Mapping[str, Any]) -> Ending | None:

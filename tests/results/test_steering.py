@@ -190,6 +190,7 @@ def test_a_driver_that_was_killed_is_not_waited_for(folder: SweepFolder) -> None
     write_heartbeat(folder.driver, beat, clock=lambda: 1000.0)
     said = steer_from_outside(sweep_status(folder), request("stop", (NEW,)))
     assert "this goes on: stdcl sweep x.yaml" in said
+    assert sweep_status(folder).trials[RUNNING].state == "interrupted", "what it ran died with it"
     assert beat.alive(clock=lambda: 1020.0)
     assert not replace(beat, ended=True).alive(clock=lambda: 1000.0)
 
