@@ -17,7 +17,7 @@ from stdcl.cli.console import outliving_streams
 from stdcl.cli.verb import Interrupted, Refused, VerbGroup
 from stdcl.errors import UserError
 
-_FIRST = ("data", "runs", "sweeps", "reports")
+_FIRST = ("data", "runs", "sweeps", "operate", "reports")
 """Nouns in the order of help, before all others."""
 
 

@@ -8,7 +8,7 @@ import click
 
 from stdcl.cli.verb import Verb
 
-TITLE = "Dashboard"
+TITLE = "Running sweeps"
 
 
 @click.command(cls=Verb)

@@ -51,7 +51,7 @@ def status(sweep: str | None, watch: bool, as_json: bool) -> int:
 @click.argument("sweep")
 @click.argument("trial")
 def logs(sweep: str, trial: str) -> None:
-    """Show all that is known of one trial: its attempts with their errors, its epochs, what it does now.
+    """Show one trial: attempts with their errors, epochs, what it does now.
 
     TRIAL is the trial's name, or a part of it that no other has.
     """
@@ -77,7 +77,10 @@ def stop(sweep: str, trials: tuple[str, ...]) -> None:
 @click.argument("sweep")
 @click.argument("trials", nargs=-1, metavar="[TRIAL...]")
 def pause(sweep: str, trials: tuple[str, ...]) -> None:
-    """Pause a sweep, or trials of it: what they hold of the cluster is free after their next checkpoint."""
+    """Pause a sweep, or trials of it, at the next checkpoint.
+
+    What the trials hold of the cluster is free then.
+    """
     _steer("pause", sweep, trials)
 
 
@@ -85,7 +88,7 @@ def pause(sweep: str, trials: tuple[str, ...]) -> None:
 @click.argument("sweep")
 @click.argument("trials", nargs=-1, metavar="[TRIAL...]")
 def unpause(sweep: str, trials: tuple[str, ...]) -> None:
-    """Let a sweep, or trials of it, go on."""
+    """Continue a paused sweep, or trials of it."""
     _steer("unpause", sweep, trials)
 
 
@@ -105,7 +108,10 @@ def retry(sweep: str, trials: tuple[str, ...], failed: bool) -> None:
 @click.option("--checkpoints", is_flag=True, help="Also all checkpoints of finished trials (no evaluation afterwards).")
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 def clean(sweep: str, checkpoints: bool, yes: bool) -> int:
-    """Show what of a sweep's folder can go and what that frees; remove it after a question."""
+    """Remove what a sweep no longer needs, after a question.
+
+    Shows first what can go and what that frees.
+    """
     from stdcl.locks import exclusive
     from stdcl.results.cleaning import remove, what_can_go
 

@@ -9,7 +9,7 @@ import click
 from stdcl.cli.codes import DONE, FAILED
 from stdcl.cli.verb import PATH, Verb
 
-TITLE = "Provenance"
+TITLE = "Reports"
 
 
 @click.command(cls=Verb)

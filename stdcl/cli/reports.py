@@ -34,7 +34,9 @@ def table(sweep: str) -> None:
 @click.option("--figures", is_flag=True, help="Also draw differences, learning curves and classes, as PNG and PDF.")
 @click.option("--bundle", type=PATH, metavar="FILE", help="Also pack what a reviewer needs into this .tar.gz.")
 def report(sweeps: tuple[str, ...], out: Path | None, html: bool, figures: bool, bundle: Path | None) -> int:
-    """Make the paper's tables from one or several sweeps, as their files' `table:` names them.
+    """Make the paper's tables from one or several sweeps.
+
+    A sweep's file names its table with `table:`.
 
     SWEEP is a sweep's name, or its folder. Tables are 1, 2, 3 and 4a to 4e, or of a name of one's own. The exit code is
     1 where something is missing, has failed or does not fit; the notes below the table say what.
@@ -66,7 +68,7 @@ def _folder(sweep: str) -> Path:
 @click.argument("file", metavar="SWEEPFILE")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a key, as in `stdcl sweep`.")
 def plan(file: str, overrides: tuple[str, ...]) -> None:
-    """Say what difference a sweep's seeds could show, before anything runs.
+    """Say what difference a sweep's seeds could show, beforehand.
 
     SWEEPFILE is a sweep's YAML file, or the name of a shipped one.
     """
