@@ -88,6 +88,8 @@ class Entry:
 
     Attributes:
         values: ours, one per finished seed, in the column's unit.
+        without_copies: mean over seeds on the sequences that are no copies of training sequences; None where there are
+            no copies, or scores are missing.
         planned: seeds that were planned; 0 where nothing was.
         states: what became of its trials, where no seed is finished.
         printed: whether the paper has this cell, with a number or without.
@@ -101,6 +103,7 @@ class Entry:
     """
 
     values: tuple[float, ...] = ()
+    without_copies: float | None = None
     planned: int = 0
     states: str = ""
     printed: bool = False
@@ -445,11 +448,21 @@ def _filled(entry: Entry, runs: _Runs, row: Row) -> Entry:
     return replace(
         entry,
         values=tuple(runs.values[seed] for seed in sorted(runs.values)),
+        without_copies=_without_copies(runs),
         planned=len(runs.planned) or len(line.trials),
         states=", ".join(f"{number} {state}" for state, number in counts.items()),
         differences=differences,
         trials=runs.trials,
     )
+
+
+def _without_copies(runs: _Runs) -> float | None:
+    found = [
+        float(each.right[~each.copies].mean())
+        for each in runs.answers.values()
+        if each.copies is not None and each.copies.any() and not each.copies.all()
+    ]
+    return 100 * float(np.mean(found)) if found and len(found) == len(runs.values) else None
 
 
 def _judged(

@@ -57,14 +57,16 @@ def _cell(entry: Entry, column: Column, marks: Mapping[str, str]) -> str:
     if not entry.run and not entry.states:
         return f"[{paper}]" if entry.printed else ""
     parts = [_ours(entry, column) if entry.run else f"not finished{BREAK}({entry.states})"]
+    if entry.without_copies is not None:
+        parts.append(f"w/o copies {entry.without_copies:.2f}")
     mark = marks.get(_key(entry), "") if entry.run else ""
-    beside = f"paper {paper}" if entry.printed else f"not{BREAK}in paper"
+    beside = f"paper {paper}" if entry.printed else "not in paper"
     parts.append(f"{beside} [{mark}]" if mark else beside)
     if entry.verdict is not None:
         difference = entry.verdict.difference
         stage = "" if entry.verdict.stage in (Stage.FINAL, Stage.LOOK) else f"{BREAK}({entry.verdict.stage})"
         word = _WORDS.get(entry.verdict.word, str(entry.verdict.word))
-        parts.append(f"{100 * difference.estimate + 0.0:+.2f}{BREAK}{word}{stage}")
+        parts.append(f"{100 * difference.estimate + 0.0:+.2f} {word}{stage}")
     return BREAK.join(parts)
 
 
@@ -72,7 +74,7 @@ def _ours(entry: Entry, column: Column) -> str:
     digits = 3 if column.metric in (MEMORY, MINUTES) else 2
     spread = "" if entry.deviation is None else f" ± {entry.deviation:.{digits}f}"
     seeds = f"{len(entry.values)}" if len(entry.values) == entry.planned else f"{len(entry.values)}/{entry.planned}"
-    return f"{entry.mean:.{digits}f}{spread}{BREAK}({seeds})"
+    return f"{entry.mean:.{digits}f}{spread} ({seeds})"
 
 
 def _key(entry: Entry) -> str:
@@ -103,6 +105,8 @@ def _notes(table: PaperTable, marks: Mapping[str, str]) -> list[str]:
         out.append(f"[number]: printed in the paper, not run here; [{NOTHING}]: the paper has an empty cell")
     if any(e.run and not e.printed for e in every):
         out.append("not in paper: run here, and the paper has no such cell")
+    if any(e.without_copies is not None for e in every):
+        out.append("w/o copies: our mean without the test sequences that are exact copies of training sequences")
     if any(e.temperature_unstated for e in every):
         out.append("* the paper picks tau among 0.5, 0.8 and 1.0 by result, and does not say which one this number has")
     if any(column.stream in ("2S", "4S") for column in table.columns) and filled:
@@ -156,6 +160,7 @@ def _record(row: Row, column: Column, entry: Entry) -> dict[str, Any]:
         "state": f"{'reported' if entry.paper is not None else 'not reported'}, {state}",
         "ours": entry.mean,
         "ours_std": entry.deviation,
+        "ours_without_copies": entry.without_copies,
         "seeds": len(entry.values),
         "seeds_planned": entry.planned,
         "per_seed": " ".join(repr(value) for value in entry.values),

@@ -54,7 +54,10 @@ def test_cells_of_table_2_are_ours_beside_the_papers(tmp_path: Path) -> None:
     shown = cells(table)
     right = [answers(0.9, seed + 50, shift=0.04).mean() for seed in (1, 2, 3)]
     mean, deviation = 100 * np.mean(right), 100 * np.std(right, ddof=1)
-    assert shown["CTR-GCN w/STD-CL", "NW-UCLA J"].startswith(f"{mean:.2f} ± {deviation:.2f} (3) paper 94.8*")
+    whole = shown["CTR-GCN w/STD-CL", "NW-UCLA J"]
+    # The last 95 sequences of these made-up scores are copies.
+    kept = 100 * np.mean([answers(0.9, seed + 50, shift=0.04)[:-95].mean() for seed in (1, 2, 3)])
+    assert whole.startswith(f"{mean:.2f} ± {deviation:.2f} (3) w/o copies {kept:.2f} paper 94.8*")
     # What was not run looks different from what was, and an empty cell of the paper from one with a number.
     assert shown["CTR-GCN w/STD-CL", "NW-UCLA 4S"] == "[97.2*]"
     assert shown["AGC-LSTM", "NW-UCLA J"] == "[–]"
