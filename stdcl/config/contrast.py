@@ -37,7 +37,7 @@ class ContrastConfig(Section):
     exclude_own_slot: bool = True
     """Whether an anchor's own slot is barred from its positives."""
     shortage: Literal["skip", "clamp"] = "skip"
-    """An anchor with fewer candidates than asked for: leave it out, or use what exists (always so with slots: clip)."""
+    """An anchor with fewer candidates than asked for: leave it out, or use what exists (clip slots: by default)."""
     slots: Literal["item", "clip"] = "item"
     """One slot a training item (a clip's repeats have their own), or one a clip."""
     weights: Literal["printed", "release"] = "printed"

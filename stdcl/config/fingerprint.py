@@ -9,17 +9,19 @@ from typing import Any
 
 from stdcl import specs
 from stdcl.config.model import RunConfig
+from stdcl.config.unread import unread
 from stdcl.config.yaml_text import dump_yaml, parse_yaml
 
 
 def scientific(config: RunConfig) -> dict[str, Any]:
     """Return the keys that can change a result.
 
-    Left out: where the data lie, where numbers are shown, the names of the recipe and of the weights (their keys are
-    all there), and the resources: the algorithm does not depend on the number of workers, except with
-    ``batch_norm: local``.
+    What nothing reads under the chosen strategy, optimiser or schedule stands at its default. Left out: where the data
+    lie, where numbers are shown, the names of the recipe and of the weights (their keys are all there), and the
+    resources: the algorithm does not depend on the number of workers, except with ``batch_norm: local``.
     """
     whole = config.model_dump(mode="json")
+    _canonical(config, whole)
     data = {key: value for key, value in whole["data"].items() if key != "path"}
     training = {k: v for k, v in whole["training"].items() if not k.startswith("checkpoint_every")}
     out = {"data": data, "encoder": whole["encoder"], "training": training} | _treatment(config, whole)
@@ -28,6 +30,21 @@ def scientific(config: RunConfig) -> dict[str, Any]:
     if config.training.batch_norm == "local":
         out["workers"] = config.resources.workers
     return out
+
+
+_ADDED = (("data", "rotation"),)
+"""Keys that came after fingerprints did: left out where they say what was done before they existed, their default."""
+
+
+def _canonical(config: RunConfig, whole: dict[str, Any]) -> None:
+    """Let configurations that train the same be written the same: what nothing reads stands at its default."""
+    sections = {name: getattr(config, name) for name in ("data", "encoder", "contrast", "training")}
+    for key in unread(config):
+        section, name = key.split(".")
+        whole[section][name] = type(sections[section]).model_fields[name].get_default()
+    for section, name in _ADDED:
+        if whole[section][name] == type(sections[section]).model_fields[name].default:
+            del whole[section][name]
 
 
 def _treatment(config: RunConfig, whole: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,12 @@ TREATMENT = ("contrast.", f"{METHOD}.")
 """What the keys begin with that say what is trained with beside cross-entropy."""
 
 
+def is_treatment(key: str) -> bool:
+    """Whether cells that differ in the dotted ``key`` alone share a baseline, which does not read it."""
+    of_features = {f"encoder.{option}" for spec in specs.encoders().values() for option in spec.feature_options}
+    return key.startswith(TREATMENT) or key in of_features
+
+
 def is_baseline(settings: Mapping[str, Any]) -> bool:
     """Whether dotted keys of a configuration, or of a sweep's cell, say that it is cross-entropy alone."""
     return settings.get(METHOD_NAME) == NO_METHOD or settings.get("contrast.strategy") == "none"
@@ -99,6 +105,8 @@ class DataConfig(Section):
     """How often an epoch visits each clip; each visit is an item of its own, with a bank slot of its own."""
     augment: bool = True
     """Random rotation, crop and frame choice in training."""
+    rotation: bool = True
+    """Whether augment includes the random rotation (on NW-UCLA with a scale); false: crop and frame choice alone."""
     evaluate_on: Literal["test", "validation"] = "test"
     """validation: hold out whole training subjects and never read the test set (for searches)."""
     validation_fraction: float = Field(default=0.2, gt=0, lt=1)
@@ -328,12 +336,6 @@ class RunConfig(Section):
                 "one of the two out",
             )
         active = self.method is None and contrast.strategy != "none"
-        if active and contrast.slots == "clip" and contrast.shortage == "skip":
-            yield (
-                "contrast.shortage",
-                "contrast.shortage is 'skip', but contrast.slots is 'clip': a class can have fewer clips than "
-                f"hard_positives ({contrast.hard_positives}); leave contrast.shortage out, or set it to clamp",
-            )
         begin = getattr(self.method, "start_epoch", 0)
         if begin >= training.epochs:
             yield (

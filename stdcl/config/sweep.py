@@ -28,10 +28,10 @@ from stdcl.config.model import (
     METHOD_NAME,
     NO_METHOD,
     STDCL,
-    TREATMENT,
     ResourcesConfig,
     RunConfig,
     is_baseline,
+    is_treatment,
 )
 from stdcl.config.paths import SINGLE_RUNS
 from stdcl.config.section import Natural, Positive, Section, Seed
@@ -314,7 +314,7 @@ class Sweep:
         cells = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())] if grid else []
         cells += self.config.cells
         # A baseline differs along the keys that are not a method's: those have no meaning in it.
-        plain = [{key: value for key, value in cell.items() if not key.startswith(TREATMENT)} for cell in cells]
+        plain = [{key: value for key, value in cell.items() if not is_treatment(key)} for cell in cells]
         baselines = list({json.dumps(cell, sort_keys=True): cell for cell in plain or [{}]}.values())
         arms = [(ARM_BASELINE, cell) for cell in baselines if self.config.baseline] + [(ARM_GRID, c) for c in cells]
         out = self.make_trials(arms, self.config.seeds)
@@ -322,9 +322,10 @@ class Sweep:
         for trial in out:
             twin = seen.setdefault(trial.fingerprint, trial)
             if twin is not trial:
+                reasons = [f"; {why}" for key, why in unread(trial.config).items() if key in trial.parameters]
                 raise UserError(
                     f"{self.where}: the cells {twin.parameters or twin.arm} and {trial.parameters or trial.arm} "
-                    f"are the same configuration (seed {trial.seed}); remove one"
+                    f"are the same configuration (seed {trial.seed}){''.join(reasons)}; remove one"
                 )
         return out
 

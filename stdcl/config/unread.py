@@ -23,6 +23,8 @@ def _unread(config: RunConfig) -> Iterator[tuple[str, str]]:
         yield "data.orientation", f"is read with relative streams alone; data.stream is {show(data.stream)}"
     if data.evaluate_on == "test":
         yield "data.validation_fraction", "is read with data.evaluate_on: validation alone"
+    if not data.augment:
+        yield "data.rotation", "is a part of data.augment, which is false"
     if training.optimizer != "sgd":
         for name in ("momentum", "nesterov"):
             yield f"training.{name}", f"is read with SGD alone; training.optimizer is {show(training.optimizer)}"

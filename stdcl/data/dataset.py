@@ -39,6 +39,7 @@ class Transform:
         orientation: of the relative-position streams.
         centre: origin of the coordinates: once per ``clip``, or in each ``frame`` (HCN).
         augment: draw rotation, crop and frames in training; otherwise training sees what a test would.
+        rotation: whether augmentation includes the random rotation (``pick``: with its scale).
         align: turn each NTU body upright and to the front, once a clip (InfoGCN).
     """
 
@@ -49,6 +50,7 @@ class Transform:
     orientation: streams.Orientation = "parent"
     centre: Literal["clip", "frame"] = "clip"
     augment: bool = True
+    rotation: bool = True
     align: bool = False
 
     def __post_init__(self) -> None:
@@ -211,7 +213,8 @@ class SkeletonDataset:
         centre = augment.centre_frames if self.transform.centre == "frame" else augment.centre_clip
         x = centre(x, origin)
         if rng is not None:
-            x = augment.rotate(x, augment.view_matrix(augment.draw_view(rng)))
+            view = augment.draw_view(rng)  # also where it is not used: the frames drawn next stay the same
+            x = augment.rotate(x, augment.view_matrix(view)) if self.transform.rotation else x
         low, high = augment.extent(x)
         if rng is None:
             picked = augment.even_frames(len(x), self.transform.frames)
@@ -224,7 +227,7 @@ class SkeletonDataset:
         crop = augment.centre_crop(valid) if rng is None else augment.draw_crop(rng, valid)
         x = augment.align_persons(sequence) if self.transform.align else sequence
         x = augment.resample(x, crop, self.transform.frames)
-        if rng is not None:
+        if rng is not None and self.transform.rotation:
             turned = augment.draw_axis_rotation(rng).T.astype(np.float32)
             x = augment.rotate(x, turned) if self._axes == 3 else augment.rotate_flat(x, turned)
         return x

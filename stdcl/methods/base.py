@@ -133,11 +133,13 @@ class Method:
         taps: names of the encoder outputs that ``embed`` reads beside the standard ones.
         head: trained parameters, part of the model and of its checkpoints (``head.*``); dropped after training.
         num_slots: bank slots, a part of a checkpoint's identity; 0 without banks.
+        remarks: what a user should know about these data with these options, a sentence each.
     """
 
     taps: tuple[str, ...] = ()
     head: nn.Module | None = None
     num_slots: int = 0
+    remarks: tuple[str, ...] = ()
 
     def start(self, comm: Comm, device: torch.device, dtype: torch.dtype) -> None:
         """Make this rank's state. The head is moved and averaged with the encoder, not here."""

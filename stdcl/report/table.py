@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from stdcl.config.model import METHOD_NAME, STDCL, TREATMENT
+from stdcl.config.model import METHOD_NAME, STDCL, is_treatment
 from stdcl.report.answers import SweepAnswers, read_sweep_answers
 from stdcl.report.judgement import Arm, Asked, Judgement, accuracy_of, judge
 from stdcl.report.load import SweepState, TrialState, load_sweep_state
@@ -229,7 +229,7 @@ def _baseline_of(
 
 def apart_from_treatment(parameters: Mapping[str, Any]) -> str:
     """Equal for cells that differ in the method alone."""
-    return repr(sorted((key, value) for key, value in parameters.items() if not key.startswith(TREATMENT)))
+    return repr(sorted((key, value) for key, value in parameters.items() if not is_treatment(key)))
 
 
 def _paper(sweep: SweepState, trials: Sequence[TrialState], num_test: int | None) -> PaperValue | None:

@@ -84,6 +84,8 @@ def open_run(
         data = check(config)
     except UserError as error:
         raise UserError("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None
+    for remark in data.remarks:
+        on_event(remark)
     wandb_settings.check(wandb_settings.settings_of(config.tracking))
     origin = "" if config.init_from is None else f"{config.init_from.run} ({_what_starts(config)})"
     return Run(config, RunFolder(folder), data.name, data.train.num_items, data.test.num_items, origin)

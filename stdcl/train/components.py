@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -35,12 +35,14 @@ class Data:
         train: the training part.
         test: the evaluated part.
         split: identity of the evaluated part, for checkpoints and scores.
+        remarks: what a user should know about these data with this configuration, a sentence each.
     """
 
     store: SequenceStore
     train: SkeletonDataset
     test: SkeletonDataset
     split: str
+    remarks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -116,6 +118,7 @@ def transform_of(config: RunConfig, dataset: str) -> Transform:
         align=settings.align,
         centre=settings.centre,
         augment=settings.augment,
+        rotation=settings.rotation,
     )
 
 
@@ -126,8 +129,8 @@ def check(config: RunConfig) -> Data:
         UserError: with one line per fault.
     """
     data = check_data(config)
-    build_model(config, data)
-    return data
+    _, method = build_model(config, data)
+    return replace(data, remarks=method.remarks)
 
 
 def check_data(config: RunConfig) -> Data:

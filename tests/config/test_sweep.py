@@ -241,7 +241,7 @@ def test_a_key_that_no_trial_reads_is_refused(tmp_path: Path, override: str, sai
         (GRID.replace("contrast.temperature: [0.5, 0.8]", "contrast.weight_global: [1, 2]"), "that is not there"),
         (
             GRID.replace("contrast.temperature: [0.5, 0.8]", "training.decay: [0.1, 0.2]"),
-            "'grid': 'training.decay' is n",
+            "'training.decay' is not read by the schedule",
         ),
     ],
 )
@@ -315,3 +315,13 @@ def test_a_table_is_named_with_or_without_quotes(tmp_path: Path, written: str, r
 @pytest.mark.parametrize("written", ["a/b", "../x", "''", "true", "[1]"])
 def test_a_table_names_files_so_it_is_a_plain_word(tmp_path: Path, written: str) -> None:
     assert "'table'" in refusal(tmp_path, f"{GRID}table: {written}\n")
+
+
+def test_cells_that_differ_in_what_the_baseline_does_not_read_share_it(tmp_path: Path) -> None:
+    text = GRID.replace("ctrgcn", "hcn").replace("contrast.temperature: [0.5, 0.8]", "encoder.hook: [final, mid]")
+    trials = load_sweep(write(tmp_path, text), ["seeds=[1]"]).trials()
+    assert [(t.arm, t.parameters) for t in trials] == [
+        (ARM_BASELINE, {}),
+        ("grid", {"encoder.hook": "final"}),
+        ("grid", {"encoder.hook": "mid"}),
+    ]

@@ -229,3 +229,19 @@ def test_prefetching_ends_when_the_loop_is_left(ucla: SequenceStore) -> None:
     iterator.close()  # type: ignore[attr-defined]
     assert data_threads() == 0
     assert len(begun) <= 8
+
+
+def test_without_rotation_the_crop_and_the_frames_stay(ucla: SequenceStore, ntu: SequenceStore) -> None:
+    items = np.arange(23)
+    for store, loader in ((ucla, "pick"), (ntu, "resample")):
+        turned, plain = (
+            SkeletonDataset(store, items, Transform(default_loader(name), 32, rotation=r), train=True, seed=3)
+            for name, r in ((store.manifest.dataset, True), (store.manifest.dataset, False))
+        )
+        assert turned.transform.loader == loader
+        a, b = turned.batch(1, items).x.numpy(), plain.batch(1, items).x.numpy()
+        assert not np.array_equal(a, b)
+        if loader == "resample":  # a rotation keeps lengths, and the crop is the same
+            np.testing.assert_allclose(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1), rtol=1e-4, atol=1e-5)
+        again = SkeletonDataset(store, items, plain.transform, train=True, seed=3).batch(2, items).x.numpy()
+        assert not np.array_equal(again, b)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from stdcl import specs
+from stdcl.config import DataConfig
 from stdcl.config.load import resolve
 from stdcl.config.model import RunConfig
 
@@ -89,3 +90,16 @@ def test_published_values_hcn(dataset: str, protocol: str) -> None:
     assert (t.optimizer, t.learning_rate, t.schedule, t.decay) == ("adam", 1e-3, "exponential", 0.99)
     assert (t.epochs, t.batch_size, t.weight_decay, t.gradient_clip, t.drop_last) == (400, 64, 1e-4, 32.0, False)
     assert run.data.centre == "frame"
+
+
+@pytest.mark.parametrize("dataset", ["ntu60", "ntu120"])
+def test_hcn_and_infogcn_on_ntu_read_what_their_code_reads(dataset: str) -> None:
+    def data_of(encoder: str, name: str = dataset) -> DataConfig:
+        raw = {"recipe": "full", "data": {"dataset": name, "path": "x"}, "encoder": {"name": encoder}}
+        return resolve(raw, "here").data
+
+    hcn, infogcn = data_of("hcn"), data_of("infogcn")
+    assert (hcn.augment, hcn.rotation, hcn.centre) == (True, False, "frame")
+    assert (infogcn.align, infogcn.stream, infogcn.orientation) == (True, "relative-1", "parent")
+    own = data_of("infogcn", "custom")
+    assert (own.align, own.stream) == (False, "joint")

@@ -13,6 +13,7 @@ SPECS = (
         clip_suffixes=(".npz", ".parquet"),
         read_clips="stdcl.data.custom.prepare:read_new_clips",
         # The recipes made for larger data with several persons.
+        recipe="custom",
         recipe_family="ntu",
     ),
 )

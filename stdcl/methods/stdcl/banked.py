@@ -12,7 +12,7 @@ from torch import Tensor
 from stdcl.config.contrast import ContrastConfig
 from stdcl.errors import UserError
 from stdcl.methods.base import EpochCost, Method, Step, Task
-from stdcl.methods.stdcl.feasibility import check_feasible
+from stdcl.methods.stdcl.feasibility import feasibility
 from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import Comm
 
@@ -26,16 +26,17 @@ class BankedMethod(Method):
         task: the data and the run.
 
     Raises:
-        UserError: no anchor of some class could ever be active.
+        UserError: no anchor could ever be active.
     """
 
     def __init__(self, options: ContrastConfig, branches: tuple[str, ...], task: Task) -> None:
         self._bank_options = options
         self._branches = branches
         self._task = task
-        problems = check_feasible(options, self._slot_labels())
-        if problems:
-            raise UserError("\n".join(problems))
+        found = feasibility(options, self._slot_labels())
+        if found.problems:
+            raise UserError("\n".join(found.problems))
+        self.remarks = found.remarks
         self.num_slots = len(self._slot_labels())
         self.contrast: Contrast | None = None
 

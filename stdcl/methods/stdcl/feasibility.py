@@ -1,6 +1,8 @@
-"""Says before a launch when a configuration would leave the contrastive loss at zero."""
+"""Says before a launch which anchors could never be active, and refuses what would leave the loss at zero."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,46 +10,70 @@ from torch import Tensor
 from stdcl.config.contrast import ContrastConfig
 
 
-def check_feasible(config: ContrastConfig, labels: Tensor) -> list[str]:
-    """Return one sentence for each reason why anchors could never be active; empty if all classes can.
+@dataclass(frozen=True)
+class Feasibility:
+    """What the sizes of the classes allow.
+
+    Attributes:
+        problems: one sentence for each reason why no anchor could ever be active; empty if some can.
+        remarks: one sentence for each reason why anchors of some classes are left out for good.
+    """
+
+    problems: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def feasibility(config: ContrastConfig, labels: Tensor) -> Feasibility:
+    """Compare the asked numbers of candidates with the classes.
 
     Args:
         config: the contrast section of a run.
         labels: ``(L,)`` integers, the class of each slot.
     """
     if config.strategy == "none":
-        return []
+        return Feasibility()
     classes, sizes = torch.unique(labels, return_counts=True)
-    problems = []
     if len(classes) < 2:
-        problems.append(f"the {labels.numel()} slots are of {len(classes)} class(es): there are no negatives")
-        return problems
+        said = f"the {labels.numel()} slots are of {len(classes)} class(es): there are no negatives"
+        return Feasibility(problems=(said,))
     own = 1 if config.exclude_own_slot else 0
-    needed = 1 if config.shortage == "clamp" else config.hard_positives
-    short = sizes - own < needed
-    if short.any():
-        problems.append(
-            f"contrast.hard_positives: an anchor needs {needed} positive(s)"
-            f"{' beside its own slot' if own else ''}, but {int(short.sum())} of {len(classes)} classes have fewer "
-            f"(slots per class: {int(sizes.min())} to {int(sizes.max())}); their anchors would never be active"
-            + _remedy(config, int((sizes - own).min()))
+    clamped = config.shortage == "clamp"
+    positives, negatives = sizes - own, labels.numel() - sizes
+    needed = 1 if clamped else config.hard_positives
+    wanted = 1 if clamped else max(config.hard_negatives, config.random_negatives)
+    kinds = (
+        ("contrast.hard_positives", f"{needed} positive(s){' beside its own slot' if own else ''}", positives < needed),
+        ("contrast.hard_negatives, contrast.random_negatives", f"{wanted} negatives", negatives < wanted),
+    )
+    range_of = f"slots per class: {int(sizes.min())} to {int(sizes.max())}, of {labels.numel()}"
+    if bool(torch.stack([short for _, _, short in kinds]).any(dim=0).all()):
+        return Feasibility(
+            problems=tuple(
+                f"{key}: an anchor needs {what}, but {int(short.sum())} of {len(classes)} classes have fewer "
+                f"({range_of}); no anchor would ever be active{_remedy(config, positives, negatives)}"
+                for key, what, short in kinds
+                if short.any()
+            )
         )
-    wanted = 1 if config.shortage == "clamp" else max(config.hard_negatives, config.random_negatives)
-    others = labels.numel() - sizes
-    few = others < wanted
-    if few.any():
-        problems.append(
-            f"contrast.hard_negatives, contrast.random_negatives: an anchor needs {wanted} negatives, but "
-            f"{int(few.sum())} of {len(classes)} classes have fewer slots outside them (at least {int(others.min())}); "
-            "their anchors would never be active. Ask for fewer, or set contrast.shortage: clamp"
+    return Feasibility(
+        remarks=tuple(
+            f"{key}: an anchor needs {what}; the {int(sizes[short].sum())} slots of {int(short.sum())} of "
+            f"{len(classes)} classes have fewer and are left out of the contrastive loss as anchors"
+            + ("" if clamped else " (contrast.shortage: clamp uses what exists)")
+            for key, what, short in kinds
+            if short.any()
         )
-    return problems
+    )
 
 
-def _remedy(config: ContrastConfig, smallest: int) -> str:
-    if config.shortage == "clamp":
-        return ". Each class needs at least two slots"
-    text = f". Set contrast.hard_positives to at most {smallest}, or contrast.shortage: clamp"
+def _remedy(config: ContrastConfig, positives: Tensor, negatives: Tensor) -> str:
+    """What to change, with values that this data has."""
+    largest = int(positives.max())
+    if config.shortage == "clamp" or largest < 1:
+        return ". No class has two slots; raise data.repeat, with contrast.slots: item"
+    text = (
+        f". Set contrast.shortage: clamp, or ask for at most {largest} positives and {int(negatives.max())} negatives"
+    )
     if config.slots == "clip":
-        return text + ", or contrast.slots: item, which gives each repeat of a clip its own slot"
+        return text + ", or set contrast.slots: item, which gives each repeat of a clip its own slot"
     return text + ", or raise data.repeat"

@@ -23,7 +23,7 @@ class STDCL(BankedMethod):
         shapes: of the encoder's features.
 
     Raises:
-        UserError: no anchor of some class could ever be active, or the head does not fit the encoder.
+        UserError: no anchor could ever be active, or the head does not fit the encoder.
     """
 
     head: DecouplingHead

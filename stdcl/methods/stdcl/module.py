@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stdcl.config.contrast import ContrastConfig
 from stdcl.errors import UserError
-from stdcl.methods.stdcl.feasibility import check_feasible
+from stdcl.methods.stdcl.feasibility import feasibility
 from stdcl.methods.stdcl.head import DecouplingHead
 from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import default_comm
@@ -79,9 +79,9 @@ class STDCLLoss(nn.Module):
                 f"feature_shape {tuple(feature_shape)} has {len(feature_shape)} axes, but axes '{axes}' without N are "
                 f"{len(axes) - 1}"
             )
-        problems = check_feasible(self.options, labels)
-        if problems:
-            raise UserError("\n".join(problems))
+        found = feasibility(self.options, labels)
+        if found.problems:
+            raise UserError("\n".join(found.problems))
         if "global" in self.options.strategy and pooled_dim is None:
             raise UserError("pooled_dim: the strategy has a global branch, so the width of the pooled vector is needed")
         sizes = dict(zip([axis for axis in axes if axis != "N"], feature_shape, strict=True))
