@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from stdcl.cli.console import outlive_terminal
 from stdcl.cli.verb import PATH, Verb, set_option
 
 TITLE = "Sweeps"
@@ -22,6 +23,7 @@ def sweep(file: Path, overrides: tuple[str, ...], dry_run: bool) -> int:
     """
     from stdcl.sweep.driver import run_sweep
 
+    outlive_terminal()
     return run_sweep(file, overrides, dry_run=dry_run)
 
 

@@ -137,6 +137,11 @@ class SweepFolder:
         return self.root / "requests"
 
     @property
+    def log(self) -> Path:
+        """What its commands said, in order (``sweep.log``)."""
+        return self.root / "sweep.log"
+
+    @property
     def results(self) -> Path:
         """The store of results, one row per attempt (``results.store``)."""
         return self.root / "results"

@@ -40,13 +40,14 @@ from stdcl.results.importance import write_importance
 from stdcl.results.layout import SweepFolder
 from stdcl.results.state import HELD
 from stdcl.results.status import TrialStatus
+from stdcl.sweep.log import SweepLog
 from stdcl.sweep.plan import check_same_question, corner_trials, left_out, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.reuse import take_over, wanted_identity
 from stdcl.tracking import wandb_settings
 from stdcl.tracking.wandb_sink import log_sweep_summary
 from stdcl.train.start_from import settled
-from stdcl.version import execution_digest
+from stdcl.version import code_version, execution_digest
 
 if TYPE_CHECKING:
     import optuna
@@ -117,14 +118,17 @@ def run_sweep(
         _list_trials(sweep, trials, recorder, say)
         return 0
     with exclusive(folder.lock, f"the sweep '{sweep.config.name}'"):
-        write_sweep(folder, sweep)
-        runner = _Runner(sweep, folder, command, loop or session_loop(), say)
-        with runner.obedience.running():
-            outcome = runner.run_search() if sweep.config.search == "optuna" else runner.run_grid(trials)
-        say(f"\n{write_report(folder.root)}\n")
-        if not outcome.interrupted:
-            show_on_wandb(sweep, folder)
-    return _conclude(outcome, folder, command, say)
+        log = SweepLog(folder.log, say)
+        log.begin(command, code_version())
+        with log.errors():
+            write_sweep(folder, sweep)
+            runner = _Runner(sweep, folder, command, loop or session_loop(), log)
+            with runner.obedience.running():
+                outcome = runner.run_search() if sweep.config.search == "optuna" else runner.run_grid(trials)
+            log(f"\n{write_report(folder.root)}\n")
+            if not outcome.interrupted:
+                show_on_wandb(sweep, folder)
+            return _conclude(outcome, folder, command, log)
 
 
 def _content_hash(path: str) -> str:

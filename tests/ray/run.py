@@ -19,9 +19,12 @@ def main(kind: str, file: str, folder: str, stub: str, *overrides: str) -> int:
     loop = Stub(**settings)
     try:
         if kind == "sweep":
+            from stdcl.cli.console import outlive_terminal, outliving_streams
             from stdcl.sweep.driver import run_sweep
 
-            return run_sweep(Path(file), overrides, storage=Path(folder), loop=loop, check=lambda config: None)
+            outlive_terminal()
+            with outliving_streams():
+                return run_sweep(Path(file), overrides, storage=Path(folder), loop=loop, check=lambda config: None)
         from stdcl.launch.worker_group import launch
 
         last = launch(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from stdcl.results.store import read_attempts
-from tests.ray.conftest import Start, finish, history
+from tests.ray.conftest import Start, finish, history, read_until
 from tests.sweep.conftest import GRID
 
 ONE = {**GRID, "grid": {"contrast.temperature": [0.5]}, "baseline": False, "seeds": [1], "resources": {"workers": 2}}
@@ -47,8 +48,15 @@ def test_failures_are_recorded_and_the_same_command_goes_on(start: Start, tmp_pa
     assert len(pids) <= 4, "processes are reused"
 
     (storage / "mended").touch()
-    code, text = finish(start("sweep", GRID, storage, "seeds=[1, 2, 3]", fail_seeds=[2], environment=environment))
+    # Whoever reads goes away, and the terminal with him: the sweep goes on, and its log says the rest.
+    process = start("sweep", GRID, storage, "seeds=[1, 2, 3]", fail_seeds=[2], environment=environment)
+    assert f"log: {sweep / 'sweep.log'}" in read_until(process, "started")
+    assert process.stdout is not None
+    process.stdout.close()
+    process.send_signal(signal.SIGHUP)
+    code, text = process.wait(), (sweep / "sweep.log").read_text()
     assert code == 0, text
+    assert text.count("  finished  ") == 3 + 6
     assert "9 trials, 3 finished before" in text
     attempts = read_attempts(sweep / "results")
     assert len(attempts) == 6 + 6
