@@ -98,6 +98,42 @@ def check_capacity(cluster: Cluster, resources: ResourcesConfig) -> int:
     )
 
 
+def waiting_for(resources: ResourcesConfig, free: Mapping[str, float], total: Mapping[str, float]) -> str:
+    """Return what a training waits for, in words.
+
+    Args:
+        resources: of the training.
+        free: Ray's resources that nobody holds.
+        total: all of them.
+    """
+    demand = per_worker(resources)
+    wanted = ", ".join(f"{resources.workers} x {amount:g} {name}" for name, amount in demand.items())
+    present = ", ".join(f"{free.get(name, 0.0):g} of {total.get(name, 0.0):g} {name}" for name in demand)
+    return (
+        f"waiting for {wanted} (placement {resources.placement}): {present} free on the cluster; nothing is lost, it "
+        "starts as soon as there is room"
+    )
+
+
+def waiting_now(resources: ResourcesConfig) -> str:
+    """Return ``waiting_for`` of the cluster that this process is connected to."""
+    import ray
+
+    return waiting_for(resources, ray.available_resources(), ray.cluster_resources())
+
+
+def oversubscribed(resources: ResourcesConfig) -> str:
+    """Return a note if a training on this machine asks for more CPUs than there are; empty if it does not."""
+    wanted = resources.workers * resources.cpus_per_worker
+    cores = _cores()
+    if os.environ.get("RAY_ADDRESS") or wanted <= cores:
+        return ""
+    return (
+        f"note: resources.workers {resources.workers} x resources.cpus_per_worker {resources.cpus_per_worker:g} are "
+        f"more than the {cores} core(s) that this process may use: the workers share them and get slower, not faster"
+    )
+
+
 def prepare_environment(resources: ResourcesConfig) -> None:
     """Set what Ray reads from the environment, where the user has not set it; to be called before Ray is imported."""
     local = not os.environ.get("RAY_ADDRESS")
@@ -108,6 +144,8 @@ def prepare_environment(resources: ResourcesConfig) -> None:
         "RAY_AIR_NEW_OUTPUT": "0",
         # Both the interval of health checks and that at which reports are fetched: the default delays each by 2 s.
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1" if resources.workers <= 16 else "0.5",
+        # A group that waits for places can be stopped, and says so, at this interval.
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",

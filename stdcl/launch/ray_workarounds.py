@@ -28,6 +28,7 @@ from ray.train.v2._internal.exceptions import (
 
 # Developer-level: ``ray.train.RunConfig(callbacks=...)`` takes them, but only ``UserCallback`` is exported.
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+from ray.train.v2._internal.execution.controller.state import ReschedulingState
 
 LOST_WORKERS = (RayActorError, NodeDiedError, WorkerHealthCheckFailedError)
 """What a rank's error is when its process or node went away. (Ray 2.60: the health check's is not exported.)"""
@@ -57,6 +58,30 @@ class ControllerHandle(ControllerCallback):  # type: ignore[misc]
 
     def after_controller_start(self, train_run_context: Any) -> None:
         self._give(ray.get_runtime_context().current_actor)
+
+
+class StartWatch(ControllerCallback):  # type: ignore[misc]
+    """Tells each time that a worker group could not be started and Ray Train is about to try again.
+
+    Ray 2.60 counts a group that waits for places like one that broke in starting, and says either in its own log alone.
+
+    Args:
+        on_wait: called when the places were not free within ``RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S``.
+        on_break: called with the error of a group that broke in starting; what it raises ends the run.
+    """
+
+    def __init__(self, on_wait: Callable[[], None], on_break: Callable[[BaseException], None]) -> None:
+        self._on_wait = on_wait
+        self._on_break = on_break
+
+    def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
+        if not isinstance(current_state, ReschedulingState):
+            return
+        cause = getattr(current_state.training_failed_error, "controller_failure", None)
+        if isinstance(cause, WorkerGroupStartupTimeoutError):
+            self._on_wait()
+        elif isinstance(cause, BaseException):
+            self._on_break(cause)
 
 
 def abort(controller: Any) -> Any:

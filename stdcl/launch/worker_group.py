@@ -24,9 +24,9 @@ from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 
-from stdcl.config import RunConfig
+from stdcl.config import ResourcesConfig, RunConfig
 from stdcl.errors import UserError
-from stdcl.launch.cluster import connected, environment_to_hand_on, per_worker
+from stdcl.launch.cluster import connected, environment_to_hand_on, oversubscribed, per_worker, waiting_now
 from stdcl.launch.failures import (
     Fatal,
     TrainingFailed,
@@ -34,11 +34,12 @@ from stdcl.launch.failures import (
     first_line,
     is_divergence,
     not_connected,
+    one_sentence,
     translate,
 )
 from stdcl.launch.network import use_interface_of_node
 from stdcl.launch.package import ForeignCode
-from stdcl.launch.ray_workarounds import ControllerHandle, GuardedBackend, PlacementGuard, abort
+from stdcl.launch.ray_workarounds import ControllerHandle, GuardedBackend, PlacementGuard, StartWatch, abort
 from stdcl.launch.signals import StopRequest
 from stdcl.launch.worker import Job, TrainingLoop, run_alone, session_loop, train_worker
 from stdcl.results.layout import RunFolder
@@ -48,8 +49,11 @@ from stdcl.train.checkpoint import CheckpointError
 QUEUE_ROWS = 8
 """Rows that workers may run ahead of whoever follows them."""
 
-SCHEDULING_ATTEMPTS = 10
-"""How often the worker group may wait (a minute each) for places on the cluster before the training is given up."""
+START_ATTEMPTS = 10
+"""How often a worker group may break in starting before the training is given up. For places it waits without end."""
+
+WAITS_BETWEEN_WORDS = 40
+"""Attempts to get places (15 s each) between two words about it."""
 
 ABORT_SECONDS = 20.0
 
@@ -82,7 +86,7 @@ class _Reports(UserCallback):  # type: ignore[misc]
         found = fatal_error(worker_exceptions)
         if found is None:
             what = "; ".join(f"rank {rank}: {first_line(error)}" for rank, error in sorted(worker_exceptions.items()))
-            self._queue.put(("lost", what))
+            self._queue.put(("event", f"workers lost, starting again from the last checkpoint ({what})"))
             return
         rank, error = found
         if isinstance(error, UserError):
@@ -97,11 +101,27 @@ class _Reports(UserCallback):  # type: ignore[misc]
         raise Fatal("failed", f"rank {rank}: {type(error).__name__}: {error}\n{notes}".rstrip())
 
 
-def _giver(queue: Queue) -> Callable[[Any], None]:
-    def give(controller: Any) -> None:
-        queue.put(("controller", controller))
+class _Signals:
+    """In the controller: what it puts into the queue beside rows."""
 
-    return give
+    def __init__(self, queue: Queue, resources: ResourcesConfig) -> None:
+        self._queue = queue
+        self._resources = resources
+        self._waits = self._breaks = 0
+
+    def controller(self, handle: Any) -> None:
+        self._queue.put(("controller", handle))
+
+    def waits(self) -> None:
+        if self._waits % WAITS_BETWEEN_WORDS == 0:
+            self._queue.put(("event", waiting_now(self._resources)))
+        self._waits += 1
+
+    def breaks(self, error: BaseException) -> None:
+        self._breaks += 1
+        if self._breaks > START_ATTEMPTS:
+            raise Fatal("setup", f"the worker group did not start in {START_ATTEMPTS} attempts ({one_sentence(error)})")
+        self._queue.put(("event", f"the workers did not start, trying again ({first_line(error)})"))
 
 
 class GroupTraining:
@@ -111,16 +131,12 @@ class GroupTraining:
         job: what to train.
         loop: what trains.
         scratch: a folder on the shared file system for Ray Train's own small files; removed at the end.
-        on_lost: called with a text when workers were lost and the group is about to be started again.
 
-    Call order: ``row()`` until it returns None or raises; ``abort()`` at any moment instead. Both are to be called
-    from one thread.
+    Call order: ``following()`` until it returns None or raises; ``abort()`` at any moment instead. Both are to be
+    called from one thread.
     """
 
-    def __init__(
-        self, job: Job, loop: TrainingLoop, scratch: Path, on_lost: Callable[[str], None] = lambda text: None
-    ) -> None:
-        self._on_lost = on_lost
+    def __init__(self, job: Job, loop: TrainingLoop, scratch: Path) -> None:
         self._folder = scratch / uuid.uuid4().hex[:12]
         self._queue = Queue(maxsize=QUEUE_ROWS, actor_options={"num_cpus": 0})
         self._controller: Any = None
@@ -139,6 +155,7 @@ class GroupTraining:
     def _trainer(self, job: Job, loop: TrainingLoop) -> TorchTrainer:
         resources = job.config.resources
         cuda = resources.gpus_per_worker > 0
+        signals = _Signals(self._queue, resources)
         transport = {k: v for k, v in job.environment.items() if k.startswith(("NCCL_", "GLOO_"))}
 
         def train() -> None:
@@ -159,9 +176,14 @@ class GroupTraining:
                 name=self._folder.name,
                 storage_path=str(self._folder.parent),
                 failure_config=ray.train.FailureConfig(
-                    max_failures=resources.max_failures, controller_failure_limit=SCHEDULING_ATTEMPTS
+                    max_failures=resources.max_failures, controller_failure_limit=-1
                 ),
-                callbacks=[_Reports(self._queue), ControllerHandle(_giver(self._queue)), PlacementGuard()],
+                callbacks=[
+                    _Reports(self._queue),
+                    ControllerHandle(signals.controller),
+                    StartWatch(signals.waits, signals.breaks),
+                    PlacementGuard(),
+                ],
                 # The process group is formed before the worker function runs.
                 worker_runtime_env={"env_vars": transport} if transport else None,
                 logging_config=ray.train.LoggingConfig(log_level="ERROR"),
@@ -175,8 +197,10 @@ class GroupTraining:
             return None
         return str(kind), value
 
-    def row(self, stop: Callable[[], bool] = lambda: False) -> EpochRow | None:
-        """Wait for the next row; None at the end, when every rank has returned, or when ``stop`` says so.
+    def following(self, stop: Callable[[], bool] = lambda: False) -> EpochRow | str | None:
+        """Wait for what comes next: a row, or a text when something else happened.
+
+        None when every rank has returned, or when ``stop`` says so.
 
         Raises:
             UserError: as raised by a rank.
@@ -196,10 +220,8 @@ class GroupTraining:
             kind, value = item
             if kind == "controller":
                 self._controller = value
-            elif kind == "lost":
-                self._on_lost(value)
             else:
-                return cast(EpochRow, value)
+                return cast("EpochRow | str", value)
         self._close()
         if self._error is not None:
             raise translate(self._error) from self._error
@@ -226,17 +248,16 @@ class GroupTraining:
 
 
 def follow_group(
-    job: Job,
-    loop: TrainingLoop,
-    scratch: Path,
-    on_lost: Callable[[str], None] = lambda text: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[EpochRow]:
-    """Yield the rows of a worker group; closing the iterator early, or ``stop`` saying so, stops the group."""
-    group = GroupTraining(job, loop, scratch, on_lost)
+    job: Job, loop: TrainingLoop, scratch: Path, stop: Callable[[], bool] = lambda: False
+) -> Iterator[EpochRow | str]:
+    """Yield the rows of a worker group, and texts about what else happens.
+
+    Closing the iterator early, or ``stop`` saying so, stops the group.
+    """
+    group = GroupTraining(job, loop, scratch)
     try:
-        while (row := group.row(stop)) is not None:
-            yield row
+        while (item := group.following(stop)) is not None:
+            yield item
     finally:
         group.abort()
 
@@ -275,6 +296,8 @@ def launch(
         KeyboardInterrupt: a signal asked for it; the last checkpoint counts.
     """
     stop = StopRequest()
+    if note := oversubscribed(config.resources):
+        on_event(note)
     job = Job(config, run_dir.absolute(), sweep, trial, environment_to_hand_on())
     last: EpochRow = {}
     if config.resources.workers == 1:
@@ -289,8 +312,12 @@ def launch(
     scratch = RunFolder(job.run_dir).ray
     try:
         with connected(config.resources), stop.on_signals(on_signal, at_once=True):
-            for last in follow_group(job, loop or session_loop(), scratch, on_event):
-                on_row(last)
+            for item in follow_group(job, loop or session_loop(), scratch):
+                if isinstance(item, str):
+                    on_event(item)
+                else:
+                    last = item
+                    on_row(last)
         # With what a launch that was killed has left there.
         shutil.rmtree(scratch, ignore_errors=True)
     finally:

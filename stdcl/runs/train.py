@@ -132,7 +132,7 @@ def train(
             sweep=SINGLE_RUNS,
             trial=run.folder.name,
             on_row=on_row,
-            on_event=lambda text: on_event(f"workers lost, starting again from the last checkpoint ({text})"),
+            on_event=on_event,
             on_signal=on_signal,
         )
     except KeyboardInterrupt:

@@ -28,7 +28,16 @@ from stdcl.config.shipped import find_sweep
 from stdcl.config.sweep import OptunaConfig, Sweep, Trial, cell_name, load_sweep, with_cells
 from stdcl.data.store import read_manifest
 from stdcl.errors import UserError
-from stdcl.launch.cluster import Cluster, capacity, connected, environment_to_hand_on, prepare_environment
+from stdcl.launch.cluster import (
+    Cluster,
+    capacity,
+    connected,
+    environment_to_hand_on,
+    oversubscribed,
+    prepare_environment,
+    waiting_now,
+)
+from stdcl.launch.watch import NodeWatch
 from stdcl.launch.worker import TrainingLoop, session_loop
 from stdcl.locks import exclusive
 from stdcl.report.display import one_line
@@ -394,7 +403,16 @@ class _Runner:
     def _progress(self, trials: dict[str, Trial], total: int, before: int) -> Progress:
         from stdcl.sweep.progress import Progress
 
-        progress = Progress(trials, total, before, self._recorder, self._say, self._stop)
+        progress = Progress(
+            trials,
+            total,
+            before,
+            self._recorder,
+            self._say,
+            self._stop,
+            news=NodeWatch().news,
+            waiting=lambda: waiting_now(self._sweep.config.resources),
+        )
         self.obedience.active = progress.active
         return progress
 
@@ -404,6 +422,8 @@ class _Runner:
         with connected(self._sweep.config.resources) as cluster:
             where = "Ray on this machine" if cluster.local else f"Ray at {cluster.address}"
             self._say(f"{where}: {cluster.describe()}; {self._concurrency(cluster)} trial(s) at a time")
+            if note := oversubscribed(self._sweep.config.resources):
+                self._say(note)
             yield cluster
 
     def _concurrency(self, cluster: Cluster) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,9 +18,14 @@ from stdcl.results.state import HELD, Ending
 from stdcl.results.wording import describe_epoch, describe_result
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.stopping import Stop
-from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENTS, SETUP_FAILED, STATUS, trial_key
+from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENT, SETUP_FAILED, STATUS, trial_key
 
 Say = Callable[[str], None]
+
+IDLE_SECONDS = 15.0
+"""Without any trial that runs, until what they wait for is said."""
+IDLE_WORDS_SECONDS = 600.0
+"""Between two words about it."""
 
 SETUP_FAILURES_IN_A_ROW = 2
 """After so many trials whose workers the cluster could not start, the next ones would fail as well."""
@@ -36,11 +41,27 @@ class Progress(tune.Callback):  # type: ignore[misc]
         recorder: takes a row of each trial that ends.
         say: takes each line.
         stop: told of errors here.
+        news: what happened to the cluster since it was asked last.
+        waiting: what the next trial waits for, in words.
     """
 
     def __init__(
-        self, trials: dict[str, Trial], total: int, before: int, recorder: Recorder, say: Say, stop: Stop
+        self,
+        trials: dict[str, Trial],
+        total: int,
+        before: int,
+        recorder: Recorder,
+        say: Say,
+        stop: Stop,
+        *,
+        news: Callable[[], Sequence[str]] = tuple,
+        waiting: Callable[[], str] = str,
     ) -> None:
+        self._news = news
+        self._waiting = waiting
+        self._running: set[str] = set()
+        self._idle_since = time.monotonic()
+        self._idle_patience = IDLE_SECONDS
         self.trials = trials
         self.failures: dict[str, str] = {}
         self._ended: set[str] = set()
@@ -62,18 +83,32 @@ class Progress(tune.Callback):  # type: ignore[misc]
 
     # ---- Tune's hooks -----------------------------------------------------------------------------------------
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Called by Tune all the time, whether something happens or not."""
+        with self._stop.on_error():
+            for text in self._news():
+                self._say(text)
+            if self._running or self._stop.requested:
+                self._idle_since, self._idle_patience = time.monotonic(), IDLE_SECONDS
+            elif time.monotonic() - self._idle_since > self._idle_patience:
+                self._idle_since, self._idle_patience = time.monotonic(), IDLE_WORDS_SECONDS
+                if text := self._waiting():
+                    self._say(text)
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         key = trial_key(trial)
         self._started.setdefault(key, datetime.now(UTC))
         self._clock = self._clock or time.monotonic()
+        self._running.add(key)
         self._line(key, "started")
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **info: Any
     ) -> None:
         key = trial_key(trial)
-        for event in result.get(EVENTS, ()):
-            self._line(key, f"workers lost, starting again from the last checkpoint ({event})")
+        if EVENT in result:
+            self._line(key, str(result[EVENT]))
+            return
         for notice in result.get("notices", ()):
             if notice not in self._noticed:
                 self._noticed.add(notice)
@@ -89,9 +124,11 @@ class Progress(tune.Callback):  # type: ignore[misc]
         )
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.discard(trial_key(trial))
         self._line(trial_key(trial), "its process died; starting again from the last checkpoint")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.discard(trial_key(trial))
         with self._stop.on_error():
             self._complete(trial_key(trial), trial.last_result or {})
 
@@ -123,6 +160,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
             self._stop.request(f"the cluster could not start {self._setup_failures} trials in a row: {error}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.discard(trial_key(trial))
         with self._stop.on_error():
             death = death_of(trial)
             what = "the trial's process did not start" if death.never_began else "the trial's process died"

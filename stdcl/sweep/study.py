@@ -286,7 +286,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
     def judge(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Report a result to the study; return whether it stops the trial. (Tune asks its Stopper first of all.)"""
         found = self._open.get(trial_id)
-        if found is None or result.get(STATUS) != "running":
+        if found is None or result.get(STATUS) != "running" or EPOCHS_DONE not in result:
             return False
         found.report(result)
         return found.is_to_stop(int(result[EPOCHS_DONE]))

@@ -42,8 +42,8 @@ SETUP_FAILED = "cluster_setup_failed"
 """Set beside ``ERROR`` if the cluster could not start the trial's workers: the trial itself did nothing wrong."""
 LOOK_SECONDS = 1.0
 """Between two looks for what is asked of a trial."""
-EVENTS = "events"
-"""Texts of what else happened since the last row."""
+EVENT = "event"
+"""Of a result that is no row: a text about what else happened."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,7 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
 
     _surroundings: Surroundings
     _job: Job
-    _rows: Iterator[EpochRow] | None
-    _events: list[str]
+    _rows: Iterator[EpochRow | str] | None
     _last: EpochRow
     _looked: float = 0.0
 
@@ -116,13 +115,13 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
             environment=shared.environment,
             code=shared.code,
         )
-        self._rows, self._events, self._last = None, [], {}
+        self._rows, self._last = None, {}
 
-    def _open(self) -> Iterator[EpochRow]:
+    def _open(self) -> Iterator[EpochRow | str]:
         raise NotImplementedError
 
     def step(self) -> dict[str, Any]:
-        """Return the next epoch's row."""
+        """Return the next epoch's row, or a text about what else happened (``EVENT``)."""
         from stdcl.train.trainer import Stopped  # a trial's process needs it, the driver does not
 
         try:
@@ -135,6 +134,8 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
                 return self._result(held)
             if row is None:
                 raise RuntimeError("the training ended without a last row")
+            if isinstance(row, str):
+                return {STATUS: "running", EVENT: row, "done": False}
             self._last = row
             if row["done"]:
                 # What comes after the last row belongs to the training as well.
@@ -169,8 +170,7 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
         return self._held() is not None
 
     def _result(self, status: TrialStatus, error: str = "", trace: str = "") -> dict[str, Any]:
-        events, self._events = self._events, []
-        row: dict[str, Any] = {**self._last, STATUS: status, EVENTS: events, "done": status != "running"}
+        row: dict[str, Any] = {**self._last, STATUS: status, "done": status != "running"}
         if status in HELD:
             self.cleanup()
         if error:
@@ -188,7 +188,7 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
 class LocalTrial(_TrainingTrial):
     """A trial of one worker: the loop runs in the trial's own process, which serves one trial after another."""
 
-    def _open(self) -> Iterator[EpochRow]:
+    def _open(self) -> Iterator[EpochRow | str]:
         loop = self._surroundings.loop
         return run_alone(self._job, session_loop(self._asked_to_leave) if loop is session_loop() else loop)
 
@@ -201,12 +201,8 @@ class RayTrainTrial(_TrainingTrial):
     cluster after it was stopped.
     """
 
-    def _open(self) -> Iterator[EpochRow]:
+    def _open(self) -> Iterator[EpochRow | str]:
+        # A paused one leaves after its epoch, which is saved.
         return follow_group(
-            self._job,
-            self._surroundings.loop,
-            self._surroundings.scratch,
-            lambda text: self._events.append(text),
-            # A paused one leaves after its epoch, which is saved.
-            lambda: self._held() == "stopped",
+            self._job, self._surroundings.loop, self._surroundings.scratch, lambda: self._held() == "stopped"
         )

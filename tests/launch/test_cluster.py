@@ -9,7 +9,16 @@ import pytest
 
 from stdcl.config import ResourcesConfig
 from stdcl.errors import UserError
-from stdcl.launch.cluster import START_ATTEMPTS, Cluster, _start, capacity, check_capacity, environment_to_hand_on
+from stdcl.launch.cluster import (
+    START_ATTEMPTS,
+    Cluster,
+    _start,
+    capacity,
+    check_capacity,
+    environment_to_hand_on,
+    oversubscribed,
+    waiting_for,
+)
 from stdcl.sweep.trainables import trial_resources
 
 
@@ -81,3 +90,21 @@ def test_ray_that_does_not_come_up_is_said_in_a_sentence(
     assert len(calls) == attempts
     assert text.splitlines()[0] in str(caught.value)
     assert "Details" not in str(caught.value)
+
+
+def test_what_a_training_waits_for() -> None:
+    text = waiting_for(resources(workers=2, gpus_per_worker=1.0), {"CPU": 1.0}, {"CPU": 4.0, "GPU": 2.0})
+    assert text.startswith(
+        "waiting for 2 x 1 CPU, 2 x 1 GPU (placement PACK): 1 of 4 CPU, 0 of 2 GPU free on the cluster"
+    )
+
+
+def test_more_cpus_than_the_machine_has_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("stdcl.launch.cluster._cores", lambda: 2)
+    assert oversubscribed(resources(workers=2)) == ""
+    note = oversubscribed(resources(workers=4))
+    assert "resources.workers 4 x resources.cpus_per_worker 1 are more than the 2 core(s)" in note
+    assert oversubscribed(resources(workers=1, cpus_per_worker=3.0))
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert oversubscribed(resources(workers=4)) == "", "check_capacity knows what a cluster has"

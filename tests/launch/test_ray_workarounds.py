@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 import ray
 from ray.exceptions import ActorUnschedulableError, NodeDiedError, RayActorError, RayTaskError
+from ray.train import ControllerError
 from ray.train.torch import TorchConfig
 from ray.train.v2._internal.callbacks.backend_setup import BackendSetupCallback
 from ray.train.v2._internal.exceptions import RayTrainError, WorkerHealthCheckFailedError
 from ray.train.v2._internal.execution import controller as controllers
+from ray.train.v2._internal.execution.controller.state import ReschedulingState, RunningState
 from ray.train.v2._internal.execution.failure_handling.default import RETRYABLE_CONTROLLER_ERRORS
 from ray.train.v2._internal.execution.worker_group import worker_group as groups
 from ray.tune.experiment import Trial
@@ -54,6 +56,19 @@ def test_the_controller_hands_itself_over_and_can_be_aborted(monkeypatch: pytest
     assert given == ["handle"]
     assert inspect.iscoroutinefunction(controllers.controller.TrainController.abort)
     assert '"after_controller_start"' in inspect.getsource(controllers.controller.TrainController._start)
+
+
+def test_a_group_that_waits_for_places_is_told_from_one_that_broke() -> None:
+    told: list[str] = []
+    watch = workarounds.StartWatch(lambda: told.append("waits"), lambda error: told.append(type(error).__name__))
+    timeout, broken = workarounds.SETUP_FAILURES[0](2), workarounds.SETUP_FAILURES[1]("no")
+    for cause in (timeout, broken):
+        watch.after_controller_state_update(None, ReschedulingState(ControllerError(cause)))
+    watch.after_controller_state_update(None, RunningState())
+    assert told == ["waits", "WorkerGroupStartupFailedError"]
+    source = inspect.getsource(controllers.controller.TrainController)
+    assert '"after_controller_state_update"' in source
+    assert "ReschedulingState(training_failed_error=training_failed_error)" in source
 
 
 class _Places:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from stdcl.results.store import read_attempts
 from stdcl.sweep.progress import Progress, duration
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.stopping import Stop
-from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENTS, SETUP_FAILED, STATUS, payload
+from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENT, SETUP_FAILED, STATUS, payload
 from tests.sweep.conftest import GRID, MakeSweep
 
 
@@ -56,7 +57,7 @@ class Watched:
 
     def row(self, trial: TuneTrial, epoch: int, status: str = "running", **more: Any) -> None:
         row = {"epoch": epoch, "accuracy": 0.5, "num_test": 464, "loss": 1.5, "total_seconds": 2.0 * epoch}
-        result = {**row, STATUS: status, EVENTS: [], **more}
+        result = {**row, STATUS: status, **more}
         self.progress.on_trial_result(0, [], trial, result)
         trial.last_result = result
 
@@ -118,8 +119,39 @@ def test_the_time_left_is_that_of_the_epochs_left(watched: Watched, monkeypatch:
 
 def test_lost_workers_are_told(watched: Watched) -> None:
     trial = TuneTrial(watched.trials[0])
-    watched.row(trial, 1, **{EVENTS: ["rank 1: killed"]})
-    assert "workers lost, starting again from the last checkpoint (rank 1: killed)" in watched.lines[0]
+    watched.progress.on_trial_result(0, [], trial, {STATUS: "running", EVENT: "workers lost (rank 1: killed)"})
+    assert watched.lines == [f"[0/6] {watched.trials[0].key}  workers lost (rank 1: killed)"]
+
+
+def test_what_a_sweep_waits_for_is_said_now_and_then(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [time.monotonic()]
+    monkeypatch.setattr("stdcl.sweep.progress.time.monotonic", lambda: clock[0])
+    news = [["node b is lost"]]
+    progress = Progress(
+        {trial.key: trial for trial in watched.trials}, 6, 0, watched.recorder, watched.lines.append, watched.stop,
+        news=lambda: news.pop() if news else [], waiting=lambda: "waiting for 2 CPU",
+    )  # fmt: skip
+
+    def pass_time(seconds: float) -> None:
+        for _ in range(int(seconds)):
+            clock[0] += 1
+            progress.on_step_end(0, [])
+
+    pass_time(14)
+    assert watched.lines == ["node b is lost"]
+    pass_time(3)
+    assert watched.lines[1:] == ["waiting for 2 CPU"]
+    pass_time(599)
+    assert len(watched.lines) == 2
+    pass_time(3)
+    assert watched.lines[2:] == ["waiting for 2 CPU"]
+    trial = TuneTrial(watched.trials[0])
+    progress.on_trial_start(0, [], trial)
+    pass_time(1000)
+    assert len(watched.lines) == 4, "it runs"
+    progress.on_trial_recover(0, [], trial)
+    pass_time(17)
+    assert watched.lines[-1] == "waiting for 2 CPU"
 
 
 def test_a_row_that_cannot_be_written_costs_no_other_trial(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
