@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 
 from stdcl.config import RunConfig
+from stdcl.launch.cut_off import leaving_when_cut_off
 from stdcl.launch.malloc import keep_freed_memory
 from stdcl.launch.package import check_package
 from stdcl.locks import exclusive
@@ -99,6 +100,7 @@ def run_alone(job: Job, loop: TrainingLoop) -> Iterator[EpochRow]:
 
 def train_worker(job: Job, loop: TrainingLoop) -> None:
     """Run one rank inside a Ray Train worker group, reporting each row (a barrier: every rank reports it)."""
+    import ray
     import ray.train
     import ray.train.torch
 
@@ -109,8 +111,10 @@ def train_worker(job: Job, loop: TrainingLoop) -> None:
         comm: Comm = ProcessGroupComm()
         if device.type == "cpu":
             comm = shared_memory_comm(comm, job.config.resources.collective_timeout)
-        for row in run_rank(job, comm, device, loop):
-            ray.train.report(dict(row))
+        head = ray.get_runtime_context().gcs_address
+        with leaving_when_cut_off(head, job.config.resources.collective_timeout):
+            for row in run_rank(job, comm, device, loop):
+                ray.train.report(dict(row))
     except Exception as error:
         # Of an exception that leaves this process only the text and its notes arrive.
         error.add_note(traceback.format_exc())
