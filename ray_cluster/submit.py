@@ -59,4 +59,6 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    # Python puts the folder of this file first, the home folder: a checkout ~/stdcl would shadow what is installed.
+    sys.path.pop(0)
     sys.exit(main(sys.argv[1:]))

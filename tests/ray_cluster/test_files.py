@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,3 +80,17 @@ def test_nothing_of_the_cluster_file_shadows_or_omits_the_package() -> None:
     for command in (*config["head_start_ray_commands"], *config["worker_start_ray_commands"]):
         assert command.lstrip().startswith(". ~/.stdcl/cluster/env.sh")
     assert any("RAY_enable_autoscaler_v2=0" in command for command in config["head_start_ray_commands"])
+
+
+def test_a_checkout_in_the_home_folder_does_not_shadow_the_package(tmp_path: Path) -> None:
+    """``ray submit`` puts the file there, and Python the file's folder first on its path."""
+    shutil.copy(FOLDER / "submit.py", tmp_path)
+    (tmp_path / "stdcl").mkdir()
+    (tmp_path / "statistics.py").write_text("raise ImportError('of the home folder')")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "submit.py"), "no-such-sweep", "--", "--dry-run"],
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "not installed" not in done.stderr
+    assert "no-such-sweep" in done.stderr
