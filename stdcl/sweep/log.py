@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from stdcl.atomic import is_incomplete
 from stdcl.errors import UserError
 
 Say = Callable[[str], None]
@@ -71,5 +72,7 @@ class SweepLog:
 
     def begin(self, command: str, version: str) -> None:
         """Write what runs, and say where the log is."""
+        if is_incomplete(self.path):  # its writer was killed
+            self.write("")
         self.write(f"{command}  (stdcl {version}, Python {sys.version.split()[0]})")
         self._shown(f"log: {self.path}")

@@ -59,6 +59,10 @@ def test_what_ends_a_sweep_is_in_its_log(tmp_path: Path) -> None:
 
 
 def test_logs_of_several_commands_follow_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.log"
     for command in ("first", "second"):
-        SweepLog(tmp_path / "sweep.log", lambda text: None).begin(command, "1")
-    assert [text.split()[0] for text in _texts(tmp_path / "sweep.log")] == ["first", "second"]
+        SweepLog(path, lambda text: None).begin(command, "1")
+    assert [text.split()[0] for text in _texts(path)] == ["first", "second"]
+    path.write_bytes(path.read_bytes()[:-3])
+    SweepLog(path, lambda text: None).begin("third", "1")
+    assert _texts(path)[-1].startswith("third"), "on a line of its own"
