@@ -1,0 +1,52 @@
+"""A trial's steps, as Tune takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stdcl.config.sweep import Sweep
+from stdcl.launch.failures import ClusterSetupFailed
+from stdcl.launch.package import ForeignCode
+from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENT, SETUP_FAILED, STATUS, RayTrainTrial, Surroundings, payload
+from tests.sweep.conftest import GRID, MakeSweep
+
+
+class Trial(RayTrainTrial):
+    """Rows, texts and errors come from a list."""
+
+    items: list[Any]
+
+    def _open(self) -> Iterator[Any]:
+        for item in self.items:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
+@pytest.fixture
+def trial(make_sweep: MakeSweep, tmp_path: Path) -> Trial:
+    sweep: Sweep = make_sweep(GRID)
+    made = Trial.__new__(Trial)
+    surroundings = Surroundings("small", tmp_path, tmp_path, loop=None, environment={})  # type: ignore[arg-type]
+    made.setup({"trial": payload(sweep.trials()[0])}, surroundings)
+    return made
+
+
+def test_a_text_is_a_result_of_its_own_between_rows(trial: Trial) -> None:
+    trial.items = ["waiting", {"epoch": 1, "done": False}, "workers lost", {"epoch": 2, "done": True}]
+    steps = [trial.step() for _ in range(4)]
+    assert [step.get(EVENT) for step in steps] == ["waiting", None, "workers lost", None]
+    assert [step.get(EPOCHS_DONE) for step in steps] == [None, 1, None, 2]
+    assert [step[STATUS] for step in steps] == ["running", "running", "running", "finished"]
+    assert [step["done"] for step in steps] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("error", [ClusterSetupFailed("no room"), ForeignCode("other code")])
+def test_what_is_the_cluster_s_fault_is_marked(trial: Trial, error: Exception) -> None:
+    trial.items = [error]
+    step = trial.step()
+    assert (step[STATUS], step[ERROR], step[SETUP_FAILED]) == ("failed", str(error), True)
