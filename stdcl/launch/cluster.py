@@ -154,6 +154,9 @@ def prepare_environment(resources: ResourcesConfig) -> None:
     if local:
         # Nobody drains a laptop. On a cluster the watcher moves a training off a node that is about to be taken away.
         defaults["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+        # Ray's own processes import standard modules with the current folder first on their path: a user's random.py
+        # there keeps the dashboard from starting.
+        defaults["PYTHONSAFEPATH"] = "1"
     for key, value in defaults.items():
         os.environ.setdefault(key, value)
     for key in VARIABLES:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,10 +12,12 @@ import torch
 
 from stdcl.config import RunConfig
 from stdcl.launch import package
+from stdcl.launch.cluster import prepare_environment
 from stdcl.launch.package import ForeignCode, check_package, folder_of_package
 from stdcl.launch.worker import Job, run_rank
 from stdcl.parallel.comm import LocalComm
 from stdcl.version import code_version
+from tests.launch.test_cluster import resources
 from tests.sweep.conftest import GRID
 
 
@@ -38,3 +43,11 @@ def test_other_code_is_refused_before_training(tmp_path: Path) -> None:
         list(run_rank(job, LocalComm(), torch.device("cpu"), never))  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
     assert Job(config, tmp_path, "", "").code == code_version()
+
+
+def test_ray_s_own_processes_do_not_import_from_the_current_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    prepare_environment(resources())
+    assert os.environ["PYTHONSAFEPATH"] == "1"
+    code = "import sys; print('' in sys.path)"
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True).stdout == b"False\n"
