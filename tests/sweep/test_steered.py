@@ -23,7 +23,7 @@ from stdcl.sweep import trainables
 from stdcl.sweep.driver import _Runner
 from stdcl.sweep.progress import Progress
 from stdcl.sweep.stopping import InOrder, Stop
-from stdcl.sweep.trainables import EVENTS, STATUS, LocalTrial, Surroundings, payload
+from stdcl.sweep.trainables import STATUS, LocalTrial, Surroundings, payload
 from tests.sweep.conftest import GRID, MakeSweep
 from tests.sweep.test_progress import TuneTrial
 from tests.train.conftest import MakeConfig
@@ -114,7 +114,7 @@ class Rounds(_Runner):
             if pauses:
                 steer_from_outside(sweep_status(self._folder), request("pause", (key,)))
             row = {"epoch": 6, "accuracy": 0.5, "num_test": 464, "loss": 1.0, "total_seconds": 1.0}
-            trial.last_result = {**row, STATUS: "paused" if pauses else "finished", EVENTS: []}
+            trial.last_result = {**row, STATUS: "paused" if pauses else "finished"}
             if not pauses:
                 run = self._folder.run(key)
                 run.root.mkdir(parents=True, exist_ok=True)
