@@ -376,6 +376,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, saved: bool = False
     """
     raw, origin = read_located(path)
     check_kind(raw, path, "a sweep file")
+    raw = _extended(raw, path, origin)
     given, faults = override(raw, overrides, _sweep_path)
     origin = replace(origin, overrides=given)
     try:
@@ -418,6 +419,29 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, saved: bool = False
     if faults:
         raise UserError("\n".join(faults))
     return sweep
+
+
+def _extended(raw: Raw, path: Path, origin: Origin) -> Raw:
+    """Put the sweep file that ``extends`` names, relative to ``path``, under this one; what varies is not mixed."""
+    if "extends" not in raw:
+        return raw
+    where, named = f"{origin.at(('extends',))}: 'extends'", raw["extends"]
+    if not isinstance(named, str) or not named:
+        raise UserError(f"{where} is {show(named)}; the path of a sweep file beside this one is expected")
+    if "name" not in raw or "question" not in raw:
+        raise UserError(f"{where}: a sweep that extends another needs a 'name' and a 'question' of its own")
+    shared = read_located(path.parent / named)[0]
+    check_kind(shared, path.parent / named, "a sweep file")
+    if "extends" in shared:
+        raise UserError(f"{where} is '{named}', which extends another file itself; one level is allowed")
+    own = {key: value for key, value in raw.items() if key != "extends"}
+    if not _VARIES.isdisjoint(own):
+        shared = {key: value for key, value in shared.items() if key not in _VARIES}
+    return merge(shared, own)
+
+
+_VARIES = frozenset({"grid", "cells", "space"})
+"""Keys of a sweep file that list what varies."""
 
 
 def _check_varied(key: str, where: str, search: str) -> None:

@@ -122,7 +122,7 @@ def test_misspelt_overrides_are_refused(tmp_path: Path, override: str) -> None:
     assert override in refusal(tmp_path, GRID, override)
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("file", sorted((ROOT / "sweeps").rglob("*.yaml")), ids=lambda p: p.name)
 def test_shipped_sweeps_are_valid(file: Path) -> None:
     load_sweep(file)
 
@@ -325,3 +325,29 @@ def test_cells_that_differ_in_what_the_baseline_does_not_read_share_it(tmp_path:
         ("grid", {"encoder.hook": "final"}),
         ("grid", {"encoder.hook": "mid"}),
     ]
+
+
+def test_a_sweep_extends_another_by_one_level(tmp_path: Path) -> None:
+    write(tmp_path, GRID)
+    child = tmp_path / "child.yaml"
+    text = "extends: sweep.yaml\nname: own\nquestion: Which r?\nbase: {data: {stream: bone}}\n"
+    text += "cells:\n  - {contrast.channel_reduction: 4}\n"
+    child.write_text(text)
+    sweep = load_sweep(child)
+    assert (sweep.config.name, sweep.parameters, sweep.config.seeds) == ("own", ("contrast.channel_reduction",), [1, 2])
+    assert {t.config.data.stream for t in sweep.trials()} == {"bone"}
+    for change, said in (
+        (("name: own\n", ""), "needs a 'name' and a 'question' of its own"),
+        (("extends: sweep.yaml", "extends: child.yaml"), "one level is allowed"),
+        (("extends: sweep.yaml", "extends: sweeep.yaml"), "did you mean"),
+        (("extends: sweep.yaml", "extends: [1]"), "child.yaml:1: 'extends' is [1]"),
+    ):
+        child.write_text(text.replace(*change))
+        with pytest.raises(UserError, match=re.escape(said)):
+            load_sweep(child)
+        child.write_text(text)
+
+
+def test_names_of_shipped_sweeps_are_their_own() -> None:
+    names = [load_sweep(file).config.name for file in (ROOT / "sweeps").rglob("*.yaml")]
+    assert len(set(names)) == len(names)
