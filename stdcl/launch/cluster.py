@@ -190,6 +190,8 @@ def connected(resources: ResourcesConfig) -> Iterator[Cluster]:
     prepare_environment(resources)
     import ray
 
+    from stdcl.launch.ray_workarounds import short_messages
+
     with folder_of_package() as folder:
         if address:
             _connect(address, folder)
@@ -198,7 +200,8 @@ def connected(resources: ResourcesConfig) -> Iterator[Cluster]:
         try:
             cluster = _present(local=not address)
             check_capacity(cluster, resources)
-            yield cluster
+            with short_messages():
+                yield cluster
         finally:
             ray.shutdown()
 

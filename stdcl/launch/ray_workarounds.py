@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 from ray import cloudpickle
+from ray._private import worker
 from ray.exceptions import NodeDiedError, RayActorError
 from ray.job_config import JobConfig
 from ray.train.torch import TorchConfig
@@ -169,6 +170,29 @@ class PathOfWorkers(JobConfig):  # type: ignore[misc]
     def _runtime_env_has_working_dir(self) -> bool:
         """What Ray asks before it adds the two folders."""
         return True
+
+
+@contextmanager
+def short_messages() -> Iterator[None]:
+    """Show the first sentence of what Ray's nodes tell a driver, for as long as the body runs.
+
+    Ray 2.60 prints the last 20 lines of a dead raylet's log, its dump of counters, whatever ``log_to_driver`` says.
+    """
+    real = worker.print_to_stdstream
+
+    def shortened(data: Any, *more: Any, **named: Any) -> None:
+        real({**data, "lines": [first_sentence(line) for line in data["lines"]]}, *more, **named)
+
+    worker.print_to_stdstream = shortened
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = real
+
+
+def first_sentence(text: str) -> str:
+    """Return a message of Ray's without the lines of a log that follow it."""
+    return text.partition("\n")[0].partition(" Last 20 lines of")[0]
 
 
 def came_up_late(error: BaseException) -> bool:

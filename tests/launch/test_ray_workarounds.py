@@ -181,6 +181,25 @@ def test_workers_get_no_folder_of_the_driver_s_but_the_given_one(tmp_path: Path)
     assert source.count("not job_config._runtime_env_has_working_dir()") == 2, "what both folders depend on"
 
 
+def test_what_nodes_tell_a_driver_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import worker
+
+    message = (
+        "Raylet is terminated. Possible reasons include: (1) SIGKILL. Last 20 lines of the Raylet logs:\n"
+        "    [state-dump] NodeManager.GC - 1 total\n    [state-dump] 2"
+    )
+    shown: list[Any] = []
+    monkeypatch.setattr(worker, "print_to_stdstream", lambda data, ignore_prefix: shown.append(data))
+    with workarounds.short_messages():
+        worker.print_to_stdstream({"lines": [message], "pid": "raylet"}, ignore_prefix=False)
+    worker.print_to_stdstream({"lines": [message]}, ignore_prefix=False)
+    assert shown[0] == {"lines": ["Raylet is terminated. Possible reasons include: (1) SIGKILL."], "pid": "raylet"}
+    assert shown[1] == {"lines": [message]}, "as it was"
+    source = inspect.getsource(worker.listen_error_messages)
+    assert "print_to_stdstream(" in source
+    assert '"lines": [error_message]' in source
+
+
 def test_ray_still_says_that_it_came_up_late_in_these_words() -> None:
     from ray._private import node, services
 
