@@ -129,7 +129,8 @@ def trial_status(
         asked=read_ask(folder.ask) if has_folder else None,
         begun=has_folder and (folder.history.exists() or folder.checkpoints.exists()),
     )
-    epochs = int(row.get("epochs", 0)) if state in ("finished", "failed", "pruned") else _epochs_done(folder, remark)
+    counted_row = state in ("finished", "failed", "pruned") and row.get("epochs") is not None
+    epochs = int(row["epochs"]) if counted_row else _epochs_done(folder, remark)
     return TrialStatus(
         state, row, epochs, attempts.count.get(planned.key, 0), progress if running else None, has_folder
     )

@@ -75,7 +75,8 @@ def test_the_status_of_each_trial(folder: SweepFolder, capsys: pytest.CaptureFix
         "trial": RUNNING, "state": "running", "epoch": 1, "epochs": 4, "accuracy": 0.25, "sequences_per_second": 12.5,
         "seconds_left": 20.0, "node": "node7", "attempts": 0, "error": None,
     }  # fmt: skip
-    assert (by_key[FAILED]["error"], by_key[FAILED]["attempts"]) == ("ValueError: no", 1)
+    failed = by_key[FAILED]
+    assert (failed["error"], failed["attempts"], failed["epoch"]) == ("ValueError: no", 1, 1)
     assert (by_key[DONE]["accuracy"], by_key[DONE]["attempts"]) == (0.5, 1)
     # One runs at a time: 20 s of it, and two trials of 40 s as the finished one took.
     assert said["seconds_left"] == pytest.approx(100.0)
