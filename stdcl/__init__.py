@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from stdcl.encoders.build import build_encoder as build_encoder
     from stdcl.methods.stdcl.head import DecouplingHead as DecouplingHead
     from stdcl.methods.stdcl.module import STDCLLoss as STDCLLoss
+    from stdcl.results.reading import load_run as load_run
+    from stdcl.results.reading import load_sweep as load_sweep
 
 __version__ = "0.1.0"
 
@@ -32,6 +34,8 @@ _HOMES = {
     "SkeletonDataset": "stdcl.data.dataset",
     "Transform": "stdcl.data.dataset",
     "build_encoder": "stdcl.encoders.build",
+    "load_run": "stdcl.results.reading",
+    "load_sweep": "stdcl.results.reading",
 }
 """The public names, and the module that each is imported from when it is first used."""
 
