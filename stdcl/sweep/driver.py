@@ -436,7 +436,6 @@ class _Runner:
         """Run one Ray Tune experiment, in a folder of its own that is dropped at the end."""
         from ray import tune
 
-        from stdcl.sweep.stopping import InOrder
         from stdcl.sweep.trainables import LocalTrial, RayTrainTrial, Surroundings, trial_key, trial_resources
 
         # What goes wrong with a trial is said and recorded by Progress.
@@ -462,7 +461,6 @@ class _Runner:
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=self._concurrency(cluster),
                 reuse_actors=True,
-                scheduler=InOrder(self._stop),
                 trial_name_creator=trial_key,
                 trial_dirname_creator=trial_key,
                 **options,

@@ -98,6 +98,8 @@ class Progress(tune.Callback):  # type: ignore[misc]
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         key = trial_key(trial)
         self._started.setdefault(key, datetime.now(UTC))
+        if self._stop.held:
+            self._recorder.ask(self.trials[key], "paused")
         self._clock = self._clock or time.monotonic()
         self._running.add(key)
         self._line(key, "started")

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from ray import tune
-from ray.tune.schedulers import FIFOScheduler
 
 
 class Stop(tune.Stopper):  # type: ignore[misc]
@@ -21,7 +20,7 @@ class Stop(tune.Stopper):  # type: ignore[misc]
         self.judge: Callable[[str, Mapping[str, Any]], bool] = lambda trial_id, result: False
         self.requested = False
         self.held = False
-        """Whether no trial is to be started for now."""
+        """Whether trials that start are to leave again at once. (Tune has no way to hold those that wait.)"""
         self.error: Exception | None = None
         self.reason = ""
         """Why the sweep ended itself; empty if it was interrupted from outside."""
@@ -55,16 +54,4 @@ class Stop(tune.Stopper):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray stores experiments with all they hold; this one is never restored.
-        return {"held": False}
-
-
-class InOrder(FIFOScheduler):  # type: ignore[misc]
-    """Starts trials in their order, and none while the experiment is held."""
-
-    def __init__(self, stop: Stop) -> None:
-        super().__init__()
-        self._stop = stop
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Return the next trial; None while the experiment is held."""
-        return None if self._stop.held else super().choose_trial_to_run(tune_controller)
+        return {}

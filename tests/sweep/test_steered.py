@@ -22,10 +22,9 @@ from stdcl.results.steering import steer_from_outside
 from stdcl.sweep import trainables
 from stdcl.sweep.driver import _Runner
 from stdcl.sweep.progress import Progress
-from stdcl.sweep.stopping import InOrder, Stop
 from stdcl.sweep.trainables import STATUS, LocalTrial, Surroundings, payload
 from tests.sweep.conftest import GRID, MakeSweep
-from tests.sweep.test_progress import TuneTrial
+from tests.sweep.test_progress import TuneTrial, Watched
 from tests.train.conftest import MakeConfig
 
 
@@ -157,12 +156,11 @@ def test_the_driver_runs_released_trials_after_the_others(make_sweep: MakeSweep,
     assert other.rounds == [[stopped], [stopped]]
 
 
-def test_a_held_experiment_starts_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ray.tune.schedulers import FIFOScheduler
-
-    monkeypatch.setattr(FIFOScheduler, "choose_trial_to_run", lambda self, controller: "the next")
-    stop = Stop()
-    scheduler = InOrder(stop)
-    assert scheduler.choose_trial_to_run(None) == "the next"
-    stop.held = True
-    assert scheduler.choose_trial_to_run(None) is None
+def test_a_trial_that_starts_while_the_sweep_is_paused_is_asked_to_leave(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    watched = Watched(make_sweep(GRID), SweepFolder(tmp_path / "small"))
+    first, second = (TuneTrial(trial) for trial in watched.trials[:2])
+    watched.progress.on_trial_start(0, [], first)
+    watched.stop.held = True
+    watched.progress.on_trial_start(0, [], second)
+    assert watched.recorder.held(watched.trials[0]) is None
+    assert watched.recorder.held(watched.trials[1]) == "paused"
