@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,8 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     code = "import sys, stdcl; print(sorted({'torch', 'ray', 'wandb', 'numpy', 'pyarrow'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_page_lists_the_same_names() -> None:
+    page = (Path(stdcl.__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(stdcl.__all__)
