@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +123,7 @@ def test_lost_workers_are_told(watched: Watched) -> None:
 
 
 def test_what_a_sweep_waits_for_is_said_now_and_then(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [time.monotonic()]
+    clock = [1000.0]
     monkeypatch.setattr("stdcl.sweep.progress.time.monotonic", lambda: clock[0])
     news = [["node b is lost"]]
     progress = Progress(
