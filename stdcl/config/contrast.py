@@ -20,7 +20,7 @@ class ContrastConfig(Section):
     """tau of eq. 8-9."""
     channel_reduction: Positive = 8
     """r of eq. 4."""
-    embedding_dim: Positive = 256
+    embedding_dim: Positive = Field(default=256, le=16_384)
     """D of eq. 5."""
     hard_positives: Positive = 128
     """N_H+: least similar slots of the anchor's class."""

@@ -99,7 +99,7 @@ class DataConfig(Section):
     """Turn each NTU body upright and to the front, once a clip (InfoGCN's aligned arrays)."""
     centre: Literal["clip", "frame"] = "clip"
     """Origin of the coordinates: once per clip, or in each frame (HCN's own NTU preprocessing)."""
-    frames: Annotated[Positive, Auto()]
+    frames: Annotated[Positive, Field(le=10_000), Auto()]
     """Frames T given to the encoder; auto: the dataset's own, 52 on NW-UCLA and 64 elsewhere."""
     repeat: Positive = 1
     """How often an epoch visits each clip; each visit is an item of its own, with a bank slot of its own."""

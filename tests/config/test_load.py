@@ -56,6 +56,7 @@ def test_a_saved_configuration_loads_to_the_same(tmp_path: Path) -> None:
         ("contrast: {strategy: spatial+temporl}", ["did you mean 'spatial+temporal'"]),
         ("training: {epochs: 2.5}", ["'training.epochs'", "2.5", "whole number"]),
         ("training: {epochs: true}", ["'training.epochs'", "true", "whole number"]),
+        ("contrast: {embedding_dim: 100000000}", ["'contrast.embedding_dim' is 100000000", "at most 16384"]),
         ("training: {warmup_epochs: 99}", ["warmup_epochs (99)"]),
         ("learning_rate: 0.1", ["unknown key 'learning_rate'", "training.learning_rate"]),
         ("resources: {workers: 2, gpus_per_worker: 0.5}", ["gpus_per_worker", "allowed are 0 and 1"]),
@@ -249,3 +250,11 @@ def test_what_nothing_reads_does_not_change_the_fingerprint(
     one, other = (load_run(write(tmp_path, text)) for text in texts)
     assert one != other
     assert fingerprint(one) == fingerprint(other)
+
+
+def test_sizes_that_no_machine_holds_are_refused_before_any_allocation(tmp_path: Path) -> None:
+    said = refusal(tmp_path, GOOD, "data.frames=100000", "contrast.embedding_dim=100000000")
+    assert said.splitlines() == [
+        "--set data.frames=100000: 'data.frames' is 100000; it must be at most 10000",
+        "--set contrast.embedding_dim=100000000: 'contrast.embedding_dim' is 100000000; it must be at most 16384",
+    ]
