@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -24,6 +25,25 @@ def _below(folder: Traversable, prefix: str) -> list[tuple[str, Path]]:
         elif entry.name.endswith(".yaml"):
             out.append((prefix + entry.name.removesuffix(".yaml"), Path(str(entry))))
     return out
+
+
+def questions() -> dict[str, str]:
+    """Return the question of each shipped sweep file, by name."""
+    from stdcl.config.load import read_mapping
+
+    return {name: str(read_mapping(path)["question"]) for name, path in shipped_sweeps().items()}
+
+
+def render_shipped(width: int) -> str:
+    """Return names and questions as two columns of text, ``width`` characters wide."""
+    asked = questions()
+    column = max(map(len, asked)) + 2
+    wrapped = {name: textwrap.wrap(text, max(width - column, 30)) for name, text in asked.items()}
+    return "\n".join(
+        f"{name if number == 0 else '':<{column}}{line}"
+        for name, lines in wrapped.items()
+        for number, line in enumerate(lines)
+    )
 
 
 def find_sweep(given: str) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stdcl.config.shipped import find_sweep, shipped_sweeps
+from stdcl.config.shipped import find_sweep, questions, render_shipped, shipped_sweeps
 from stdcl.config.sweep import load_sweep
 from stdcl.errors import UserError
 
@@ -36,3 +36,13 @@ def test_a_wrong_name_gets_the_nearest_and_all() -> None:
     with pytest.raises(UserError, match=r"did you mean 'ablation_tau'") as caught:
         find_sweep("ablation_tua")
     assert "quickstart" in str(caught.value)
+
+
+def test_shipped_sweeps_are_listed_with_their_questions() -> None:
+    listed = render_shipped(80)
+    assert set(questions()) == set(shipped_sweeps())
+    assert all(len(line) <= 80 for line in listed.splitlines())
+    assert listed.splitlines()[0].startswith("ablation_d")
+    words = " ".join(listed.split())
+    assert "Does the installation work from raw files to a table?" in words
+    assert [line.split()[0] for line in listed.splitlines() if not line.startswith(" ")] == list(shipped_sweeps())
