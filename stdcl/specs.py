@@ -5,18 +5,23 @@ neither torch nor Ray. The package of an encoder, a dataset or a method under ``
 ``stdcl/methods`` holds its records in ``SPECS``; an installed package can offer more through the entry point groups
 ``stdcl.encoders``, ``stdcl.datasets`` and ``stdcl.methods``. Nothing registers itself: the first call of
 ``encoders()``, ``datasets()`` or ``methods()`` looks for the records, and everything that lists them (configuration,
-command line, reports, documentation, tests) asks there.
+command line, reports, documentation, tests) asks there. A name with a colon, ``package.module:name``, is an import
+path: it leads to a record, or to an encoder's or a method's class whose attribute ``options`` is the model of its
+section.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from stdcl.errors import UserError, nearest
 
@@ -249,7 +254,8 @@ Spec = TypeVar("Spec", bound=_Named)
 @cache
 def encoders() -> Mapping[str, EncoderSpec]:
     """Return every encoder by name."""
-    return _by_name(_found("stdcl.encoders", "stdcl.encoders", EncoderSpec))
+    found = _by_name(_found("stdcl.encoders", "stdcl.encoders", EncoderSpec))
+    return _Known(found, lambda path: _plugged(path, "encoder", EncoderSpec))
 
 
 @cache
@@ -261,7 +267,8 @@ def datasets() -> Mapping[str, DatasetSpec]:
 @cache
 def methods() -> Mapping[str, MethodSpec]:
     """Return every method by name."""
-    return _by_name(_found("stdcl.methods", "stdcl.methods", MethodSpec))
+    found = _by_name(_found("stdcl.methods", "stdcl.methods", MethodSpec))
+    return _Known(found, lambda path: _plugged(path, "method", MethodSpec))
 
 
 def encoder(name: str) -> EncoderSpec:
@@ -283,6 +290,82 @@ def load(path: str) -> Any:
     """Return what an import path ``package.module:name`` leads to."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+class _Known(Mapping[str, Spec], Generic[Spec]):
+    """Records by name. Looking an import path up adds its record, so that its options are keys like all others."""
+
+    def __init__(self, found: dict[str, Spec], follow: Callable[[str], Spec]) -> None:
+        self._found = found
+        self._follow = follow
+
+    def __getitem__(self, name: str) -> Spec:
+        if name not in self._found and isinstance(name, str) and ":" in name:
+            self._found[name] = self._follow(name)
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._found))
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+Kind = TypeVar("Kind", EncoderSpec, MethodSpec)
+
+
+def _plugged(path: str, key: str, kind: type[Kind]) -> Kind:
+    """Return the record that an import path in ``<key>.name`` leads to, with the path as its name.
+
+    Raises:
+        UserError: the import fails, or it leads to something else.
+    """
+    from pydantic import BaseModel, create_model
+
+    where = f"{key}.name: {path}"
+    try:
+        offered = load(path)
+    except Exception as error:  # whatever a module of somebody else raises when it is imported
+        raise UserError(
+            f"{where}: cannot be imported: {type(error).__name__}: {error}; it must be package.module:name of what is "
+            "installed, or lies on PYTHONPATH"
+        ) from error
+    options = getattr(offered, "options", None)
+    if not (isinstance(options, type) and issubclass(options, BaseModel) and "name" in options.model_fields):
+        raise UserError(
+            f"{where}: its attribute 'options' must be the model of its section, a subclass of "
+            f"stdcl.config.section.{key.title()}Options"
+        )
+    if not isinstance(offered, kind):
+        if not isinstance(offered, type):
+            raise UserError(f"{where}: a class or a {kind.__name__} is expected, found a {type(offered).__name__}")
+        offered = kind(name=path, title=offered.__name__, options=options, build=path)
+    exactly: Any = Literal
+    narrowed: Any = {"name": (exactly[path], ...)}
+    model = create_model(options.__name__, __base__=options, __module__=options.__module__, **narrowed)
+    return replace(offered, name=path, options=model)
+
+
+def code_digest(spec: EncoderSpec | MethodSpec) -> str:
+    """Return 16 hexadecimal digits of all files of a plug-in's packages; empty for what is part of this package."""
+    modules = {spec.options.__module__, spec.build.partition(":")[0]}
+    roots = {module.partition(".")[0] for module in modules} - {__name__.partition(".")[0]}
+    return _digest_of(tuple(sorted(roots))) if roots else ""
+
+
+@cache
+def _digest_of(packages: tuple[str, ...]) -> str:
+    digest = hashlib.sha256()
+    for package in packages:
+        found = importlib.util.find_spec(package)
+        folders = [Path(each) for each in (found.submodule_search_locations or ())] if found else []
+        files = [(path.relative_to(folder).as_posix(), path) for folder in folders for path in folder.rglob("*.*")]
+        if found is not None and not folders and found.origin:
+            files = [(Path(found.origin).name, Path(found.origin))]
+        for name, path in sorted(files):
+            if path.suffix in (".py", ".yaml", ".c", ".h"):
+                digest.update(f"{package}/{name}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def _one(kind: str, name: str, known: Mapping[str, Spec]) -> Spec:

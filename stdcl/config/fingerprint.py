@@ -27,6 +27,8 @@ def scientific(config: RunConfig) -> dict[str, Any]:
     out = {"data": data, "encoder": whole["encoder"], "training": training} | _treatment(config, whole)
     if config.init_from is not None:
         out["init_from"] = {"what": config.init_from.what, "digest": config.init_from.digest or config.init_from.run}
+    if config.plugins:
+        out["plugins"] = whole["plugins"]
     if config.training.batch_norm == "local":
         out["workers"] = config.resources.workers
     return out

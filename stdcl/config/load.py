@@ -235,6 +235,7 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 def resolve_with(raw: Raw, where: str | Origin, overrides: Sequence[str]) -> RunConfig:
     """Put ``a.b=c`` texts into ``raw`` (changed in place) and check the whole; raises as ``load_run``."""
     origin = where if isinstance(where, Origin) else Origin(where)
+    meet_plugins(raw)
     given, faults = override(raw, overrides, _run_path)
     try:
         config = resolve(raw, replace(origin, overrides=given))
@@ -247,6 +248,19 @@ def resolve_with(raw: Raw, where: str | Origin, overrides: Sequence[str]) -> Run
     if faults:
         raise UserError("\n".join(faults))
     return config
+
+
+def meet_plugins(raw: Mapping[str, Any]) -> None:
+    """Look up what ``encoder.name`` and ``method.name`` lead to, so that a plug-in's options are known keys.
+
+    Raises:
+        UserError: an import path leads to no plug-in.
+    """
+    for section, known in (("encoder", specs.encoders), ("method", specs.methods)):
+        given = raw.get(section)
+        name = given.get("name") if isinstance(given, Mapping) else None
+        if isinstance(name, str):
+            known().get(name)
 
 
 def _run_path(key: str, where: str) -> str:

@@ -39,12 +39,16 @@ def _dataset_names() -> tuple[str, ...]:
     return tuple(specs.datasets())
 
 
-def _encoder_options() -> dict[str, type[BaseModel]]:
-    return {name: spec.options for name, spec in specs.encoders().items()}
+def _encoder_options(chosen: str) -> dict[str, type[BaseModel]]:
+    known = specs.encoders()
+    known.get(chosen)  # an import path joins the others when it is looked up
+    return {name: spec.options for name, spec in known.items()}
 
 
-def _method_options() -> dict[str, type[BaseModel]]:
-    own = {name: spec.options for name, spec in specs.methods().items() if spec.section == METHOD}
+def _method_options(chosen: str) -> dict[str, type[BaseModel]]:
+    known = specs.methods()
+    known.get(chosen)
+    own = {name: spec.options for name, spec in known.items() if spec.section == METHOD}
     return own | dict.fromkeys((STDCL, NO_METHOD), MethodOptions)
 
 
@@ -245,6 +249,9 @@ class RunConfig(Section):
     """Start from another run instead of random weights."""
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
+    plugins: dict[str, str] = Field(default_factory=dict)
+    """Digest of the code of an encoder or a method that another package brings, by section; filled in by the command. A
+    training with other code is refused."""
 
     @model_validator(mode="before")
     @classmethod
@@ -281,7 +288,22 @@ class RunConfig(Section):
         spec = specs.methods().get(str(method.get("name"))) if isinstance(method, dict) else None
         if spec is not None and isinstance(method, dict):
             out["method"] = dict(spec.settle(method, data, encoder if isinstance(encoder, dict) else {}))
+        codes = {
+            section: specs.code_digest(each)
+            for section, each in (("encoder", kind), ("method", spec))
+            if each is not None
+        }
+        given = raw.get("plugins", {})
+        if any(codes.values()) and isinstance(given, dict):
+            out["plugins"] = {section: code for section, code in codes.items() if code} | given
         return out
+
+    def plugin_codes(self) -> dict[str, str]:
+        """Return what ``plugins`` would hold for the code that is installed here."""
+        used: dict[str, specs.EncoderSpec | specs.MethodSpec] = {"encoder": specs.encoder(self.encoder.name)}
+        if self.method is not None:
+            used["method"] = specs.method(self.method.name)
+        return {section: code for section, spec in used.items() if (code := specs.code_digest(spec))}
 
     @property
     def method_name(self) -> str:

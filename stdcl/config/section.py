@@ -64,16 +64,20 @@ class OneOf:
 
 
 class ChosenByName:
-    """Marks a section that is one of several models: its ``name`` chooses among ``models()`` when it is checked.
+    """Marks a section that is one of several models: its ``name`` chooses among them when it is checked.
 
     Args:
-        models: name -> model.
+        find: the chosen name -> every model by name, that of the chosen one among them if it can be found.
         optional: whether there may be no such section.
     """
 
-    def __init__(self, models: Callable[[], Mapping[str, type[BaseModel]]], *, optional: bool = False) -> None:
-        self.models = models
+    def __init__(self, find: Callable[[str], Mapping[str, type[BaseModel]]], *, optional: bool = False) -> None:
+        self.find = find
         self.optional = optional
+
+    def models(self) -> Mapping[str, type[BaseModel]]:
+        """Return every model that is known by now."""
+        return self.find("")
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         dump = core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True)
@@ -82,12 +86,12 @@ class ChosenByName:
     def _check(self, value: Any) -> BaseModel | None:
         if value is None and self.optional:
             return None
-        models = self.models()
+        name = value.get("name") if isinstance(value, Mapping) else getattr(value, "name", None)
+        models = self.find(name if isinstance(name, str) else "")
         if isinstance(value, BaseModel) and type(value) in models.values():
             return value
         if not isinstance(value, Mapping):
             raise PydanticCustomError("model_type", "must be a section")
-        name = value.get("name")
         if not isinstance(name, str) or name not in models:
             raise PydanticCustomError("unknown_choice", "must be one of: {known}", {"known": ", ".join(models)})
         return models[name].model_validate(dict(value))

@@ -22,7 +22,17 @@ from stdcl.config.compare import CompareConfig
 from stdcl.config.explain import Origin
 from stdcl.config.fingerprint import fingerprint
 from stdcl.config.keys import check_path, is_section
-from stdcl.config.load import Raw, check_kind, merge, override, put, read_located, resolve, validate_fragment
+from stdcl.config.load import (
+    Raw,
+    check_kind,
+    meet_plugins,
+    merge,
+    override,
+    put,
+    read_located,
+    resolve,
+    validate_fragment,
+)
 from stdcl.config.model import (
     METHOD,
     METHOD_NAME,
@@ -377,6 +387,8 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, saved: bool = False
     raw, origin = read_located(path)
     check_kind(raw, path, "a sweep file")
     raw = _extended(raw, path, origin)
+    if isinstance(raw.get("base"), Mapping):
+        meet_plugins(raw["base"])
     given, faults = override(raw, overrides, _sweep_path)
     origin = replace(origin, overrides=given)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stdcl import specs
 from stdcl.config import RunConfig
+from stdcl.errors import UserError
 from stdcl.methods.base import FeatureShapes, Method, Task
 
 
@@ -22,7 +23,11 @@ def build_method(config: RunConfig, task: Task, shapes: FeatureShapes) -> Method
     spec = _spec(config)
     if spec is None:
         return Method()
-    method: Method = specs.load(spec.build)(getattr(config, spec.section), task, shapes)
+    method = specs.load(spec.build)(getattr(config, spec.section), task, shapes)
+    if not isinstance(method, Method):
+        raise UserError(
+            f"method.name: {spec.name}: it makes a {type(method).__name__}; a stdcl.methods.base.Method is expected"
+        )
     return method
 
 

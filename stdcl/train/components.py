@@ -139,6 +139,13 @@ def check_data(config: RunConfig) -> Data:
     Raises:
         UserError: with one line per fault.
     """
+    for section, code in config.plugin_codes().items():
+        if config.plugins.get(section) != code:
+            name = getattr(config, section).name
+            raise UserError(
+                f"{section}.name: {name}: its code has changed (digest {code}, the configuration says "
+                f"{config.plugins.get(section)}); install what the run was made with, or start a new run"
+            )
     data = open_data(config)
     steps = data.train.num_items // config.training.batch_size
     if steps == 0 and config.training.drop_last:
