@@ -43,8 +43,10 @@ SOURCES = {
 """A sweep file's ``table`` -> the source of its numbers; any other name is a table that the paper does not have."""
 
 FUSED = {"2S": STREAMS[:2], "4S": STREAMS}
-_ARMS = {"GAP": ("ctrgcn", "gap"), "STD-CL": ("ctrgcn", "std-cl"), "STD-CL(Hyperformer)": ("hyperformer", "std-cl")}
+_ARMS = {"GAP": "gap", "STD-CL": "std-cl"}
 """What rows of Table 3 are, where the shipped numbers do not say: there they stand beside runs of their own."""
+_ENCODER_OF_TABLE_3 = "CTR-GCN"
+"""The title of the encoder of its rows that name none in brackets."""
 
 
 @dataclass(frozen=True)
@@ -365,17 +367,16 @@ def _identity(printed: Reported) -> tuple[str, str]:
     if printed.encoder:
         return printed.encoder, printed.arm
     if printed.source == SOURCES["3"]:
-        return _ARMS.get(printed.method, ("", ""))
+        method, _, named = printed.method.partition("(")
+        title = named.rstrip(")") or _ENCODER_OF_TABLE_3
+        found = next((name for name, spec in specs.encoders().items() if spec.title == title), "")
+        return (found, _ARMS[method]) if found and method in _ARMS else ("", "")
     # Tables 4(d) and 4(e) name encoders as they are printed.
     plain = printed.method.removesuffix(" w/ours")
     for encoder, spec in specs.encoders().items():
-        if plain in (spec.paper_name, _PRINTED.get(encoder)):
+        if plain in (spec.paper_name, spec.title):
             return encoder, "std-cl" if plain != printed.method else "baseline"
     return "", ""
-
-
-_PRINTED = {"hcn": "HCN", "ctrgcn": "CTR-GCN"}
-"""Names in Table 4(e) that Table 4(d) has otherwise or lacks."""
 
 
 def _label(line: Line, keys: Sequence[str]) -> str:
@@ -385,8 +386,7 @@ def _label(line: Line, keys: Sequence[str]) -> str:
     own = [k for k in keys if k in line.settings and not (line.place.arm == "baseline" and k.startswith(TREATMENT))]
     values = [f"{names[key]} {value_text(line.settings[key])}" for key in own]
     encoder = specs.encoders().get(line.place.encoder)
-    named = _PRINTED.get(line.place.encoder) or (encoder.paper_name if encoder is not None else "")
-    named = named or line.place.encoder
+    named = encoder.title if encoder is not None else line.place.encoder
     arm = "" if line.place.arm == "baseline" else f" w/{'STD-CL' if line.place.arm == 'std-cl' else line.place.arm}"
     return f"{named}{arm}{': ' if values else ''}{', '.join(values)}"
 
