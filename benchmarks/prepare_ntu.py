@@ -1,4 +1,4 @@
-"""Preparation of a synthetic NTU RGB+D 120 corpus: files a second, peak memory, store size, a SIGKILL in
+"""Preparation of a synthetic NTU RGB+D 120 corpus: files per second, peak memory, store size, a SIGKILL in
 the middle.
 
     python benchmarks/prepare_ntu.py --folder /data/scratch --files 20000

@@ -52,9 +52,9 @@ def bring(
 
     ENCODER is its name in a configuration, for example ctrgcn.
     """
-    from stdcl.runs.import_checkpoint import adopt
+    from stdcl.runs.import_checkpoint import import_checkpoint
 
-    said = adopt(
+    said = import_checkpoint(
         encoder, file, dataset=dataset, stream=stream, protocol=protocol, store=data, overrides=overrides, out=out
     )
     print(said)

@@ -53,7 +53,7 @@ def data() -> None:
 @click.option("--strict", is_flag=True, help="ntu: write nothing if any file is bad.")
 @click.option("--keep-gaps", is_flag=True, help="ntu: keep a body's gaps instead of closing them.")
 @click.option("--workers", type=int, help="ntu: processes (default: one per core).")
-@click.option("--classes", type=PATH, metavar="FILE", help="pyskl, ctrgcn-npz: class names, one a line.")
+@click.option("--classes", type=PATH, metavar="FILE", help="pyskl, ctrgcn-npz: class names, one per line.")
 @click.option("--scores", metavar="drop|keep", help="pyskl: keep the detector's scores as third number of a joint.")
 def prepare(
     dataset: str,

@@ -39,7 +39,7 @@ class ContrastConfig(Section):
     shortage: Literal["skip", "clamp"] = "skip"
     """An anchor with fewer candidates than asked for: leave it out, or use what exists (clip slots: by default)."""
     slots: Literal["item", "clip"] = "item"
-    """One slot a training item (a clip's repeats have their own), or one a clip."""
+    """One slot per training item (a clip's repeats have their own), or one per clip."""
     weights: Literal["printed", "release"] = "printed"
     """What the weights of the spatial and temporal loss are if not given: 1 and 1 as eq. 10 prints, or 0.5 and 0.5 as
     the authors' later release has."""

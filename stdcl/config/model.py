@@ -100,7 +100,7 @@ class DataConfig(Section):
     orientation: Literal["parent", "children"] = "parent"
     """Of relative-k streams: a joint minus its k-th ancestor, or, as InfoGCN's code has it on NW-UCLA, its children."""
     align: bool = False
-    """Turn each NTU body upright and to the front, once a clip (InfoGCN's aligned arrays)."""
+    """Turn each NTU body upright and to the front, once per clip (InfoGCN's aligned arrays)."""
     centre: Literal["clip", "frame"] = "clip"
     """Origin of the coordinates: once per clip, or in each frame (HCN's own NTU preprocessing)."""
     frames: Annotated[Positive, Field(le=10_000), Auto()]

@@ -96,7 +96,7 @@ def centre_frames(x: DoubleArray, joint: int) -> DoubleArray:
 
 
 def align_persons(x: FloatArray) -> FloatArray:
-    """Turn each NTU body upright and to the front, once a clip (InfoGCN's preprocessing).
+    """Turn each NTU body upright and to the front, once per clip (InfoGCN's preprocessing).
 
     In the first frame with a person, the spine (from joint 1 to 2) becomes +z, the hips (from 17 to 13) +x, and
     hips x spine +y, so left and right change sides, as there. InfoGCN looks at frame 1 only and loses a person who

@@ -40,7 +40,7 @@ class Transform:
         centre: origin of the coordinates: once per ``clip``, or in each ``frame`` (HCN).
         augment: draw rotation, crop and frames in training; otherwise training sees what a test would.
         rotation: whether augmentation includes the random rotation (``pick``: with its scale).
-        align: turn each NTU body upright and to the front, once a clip (InfoGCN).
+        align: turn each NTU body upright and to the front, once per clip (InfoGCN).
     """
 
     loader: Loader

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stdcl import specs
-from stdcl.data.prepare import Prepared, Progress, check_destination, settle
+from stdcl.data.prepare import Prepared, Progress, check_destination, decide_action
 from stdcl.data.protocols import SplitRule
 from stdcl.data.raw_file import read_raw
 from stdcl.data.store import Record, StoreWriter, Third, content_hash, read_manifest, sequence_digest
@@ -57,7 +57,7 @@ def class_names(count: int, given: Path | None) -> tuple[tuple[str, ...], list[s
             if len(spec.classes) == count and spec.name.startswith("ntu"):
                 return spec.classes, [f"classes named as {spec.title}'s, by their number; --classes FILE names others"]
         names = tuple(f"class {label:03d}" for label in range(count))
-        return names, ["classes are numbered, as the file has no names; --classes FILE gives them, one a line"]
+        return names, ["classes are numbered, as the file has no names; --classes FILE gives them, one per line"]
     try:
         lines = [line.strip() for line in read_raw(given).decode("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -106,7 +106,7 @@ def write_store(
         absent_person="zeros",
         protocols=protocols,
     )
-    action = settle(out, expected, force=force)
+    action = decide_action(out, expected, force=force)
     said = tuple(notes())
     if action == "unchanged":
         return Prepared(out, read_manifest(out), action, time.monotonic() - begun, said)

@@ -26,7 +26,7 @@ def available_cores() -> int:
 
 
 def worker_count(workers: int | None) -> int:
-    """Return the number of processes asked for; None: one a core.
+    """Return the number of processes asked for; None: one per core.
 
     Raises:
         UserError: fewer than 1.

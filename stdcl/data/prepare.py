@@ -207,7 +207,7 @@ def check_destination(out: Path) -> None:
         raise UserError(f"--out {out}: the folder holds other things; give an empty or a new one")
 
 
-def settle(out: Path, expected_hash: str, *, force: bool) -> Action:
+def decide_action(out: Path, expected_hash: str, *, force: bool) -> Action:
     """Decide what to do about what is at ``out``.
 
     Returns:

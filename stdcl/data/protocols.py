@@ -26,7 +26,7 @@ IntArray = NDArray[np.int64]
 
 
 class Columns(Protocol):
-    """What a rule needs of a store: its columns as arrays, one entry a row."""
+    """What a rule needs of a store: its columns as arrays, one entry per row."""
 
     @property
     def ids(self) -> Sequence[str]:

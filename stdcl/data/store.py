@@ -3,7 +3,7 @@
 A store is a folder with two files:
 
 ``sequences.arrow``
-    an uncompressed Arrow IPC file, a row a sequence: ``id``, ``label``, ``subject``, ``view``, ``setup``,
+    an uncompressed Arrow IPC file, one row per sequence: ``id``, ``label``, ``subject``, ``view``, ``setup``,
         ``replication``,
     ``frames``, ``persons`` and ``values``, a large list of frames x persons x joints x 3 float32 (metres). Sequences
     keep their own length and only the persons that are there. A joint that was not detected is NaN in all three.
@@ -334,7 +334,7 @@ class StoreWriter:
         writer.manifest  # after the block
 
     An error (or a kill) leaves what was at ``final`` before. An existing folder at ``final`` is replaced:
-    whether that is wanted is decided by the caller before (see :func:`stdcl.data.prepare.settle`).
+    whether that is wanted is decided by the caller before (see :func:`stdcl.data.prepare.decide_action`).
     """
 
     manifest: Manifest
@@ -592,7 +592,7 @@ class SequenceStore:
 
     @cached_property
     def ids(self) -> list[str]:
-        """Sequence ids, one a row."""
+        """Sequence ids, one per row."""
         out: list[str] = self.table.column("id").to_pylist()
         return out
 
@@ -601,12 +601,12 @@ class SequenceStore:
         return {name: self.table.column(name).to_numpy().astype(np.int64) for name in INT_COLUMNS}
 
     def column(self, name: str) -> IntArray:
-        """Return an integer column, one of :data:`INT_COLUMNS`, one entry a row."""
+        """Return an integer column, one of :data:`INT_COLUMNS`, one entry per row."""
         return self._numbers[name]
 
     @property
     def labels(self) -> IntArray:
-        """Class indices, one a row."""
+        """Class indices, one per row."""
         return self.column("label")
 
     @property

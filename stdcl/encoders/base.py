@@ -115,7 +115,7 @@ class Encoder(nn.Module):
 
         Args:
             x: (N, 3, T, V, M) coordinates.
-            keys: (N,) int64, a random key a sequence; needed in training by encoders that draw random numbers.
+            keys: (N,) int64, a random key per sequence; needed in training by encoders that draw random numbers.
             labels: (N,) int64; ignored by most encoders.
         """
         raise NotImplementedError

@@ -244,7 +244,7 @@ def _start(resources: ResourcesConfig, path: Path) -> None:
                 address="local",
                 num_cpus=max(_cores(), math.ceil(wanted)),
                 object_store_memory=OBJECT_STORE_BYTES,
-                # Ray Train frees the places of a stopped trial through the dashboard's state service.
+                # Ray Train releases the placement group of a stopped trial through the dashboard's state service.
                 include_dashboard=resources.workers > 1,
                 dashboard_host="127.0.0.1",
                 log_to_driver=False,

@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep what training frees.
+"""Tune glibc malloc to reuse freed training buffers.
 
 A training step frees and takes the same few hundred megabytes again. By default glibc hands large blocks back to the
 system at once, and every step then pays for some ten thousand page faults: about a tenth of its time on a CPU.

@@ -47,7 +47,7 @@ from stdcl.results.row import EpochRow
 from stdcl.train.checkpoint import CheckpointError
 
 QUEUE_ROWS = 8
-"""Rows that workers may run ahead of whoever follows them."""
+"""Epoch rows buffered between the workers and the driver."""
 
 START_ATTEMPTS = 10
 """How often a worker group may break in starting before the training is given up. For places it waits without end."""

@@ -1,8 +1,8 @@
 """Small collectives between ranks of one machine through shared memory.
 
-Synchronised batch normalisation needs some seventy small exchanges a training step, one after another. gloo wakes three
-threads for each, which takes the better part of a millisecond where the ranks share a machine's processors; writing to
-shared memory and looking whether the others have written takes some microseconds.
+Synchronised batch normalisation needs some seventy small exchanges per training step, one after another. gloo wakes
+three threads for each, which takes the better part of a millisecond where the ranks share a machine's processors;
+writing to shared memory and looking whether the others have written takes some microseconds.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Cell:
         arm: ``baseline`` or ``grid``.
         parameters: dotted key -> value, of what the sweep varies.
         identity: dataset, protocol, evaluated_on, stream, encoder, strategy; what is unknown is left out.
-        trials: one a seed, by seed.
+        trials: one per seed, by seed.
         last: over the finished seeds, of the last epoch's accuracy; None where no seed has finished.
         best: the same of the best epoch's, chosen on the evaluated sequences themselves.
         num_test: number of evaluated sequences; None when unknown or not the same for all seeds.

@@ -33,7 +33,7 @@ class Fused:
     Attributes:
         name: ``2S`` or ``4S`` for these sets of streams, else the streams' symbols joined by ``+``.
         parts: the runs, in the order J, B, JM, BM.
-        weights: one a part.
+        weights: one per part.
         scores: the weighted sum; its ids are in the order of the first part.
         per_class: (K,) accuracy of each class, NaN for a class without sequences.
         remarks: in what the runs differ apart from their streams.
@@ -62,7 +62,7 @@ def _symbol(stream: str) -> str:
 
 
 def _no_preset(name: str, what: str) -> UserError:
-    return UserError(f"the weights '{name}' {what}; give numbers, one a run in the order of the runs")
+    return UserError(f"the weights '{name}' {what}; give numbers, one per run in the order of the runs")
 
 
 _PROJECTS = (
@@ -99,7 +99,7 @@ def fuse(runs: Sequence[Scores], weights: str | Sequence[float] = "default", *, 
 
     Args:
         runs: two runs or more, of the same sequences, in any order.
-        weights: numbers, one a run in the order of ``runs``; or a preset's name (see ``presets``), whose weights go
+        weights: numbers, one per run in the order of ``runs``; or a preset's name (see ``presets``), whose weights go
             by stream, whatever the order of ``runs``.
         mixed: whether the runs may be of different arms (other keys of the contrast).
 
@@ -121,7 +121,7 @@ def fuse(runs: Sequence[Scores], weights: str | Sequence[float] = "default", *, 
     else:
         given = tuple(float(each) for each in weights)
         if len(given) != len(runs):
-            raise UserError(f"{len(given)} weights for {len(runs)} runs; give one a run, in the order of the runs")
+            raise UserError(f"{len(given)} weights for {len(runs)} runs; give one per run, in the order of the runs")
         if not np.isfinite(given).all() or not any(given):
             raise UserError(f"the weights {list(given)} must be finite numbers, and not all zero")
         chosen = tuple(given[index] for index in order)

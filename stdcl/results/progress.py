@@ -1,4 +1,4 @@
-"""``progress.json``: what a run is doing at this moment, for whoever watches it from another process."""
+"""``progress.json``: what a run is doing at this moment, for other processes to read."""
 
 from __future__ import annotations
 

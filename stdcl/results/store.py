@@ -273,7 +273,7 @@ def next_attempt(directory: Path, key: str) -> int:
 
 
 def latest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The last word on each trial: its latest attempt, and of that what it came to rather than that it was cut off."""
+    """One row per trial: its latest attempt, and of that the row of its end rather than of its interruption."""
     if rows.empty:
         return rows
     order = rows.assign(_status=rows["status"].map(_STATUS_ORDER).fillna(0), _age=range(len(rows)))

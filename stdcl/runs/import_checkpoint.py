@@ -39,7 +39,7 @@ def _layout(config: RunConfig) -> Layout:
     )
 
 
-def adopt(
+def import_checkpoint(
     encoder: str,
     file: Path,
     *,

@@ -65,7 +65,7 @@ def summarise(values: Sequence[float], num_test: int | None = None) -> Summary |
     """Summarise one accuracy (a fraction) per seed; None without any.
 
     Args:
-        values: one a seed.
+        values: one per seed.
         num_test: number of test sequences.
     """
     if not values:

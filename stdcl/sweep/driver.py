@@ -50,7 +50,7 @@ from stdcl.results.layout import SweepFolder
 from stdcl.results.state import HELD
 from stdcl.results.status import TrialStatus
 from stdcl.sweep.log import SweepLog
-from stdcl.sweep.plan import check_same_question, corner_trials, left_out, write_plan, write_sweep
+from stdcl.sweep.plan import boundary_trials, check_same_question, left_out, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.reuse import take_over, wanted_identity
 from stdcl.tracking import wandb_settings
@@ -145,7 +145,7 @@ def _content_hash(path: str) -> str:
 
 
 def _tracking(sweep: Sweep) -> wandb_settings.WandbSettings:
-    return wandb_settings.settings_of((sweep.trials() or corner_trials(sweep))[0].config.tracking)
+    return wandb_settings.settings_of((sweep.trials() or boundary_trials(sweep))[0].config.tracking)
 
 
 def show_on_wandb(sweep: Sweep, folder: SweepFolder) -> None:
@@ -182,7 +182,7 @@ def _with_settled_paths(sweep: Sweep) -> Sweep:
 
 def _check_against_data(sweep: Sweep, trials: Sequence[Trial], check: Check) -> None:
     """Check every cell once (seeds do not matter); a search by the corners of its space."""
-    cells = {f"{trial.arm} {trial.parameters}": trial for trial in trials or corner_trials(sweep)}
+    cells = {f"{trial.arm} {trial.parameters}": trial for trial in trials or boundary_trials(sweep)}
     faults: dict[str, list[str]] = {}
     for trial in cells.values():
         try:
@@ -232,7 +232,7 @@ class _Outcome:
 def _conclude(outcome: _Outcome, folder: SweepFolder, command: str, say: Say) -> int:
     say(f"sweep folder: {folder.root}")
     if outcome.interrupted:
-        say(f"interrupted; this goes on from the last checkpoints:\n  {command}")
+        say(f"interrupted; to resume from the last checkpoints:\n  {command}")
         return INTERRUPTED
     if outcome.failures:
         say(f"{len(outcome.failures)} trial(s) failed:")
@@ -256,11 +256,11 @@ class _Runner:
     def __init__(self, sweep: Sweep, folder: SweepFolder, command: str, loop: TrainingLoop, say: Say) -> None:
         prepare_environment(sweep.config.resources)
         from stdcl.sweep.obedience import Obedience
-        from stdcl.sweep.stopping import Stop
+        from stdcl.sweep.stopping import StopRequest
 
         self._sweep, self._folder, self._loop, self._say = sweep, folder, loop, say
         self._recorder = Recorder(folder, sweep.config.name, command)
-        self._stop = Stop()
+        self._stop = StopRequest()
         self.obedience = Obedience(folder, command, self._stop, say)
 
     def run_grid(self, trials: Sequence[Trial]) -> _Outcome:
@@ -327,7 +327,7 @@ class _Runner:
         from stdcl.sweep import study as studies
 
         settings = self._sweep.config.optuna or OptunaConfig()
-        epochs = corner_trials(self._sweep)[0].config.training.epochs
+        epochs = boundary_trials(self._sweep)[0].config.training.epochs
         with studies.opened(self._sweep, self._folder.study, epochs) as (study, shown):
             return self._search_in(study, shown, settings)
 
@@ -436,12 +436,12 @@ class _Runner:
         """Run one Ray Tune experiment, in a folder of its own that is dropped at the end."""
         from ray import tune
 
-        from stdcl.sweep.trainables import LocalTrial, RayTrainTrial, Surroundings, trial_key, trial_resources
+        from stdcl.sweep.trainables import LocalTrial, RayTrainTrial, TrialContext, trial_key, trial_resources
 
-        # What goes wrong with a trial is said and recorded by Progress.
+        # What goes wrong with a trial is printed and recorded by Progress.
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         resources = self._sweep.config.resources
-        surroundings = Surroundings(
+        trial_context = TrialContext(
             sweep=self._sweep.config.name,
             trials_folder=self._folder.trials,
             scratch=self._folder.tune / "train",
@@ -450,7 +450,7 @@ class _Runner:
         )
         kind = LocalTrial if resources.workers == 1 else RayTrainTrial
         trainable = tune.with_resources(
-            tune.with_parameters(kind, surroundings=surroundings), trial_resources(resources)
+            tune.with_parameters(kind, trial_context=trial_context), trial_resources(resources)
         )
         for old in self._folder.tune.iterdir():
             shutil.rmtree(old, ignore_errors=True)

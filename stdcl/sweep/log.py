@@ -1,4 +1,4 @@
-"""What a sweep says: shown as long as somebody reads, and written down in the sweep's folder whoever does."""
+"""The sweep's log: printed as long as a terminal reads it, and always written to the sweep's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep's driver does for whoever steers it from elsewhere: it shows that it lives, and obeys requests."""
+"""The driver's side of steering: its heartbeat, and the requests that it carries out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stdcl.results.layout import SweepFolder
 from stdcl.results.requests import Request
 from stdcl.results.status import sweep_status
 from stdcl.results.steering import steer
-from stdcl.sweep.stopping import Stop
+from stdcl.sweep.stopping import StopRequest
 
 LOOK_SECONDS = 0.5
 
@@ -33,7 +33,7 @@ class Obedience:
         active: gives the keys of the trials that run.
     """
 
-    def __init__(self, folder: SweepFolder, command: str, stop: Stop, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: SweepFolder, command: str, stop: StopRequest, say: Callable[[str], None]) -> None:
         self._folder = folder
         self._beat = first_beat(command)
         self._stop = stop
@@ -86,7 +86,7 @@ class Obedience:
     def _obey(self, request: Request) -> str:
         if request.verb == "stop" and not request.trials:
             self._stop.request()
-            return f"the sweep stops; this goes on from the last checkpoints: {self._beat.command}"
+            return f"the sweep stops; to resume from the last checkpoints: {self._beat.command}"
         status = sweep_status(self._folder)
         if request.verb == "pause" and not request.trials:
             self._stop.held = True

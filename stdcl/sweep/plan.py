@@ -67,7 +67,7 @@ def write_sweep(folder: SweepFolder, sweep: Sweep) -> None:
     atomic.write_text(folder.sweep_file, text)
 
 
-def corner_trials(sweep: Sweep) -> list[Trial]:
+def boundary_trials(sweep: Sweep) -> list[Trial]:
     """Return trials that touch both ends of every range of a search space, and each of its choices."""
     ends = {
         key: list(part.values) if isinstance(part, Choices) else [part.low, part.high]

@@ -1,4 +1,4 @@
-"""What a sweep says while it runs, and what it writes down: one line an event, one row an attempt."""
+"""Console progress of a sweep, and the record of finished attempts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stdcl.results.progress import duration
 from stdcl.results.state import HELD, Ending
 from stdcl.results.wording import describe_epoch, describe_result
 from stdcl.sweep.record import Recorder
-from stdcl.sweep.stopping import Stop
+from stdcl.sweep.stopping import StopRequest
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENT, SETUP_FAILED, STATUS, trial_key
 
 Say = Callable[[str], None]
@@ -52,7 +52,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
         before: int,
         recorder: Recorder,
         say: Say,
-        stop: Stop,
+        stop: StopRequest,
         *,
         news: Callable[[], Sequence[str]] = tuple,
         waiting: Callable[[], str] = str,

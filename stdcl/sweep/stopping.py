@@ -9,7 +9,7 @@ from typing import Any
 from ray import tune
 
 
-class Stop(tune.Stopper):  # type: ignore[misc]
+class StopRequest(tune.Stopper):  # type: ignore[misc]
     """A request to stop the whole experiment, with the error that is its reason, if any.
 
     Attributes:

@@ -25,7 +25,7 @@ from stdcl.errors import UserError
 from stdcl.sweep.names import TrialNames
 from stdcl.sweep.pruning import RungPruner
 from stdcl.sweep.sampling import SeededSampler, distributions, suggest
-from stdcl.sweep.stopping import Stop
+from stdcl.sweep.stopping import StopRequest
 from stdcl.sweep.storage import faults_said, open_storage, study_file
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, STATUS, payload
 
@@ -196,7 +196,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         on_stopped: Callable[[Trial, Row], None],
         on_note: Callable[[str], None],
         history: Callable[[Trial], Sequence[Row]],
-        stop: Stop,
+        stop: StopRequest,
     ) -> None:
         super().__init__(metric=METRIC, mode="max")
         self._study = study

@@ -1,4 +1,4 @@
-"""A trial as Ray Tune runs it: a training whose rows are handed to Tune one a step.
+"""A trial as Ray Tune runs it: a training whose rows are handed to Tune one per step.
 
 Neither class uses Tune's checkpoints. What a trial has reached lies in its run folder, so a trial that is started
 again, by Tune or by another ``stdcl sweep``, goes on by itself.
@@ -47,7 +47,7 @@ EVENT = "event"
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class TrialContext:
     """What the trials of a sweep share. It reaches them in memory: ``environment`` may hold secrets."""
 
     sweep: str
@@ -84,19 +84,19 @@ def trial_resources(resources: ResourcesConfig) -> tune.PlacementGroupFactory:
 class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
     """Steps through the rows of a training. Never raises for a training that fails: Tune would repeat the fault."""
 
-    _surroundings: Surroundings
+    _trial_context: TrialContext
     _job: Job
     _rows: Iterator[EpochRow | str] | None
     _last: EpochRow
     _looked: float = 0.0
 
-    def setup(self, config: dict[str, Any], surroundings: Surroundings | None = None) -> None:
-        if surroundings is None:
-            raise TypeError("surroundings are given through tune.with_parameters")
+    def setup(self, config: dict[str, Any], trial_context: TrialContext | None = None) -> None:
+        if trial_context is None:
+            raise TypeError("trial_context is given through tune.with_parameters")
         logging.getLogger("ray.train").setLevel(logging.ERROR)
-        self._surroundings = surroundings
+        self._trial_context = trial_context
         # Ray Train reads its own settings from here.
-        os.environ.update(surroundings.environment)
+        os.environ.update(trial_context.environment)
         self._take(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -106,7 +106,7 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def _take(self, config: Mapping[str, Any]) -> None:
-        shared, trial = self._surroundings, config["trial"]
+        shared, trial = self._trial_context, config["trial"]
         self._job = Job(
             config=RunConfig.model_validate(trial["config"]),
             run_dir=shared.trials_folder / trial["key"],
@@ -189,7 +189,7 @@ class LocalTrial(_TrainingTrial):
     """A trial of one worker: the loop runs in the trial's own process, which serves one trial after another."""
 
     def _open(self) -> Iterator[EpochRow | str]:
-        loop = self._surroundings.loop
+        loop = self._trial_context.loop
         return run_alone(self._job, session_loop(self._asked_to_leave) if loop is session_loop() else loop)
 
 
@@ -204,5 +204,5 @@ class RayTrainTrial(_TrainingTrial):
     def _open(self) -> Iterator[EpochRow | str]:
         # A paused one leaves after its epoch, which is saved.
         return follow_group(
-            self._job, self._surroundings.loop, self._surroundings.scratch, lambda: self._held() == "stopped"
+            self._job, self._trial_context.loop, self._trial_context.scratch, lambda: self._held() == "stopped"
         )

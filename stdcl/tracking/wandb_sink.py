@@ -1,4 +1,4 @@
-"""Weights & Biases as one sink: one run a trial, and one run a sweep for its table and figure.
+"""Weights & Biases as one sink: one run per trial, and one run per sweep for its table and figure.
 
 The training thread only puts rows on a queue. A thread of the sink makes every call to ``wandb``, so that a service
 that is slow, unreachable or broken costs the training nothing while it runs, and at most

@@ -4,7 +4,7 @@ A checkpoint is a folder ``epoch-0007-step-000000`` (the position at which train
 
 - ``state.pt``, by rank 0: encoder, head, optimiser, schedule position, metric sums, configuration (no random
   state: all that is random is a function of seed, epoch and item);
-- a file a rank and bank with that rank's slots, written by ``stdcl.methods.stdcl``;
+- one file per rank and bank with that rank's slots, written by ``stdcl.methods.stdcl``;
 - ``manifest.json``: what the checkpoint belongs to (dataset hash, split, stream, fingerprint, slots, schema), and the
   size and checksum of each file.
 

@@ -1,4 +1,4 @@
-"""Sums that an epoch's numbers are made of: kept on the device, reduced over ranks once an epoch."""
+"""Sums that an epoch's numbers are made of: kept on the device, reduced over ranks once per epoch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stdcl.parallel.comm import Comm
 
 
 class Sums:
-    """Named running sums in float64, without a host synchronisation a step.
+    """Named running sums in float64, without a host synchronisation per step.
 
     ``local`` values are this rank's share and are summed over ranks; ``common`` values are equal on every rank.
     """

@@ -47,7 +47,7 @@ class Model(nn.Module):
         Args:
             x: the sequences.
             labels: (N,) int64.
-            keys: (N,) int64, a random key a sequence.
+            keys: (N,) int64, a random key per sequence.
             present: (N, M) bool, which persons are really there.
         """
         with torch.autocast(x.device.type, dtype=self._autocast, enabled=self._autocast is not None):

@@ -51,7 +51,7 @@ def write_spec(folder: Path, **changes: Any) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four clips, one a file, of two classes and two subjects."""
+    """Four clips, one per file, of two classes and two subjects."""
     for number, (label, subject) in enumerate([("rest", 1), ("wave", 1), ("rest", 2), ("wave", 2)]):
         np.savez(tmp_path / f"c{number}.npz", values=clip(5 + number, number), label=label, subject=subject)
     return tmp_path
@@ -304,7 +304,7 @@ def test_every_bad_file_is_named(folder: Path) -> None:
         "people": ({"values": clip(persons=2), "label": 0}, "2 persons"),
         "subject": ({"values": clip(), "label": 0, "subject": 1.5}, "whole number"),
         "lengths": ({"values": clip(), "label": [0, 1], "lengths": [3, 4]}, "add up"),
-        "entries": ({"values": clip(), "label": [0], "lengths": [3, 3]}, "one entry a clip"),
+        "entries": ({"values": clip(), "label": [0], "lengths": [3, 3]}, "one entry per clip"),
         "twice": ({"values": clip(), "label": 0, "id": "c1"}, "duplicate"),
         "pickle": ({"values": np.array([None, {}], dtype=object), "label": 0}, "unreadable"),
     }

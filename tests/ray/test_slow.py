@@ -49,7 +49,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(start: Start, tmp_path: Path, nu
     process.send_signal(number)
     code, text = finish(process)
     assert code == 130, text
-    assert "this goes on from the last checkpoints" in text
+    assert "to resume from the last checkpoints" in text
     assert "stdcl sweep" in text
     assert read_attempts(storage / "small" / "results").empty, "nothing was finished, nothing failed"
     code, text = finish(start("sweep", TWO, storage, "resources.workers=2"))

@@ -35,6 +35,7 @@ def test_a_running_sweep_is_paused_unpaused_and_stopped_from_elsewhere(start: St
     assert "the sweep is paused" in said
     assert time.monotonic() - begin < 20, "answered before the asker gives up"
     wait_until(lambda: sweep_status(folder).trials[first].state == "paused", 60, "the trial pauses")
+    time.sleep(3.0)  # an epoch that had begun may still end
     epochs = len(history(folder.run(first).root))
     time.sleep(3.0)
     assert has_rows() == [first], "a trial was trained while the sweep was paused"

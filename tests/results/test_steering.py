@@ -27,7 +27,7 @@ from stdcl.results.status import sweep_status
 from stdcl.results.steering import find_trial, steer_from_outside
 from stdcl.results.store import TrialRow, append
 from stdcl.sweep.obedience import Obedience
-from stdcl.sweep.stopping import Stop
+from stdcl.sweep.stopping import StopRequest
 
 KEYS = ("t=0.5,seed=1,aaaa", "t=0.8,seed=1,bbbb", "t=0.9,seed=1,cccc", "t=1.0,seed=1,dddd")
 DONE, FAILED, RUNNING, NEW = KEYS
@@ -140,7 +140,7 @@ def test_a_finished_trial_whose_folder_is_gone_can_be_trained_again(folder: Swee
 
 
 def test_a_driver_obeys_answers_and_says_so(folder: SweepFolder, lines: list[str]) -> None:
-    stop = Stop()
+    stop = StopRequest()
     driver = Obedience(folder, "stdcl sweep 'a b.yaml'", stop, lines.append)
     driver.active = lambda: [RUNNING]
     with driver.running():

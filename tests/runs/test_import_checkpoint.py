@@ -14,7 +14,7 @@ from stdcl.config.load import resolve
 from stdcl.encoders.published import published_names
 from stdcl.errors import UserError
 from stdcl.runs.evaluate import evaluate_run
-from stdcl.runs.import_checkpoint import _layout, adopt
+from stdcl.runs.import_checkpoint import _layout, import_checkpoint
 from stdcl.train.components import new_encoder
 
 FACTS = Path(__file__).parents[1] / "golden" / "public-checkpoints"
@@ -35,7 +35,9 @@ def public_state(encoder: str) -> dict[str, torch.Tensor]:
 
 
 def import_it(file: Path, out: Path, encoder: str = "ctrgcn", store: Path | None = None) -> str:
-    return adopt(encoder, file, dataset="nw-ucla", stream="joint", out=out, store=str(store) if store else None)
+    return import_checkpoint(
+        encoder, file, dataset="nw-ucla", stream="joint", out=out, store=str(store) if store else None
+    )
 
 
 def test_published_weights_are_evaluated(small_store: Path, tmp_path: Path) -> None:
@@ -85,7 +87,7 @@ def test_infogcn_is_imported_as_its_code_had_it_and_that_is_said(tmp_path: Path)
 
     def bring(out: str, stream: str, *overrides: str) -> str:
         file = tmp_path / "weights.pt"
-        return adopt(
+        return import_checkpoint(
             "infogcn", file, dataset="nw-ucla", stream=stream, out=tmp_path / out, overrides=overrides, store="s"
         )
 

@@ -17,7 +17,7 @@ from stdcl.data.nw_ucla.synthetic import write_corpus
 from stdcl.errors import UserError
 from stdcl.results.scores import read_run
 from stdcl.runs.evaluate import evaluate_run
-from stdcl.runs.import_checkpoint import adopt
+from stdcl.runs.import_checkpoint import import_checkpoint
 from stdcl.runs.predict import predict
 from tests.data.foreign.files import write_pyskl
 from tests.runs.test_import_checkpoint import public_state
@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepare_nw_ucla(folder / "raw", folder / "store")
     torch.save(public_state("hcn"), folder / "weights.pt")
     store = str(folder / "store")
-    adopt("hcn", folder / "weights.pt", dataset="nw-ucla", stream="joint", out=folder / "run", store=store)
+    import_checkpoint("hcn", folder / "weights.pt", dataset="nw-ucla", stream="joint", out=folder / "run", store=store)
     return folder / "run"
 
 

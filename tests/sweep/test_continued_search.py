@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 from stdcl.config.sweep import Sweep
 from stdcl.sweep import study as studies
 from stdcl.sweep.sampling import distributions
-from stdcl.sweep.stopping import Stop
+from stdcl.sweep.stopping import StopRequest
 from stdcl.sweep.study import Row, StudySearch
 from stdcl.sweep.trainables import EPOCHS_DONE, STATUS
 from tests.sweep.conftest import SEARCH, MakeSweep
@@ -52,7 +52,7 @@ def _drive(sweep: Sweep, disk: Disk) -> list[FrozenTrial]:
     """Run a search to its end, or to where it is killed; return the study's trials."""
     study, _ = studies.open_study(sweep, disk.study, EPOCHS)
     studies.requeue(study, distributions(sweep.config.space))
-    stop = Stop()
+    stop = StopRequest()
     trials: dict[str, Any] = {}
     search = StudySearch(
         study,

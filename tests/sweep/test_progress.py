@@ -19,7 +19,7 @@ from stdcl.results.status import Attempts, read_attempts_once
 from stdcl.results.store import read_attempts
 from stdcl.sweep.progress import Progress, duration
 from stdcl.sweep.record import Recorder
-from stdcl.sweep.stopping import Stop
+from stdcl.sweep.stopping import StopRequest
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENT, SETUP_FAILED, STATUS, payload
 from tests.sweep.conftest import GRID, MakeSweep
 
@@ -49,7 +49,7 @@ class Watched:
     def __init__(self, sweep: Sweep, folder: SweepFolder) -> None:
         self.trials = sweep.trials()
         self.lines: list[str] = []
-        self.stop = Stop()
+        self.stop = StopRequest()
         self.recorder = Recorder(folder, "small", "stdcl sweep small.yaml")
         by_key = {trial.key: trial for trial in self.trials}
         self.progress = Progress(by_key, len(self.trials), 0, self.recorder, self.lines.append, self.stop)

@@ -22,7 +22,7 @@ from stdcl.results.steering import steer_from_outside
 from stdcl.sweep import trainables
 from stdcl.sweep.driver import _Runner
 from stdcl.sweep.progress import Progress
-from stdcl.sweep.trainables import STATUS, LocalTrial, Surroundings, payload
+from stdcl.sweep.trainables import STATUS, LocalTrial, TrialContext, payload
 from tests.sweep.conftest import GRID, MakeSweep
 from tests.sweep.test_progress import TuneTrial, Watched
 from tests.train.conftest import MakeConfig
@@ -33,12 +33,12 @@ class Process:
 
     def __init__(self, make_config: MakeConfig, folder: Path, loop: TrainingLoop | None = None) -> None:
         self.trial = Trial("one", "grid", {}, 1, make_config())
-        self.surroundings = Surroundings("s", folder, folder / "scratch", loop or session_loop(), {})
+        self.trial_context = TrialContext("s", folder, folder / "scratch", loop or session_loop(), {})
         self.run = RunFolder(folder / "one")
 
     def start(self) -> LocalTrial:
         trial: LocalTrial = object.__new__(LocalTrial)
-        trial.setup({"trial": payload(self.trial)}, surroundings=self.surroundings)
+        trial.setup({"trial": payload(self.trial)}, trial_context=self.trial_context)
         return trial
 
 

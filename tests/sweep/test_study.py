@@ -14,7 +14,7 @@ from stdcl.config.sweep import OptunaConfig, Sweep, Trial
 from stdcl.errors import UserError
 from stdcl.sweep import study as studies
 from stdcl.sweep.sampling import distributions
-from stdcl.sweep.stopping import Stop
+from stdcl.sweep.stopping import StopRequest
 from stdcl.sweep.storage import open_storage
 from stdcl.sweep.study import Row, StudySearch
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, STATUS
@@ -30,7 +30,7 @@ class Driven:
         self.proposed: list[Trial] = []
         self.stopped: list[tuple[str, int]] = []
         self.notes: list[str] = []
-        self.stop = Stop()
+        self.stop = StopRequest()
         settings = sweep.config.optuna or OptunaConfig()
         self.search = StudySearch(
             self.study,

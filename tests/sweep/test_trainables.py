@@ -11,7 +11,7 @@ import pytest
 from stdcl.config.sweep import Sweep
 from stdcl.launch.failures import ClusterSetupFailed
 from stdcl.launch.package import ForeignCode
-from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENT, SETUP_FAILED, STATUS, RayTrainTrial, Surroundings, payload
+from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENT, SETUP_FAILED, STATUS, RayTrainTrial, TrialContext, payload
 from tests.sweep.conftest import GRID, MakeSweep
 
 
@@ -31,8 +31,8 @@ class Trial(RayTrainTrial):
 def trial(make_sweep: MakeSweep, tmp_path: Path) -> Trial:
     sweep: Sweep = make_sweep(GRID)
     made = Trial.__new__(Trial)
-    surroundings = Surroundings("small", tmp_path, tmp_path, loop=None, environment={})  # type: ignore[arg-type]
-    made.setup({"trial": payload(sweep.trials()[0])}, surroundings)
+    trial_context = TrialContext("small", tmp_path, tmp_path, loop=None, environment={})  # type: ignore[arg-type]
+    made.setup({"trial": payload(sweep.trials()[0])}, trial_context)
     return made
 
 

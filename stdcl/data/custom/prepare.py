@@ -26,7 +26,7 @@ from stdcl.config.explain import Origin
 from stdcl.config.load import check_kind, read_located, validate_fragment
 from stdcl.config.section import Positive, Section
 from stdcl.data.detection import Detection, Mark, NobodyThere, Tally, detect
-from stdcl.data.prepare import BadFile, BadFilesError, Prepared, Progress, check_destination, settle, silent
+from stdcl.data.prepare import BadFile, BadFilesError, Prepared, Progress, check_destination, decide_action, silent
 from stdcl.data.protocols import SplitRule, class_counts, official_rules
 from stdcl.data.raw_file import FARTHEST, check_regular, read_raw
 from stdcl.data.store import Clip, Manifest, Record, StoreWriter, content_hash, read_manifest, sequence_digest
@@ -62,7 +62,7 @@ class SplitEntry(Section):
 
     column: Literal["subject", "view", "setup", "replication", "id"]
     train: list[int] | list[str] | str
-    """Values, or a text file with one a line."""
+    """Values, or a text file with one per line."""
     test: list[int] | list[str] | str | None = None
     """As ``train``; without it, every value that does not train tests."""
 
@@ -420,7 +420,7 @@ def _read_npz(file: Path) -> Iterator[_Clip]:
         return
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 1).any() or lengths.sum() != len(values):
         raise _BadClipError(
-            "wrong lengths: array 'lengths' must hold frames a clip, whole numbers above 0 that add up to the "
+            "wrong lengths: array 'lengths' must hold frames per clip, whole numbers above 0 that add up to the "
             f"{len(values)} frames"
         )
     if confidence is not None and len(confidence) != len(values):
@@ -428,7 +428,7 @@ def _read_npz(file: Path) -> Iterator[_Clip]:
     for name, array in arrays.items():
         if array.shape != lengths.shape:
             raise _BadClipError(
-                f"wrong shape: array '{name}' has shape {array.shape}; one entry a clip, {lengths.shape}, is needed"
+                f"wrong shape: array '{name}' has shape {array.shape}; one entry per clip, {lengths.shape}, is needed"
             )
     start = 0
     for row, length in enumerate(lengths.tolist()):
@@ -447,7 +447,7 @@ def _read_npz(file: Path) -> Iterator[_Clip]:
 def _scalar(name: str, array: NDArray[Any]) -> Any:
     if array.size != 1:
         raise _BadClipError(
-            f"wrong shape: array '{name}' has {array.size} entries; give one, or 'lengths' for several clips a file"
+            f"wrong shape: array '{name}' has {array.size} entries; give one, or 'lengths' for several clips per file"
         )
     return array.reshape(-1)[0].item()
 
@@ -594,7 +594,7 @@ def _confidence(value: Any, x: FloatArray) -> NDArray[Any] | None:
         confidence = value.reshape(x.shape[:3])
     if confidence.shape != x.shape[:3]:
         raise _BadClipError(
-            f"wrong shape: array 'confidence' has shape {value.shape}; one number a joint, {x.shape[:3]}, is needed"
+            f"wrong shape: array 'confidence' has shape {value.shape}; one number per joint, {x.shape[:3]}, is needed"
         )
     return confidence
 
@@ -720,7 +720,7 @@ def prepare_custom(spec: Path, out: Path, *, force: bool = False, progress: Prog
         absent_person=dataset.absent_person,
         protocols=dataset.rules,
     )
-    action = settle(out, expected, force=force)
+    action = decide_action(out, expected, force=force)
     if action == "unchanged":
         return Prepared(out, read_manifest(out), action, time.monotonic() - begun, tuple(notes))
     with StoreWriter(

@@ -30,7 +30,7 @@ from stdcl import atomic, specs
 from stdcl.data.ntu.clean import clean
 from stdcl.data.ntu.raw import SETUPS, ClipName, RawFileError, missing_ids, parse_name, parse_skeleton
 from stdcl.data.pool import ordered_map, worker_count
-from stdcl.data.prepare import CORPUS_FILE, Action, Progress, check_destination, empty_parts, settle, silent
+from stdcl.data.prepare import CORPUS_FILE, Action, Progress, check_destination, decide_action, empty_parts, silent
 from stdcl.data.protocols import official_rules
 from stdcl.data.raw_file import read_raw
 from stdcl.data.store import (
@@ -461,7 +461,7 @@ def prepare_ntu(
         dataset: which of the two.
         raw: folders with ``.skeleton`` files, at any depth.
         out: folder of the store.
-        workers: processes; None: one a core.
+        workers: processes; None: one per core.
         progress: told how many files are done.
         force: replace another store at ``out``.
         strict: refuse to make a store if any file is bad (finished parts are kept for the next try).
@@ -597,7 +597,7 @@ def _assemble(
         absent_person=spec.absent_person,
         protocols=official_rules(dataset),
     )
-    action = settle(out, expected, force=force)
+    action = decide_action(out, expected, force=force)
     if action == "unchanged":
         return action, SequenceStore.open(out).manifest
     with StoreWriter(

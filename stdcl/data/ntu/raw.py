@@ -1,6 +1,6 @@
 """NTU RGB+D raw files: names, the official missing list, and a parser of the ``.skeleton`` text.
 
-A ``.skeleton`` file is whitespace-separated text, one item a line: the number of frames; a frame: the
+A ``.skeleton`` file is whitespace-separated text, one item per line: the number of frames; a frame: the
 number of bodies (0 to many); a body: one line of 10 fields that starts with a 64-bit tracking id, the
 number of joints (25), and 25 lines of 12 fields, of which the first three are x, y, z in metres (camera
 space).

@@ -394,7 +394,7 @@ def synth_ntu(
         sequences: files.
         seed: performers and recordings; the actions are the same for every seed.
         frames: shortest and longest clip.
-        workers: processes; None: one a core.
+        workers: processes; None: one per core.
         progress: told how many files are written.
 
     Raises:

@@ -22,7 +22,7 @@ from stdcl.data.prepare import (
     Prepared,
     Progress,
     check_destination,
-    settle,
+    decide_action,
     silent,
 )
 from stdcl.data.protocols import official_rules
@@ -125,7 +125,7 @@ def prepare_nw_ucla(
         absent_person="zeros",
         protocols=official_rules("nw-ucla"),
     )
-    action = settle(out, expected, force=force)
+    action = decide_action(out, expected, force=force)
     if action == "unchanged":
         return Prepared(out, read_manifest(out), action, time.monotonic() - begun, tuple(notes))
     source: dict[str, Any] = {"format": "NW-UCLA all_sqe JSON", "files": len(files), "corpus": made}

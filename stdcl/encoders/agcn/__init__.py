@@ -20,7 +20,7 @@ def published_input(dataset: str, stream: str, shapes: Mapping[str, tuple[int, .
     """Return what the network reads in CTR-GCN's framework."""
     older = (
         "2s-AGCN's own older code has the same parameters but another input: 300 frames, centred in each frame, bodies "
-        "turned once a clip, padded by repetition; such a checkpoint is not scored on what it was trained on"
+        "turned once per clip, padded by repetition; such a checkpoint is not scored on what it was trained on"
     )
     return PublishedInput(
         {

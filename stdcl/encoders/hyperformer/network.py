@@ -49,7 +49,7 @@ class Attention(nn.Module):
     """Hypergraph self-attention among the joints of one frame, and the grouped projection of its result.
 
     With q, k, v maps of the normalised input, e the map of the mean of a joint's group, r a vector a hop distance, and
-    w1 one a head: ``score[u, w] = (q_u . (k_w + e_w + r_hop(u, w)) + w1 . e_w) / sqrt(24)``, and joint u receives
+    w1 one per head: ``score[u, w] = (q_u . (k_w + e_w + r_hop(u, w)) + w1 . e_w) / sqrt(24)``, and joint u receives
     ``sum_w (alpha softmax_w(score) + outer)[u, w] v_w`` of each head.
     """
 

@@ -120,7 +120,7 @@ def _combine(shares: Tensor, alpha: Tensor, outer: Tensor) -> Tensor:
 
 
 def _spread(by_distance: Tensor, hops: Tensor, v: int) -> Tensor:
-    """One value a joint and distance, (H, F V, J), to one a pair of joints, (H F, V, V)."""
+    """One value per joint and distance, (H, F V, J), to one per pair of joints, (H F, V, V)."""
     rows = by_distance.view(-1, v * by_distance.shape[-1])
     return rows.index_select(1, hops).view(-1, v, v)
 

@@ -73,7 +73,7 @@ class Texts:
 
 
 def random_texts(num_classes: int, dim: int, seed: int) -> Texts:
-    """Return orthogonal unit rows in place of texts: one a class and pairing. They say nothing about the actions.
+    """Return orthogonal unit rows in place of texts: one per class and pairing. They say nothing about the actions.
 
     Raises:
         UserError: more classes than dimensions.

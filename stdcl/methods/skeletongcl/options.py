@@ -32,7 +32,7 @@ class SkeletonGCLOptions(MethodOptions):
     shortage: Literal["skip", "clamp"] = "skip"
     """An anchor with fewer candidates than asked for: leave it out, or use what exists (always so with slots: clip)."""
     slots: Literal["item", "clip"] = "item"
-    """One slot a training item (a clip's repeats have their own), or one a clip."""
+    """One slot per training item (a clip's repeats have their own), or one per clip."""
     start_epoch: Natural = 0
     """First epoch (from 0) whose loss holds the term; the bank is filled from epoch 0."""
     exchange: Literal["candidates", "allgather"] = "candidates"

@@ -324,7 +324,7 @@ def _horizontal_axis(axes: Axes, series: AccuracySeries) -> None:
 
 
 def _shifts(series: AccuracySeries, count: int) -> list[float]:
-    """How far each line stands beside its place, where places are names and lines would cover one another."""
+    """Horizontal offsets that keep lines from overlapping on a categorical axis."""
     step = min(0.16, 0.6 / max(1, count))
     return [(index - (count - 1) / 2) * step if series.even else 0.0 for index in range(count)]
 

@@ -31,7 +31,7 @@ def render(table: SweepTable) -> str:
 
 
 def render_trials(table: SweepTable, trials: Sequence[TrialState] | None = None) -> str:
-    """One line a trial with all that its numbers can be traced by; accuracies as fractions."""
+    """One line per trial with all that its numbers can be traced by; accuracies as fractions."""
     rows = []
     for trial in table.trials if trials is None else trials:
         parameters = {name: _plain(trial.parameters.get(name)) for name in table.parameters}
