@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from stdcl import specs
+from stdcl.config.unread import unread
 from stdcl.report.figures.accuracy import accuracy_series, draw, search_series
 from stdcl.report.published import PaperValue, benchmark_test_sequences, paper_value, reported_results
 from stdcl.report.table import sweep_table
@@ -121,6 +122,8 @@ def test_no_key_that_can_change_a_result_is_passed_over(strategy: str) -> None:
             settings = {"contrast.strategy": strategy, key: changed(key, value)}
             if key == "contrast.slots":
                 settings["contrast.shortage"] = "clamp"
+            if key in unread(published(*place, settings)):
+                continue
             number = found(*place, **settings)
             if key == "data.stream":
                 assert number is not None

@@ -94,12 +94,14 @@ def _refined_product(x: Tensor, a: Tensor, alpha: Tensor, subsets: tuple[_Subset
     s, c, reduced = p.r_weight.shape
     dtype = product_dtype(x)
     x = x.view_as(x)  # both of its gradients are added up here, before that of the shortcut
-    mean = (x.sum(dim=TIME_AXIS, dtype=a.dtype) / t).view(b * v, c_in)  # not `mean`, whose gradient is a pass over x
-    qk = torch.addmm(p.qk_bias, mean, p.qk_weight.t()).view(b, v, 2, s, reduced)
-    mixing = torch.cat((p.r_weight * alpha, (p.r_bias * alpha)[:, :, None], p.r_bias.new_ones((s, c, 1))), dim=2)
-    rows = x.to(dtype).reshape(b, v * t, c_in)
-    values = torch.bmm(p.v_weight.to(dtype).expand(b, -1, -1), rows.transpose(1, 2)).view(b, c, s, v, t)
-    return graph_product(values, p.v_bias, qk, a, mixing)
+    with torch.autocast(x.device.type, enabled=False):
+        # Not `x.mean`, whose gradient is a pass over x.
+        mean = (x.sum(dim=TIME_AXIS, dtype=a.dtype) / t).view(b * v, c_in)
+        qk = torch.addmm(p.qk_bias, mean, p.qk_weight.t()).view(b, v, 2, s, reduced)
+        mixing = torch.cat((p.r_weight * alpha, (p.r_bias * alpha)[:, :, None], p.r_bias.new_ones((s, c, 1))), dim=2)
+        rows = x.to(dtype).reshape(b, v * t, c_in)
+        values = torch.bmm(p.v_weight.to(dtype).expand(b, -1, -1), rows.transpose(1, 2)).view(b, c, s, v, t)
+        return graph_product(values, p.v_bias, qk, a, mixing)
 
 
 class _Parameters(NamedTuple):
