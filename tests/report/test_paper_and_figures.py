@@ -111,7 +111,7 @@ def changed(key: str, value: Any) -> Any:
 def test_no_key_that_can_change_a_result_is_passed_over(strategy: str) -> None:
     place = ("nw-ucla", "cross-view", "joint", "ctrgcn")
     whole = published(*place, {"contrast.strategy": strategy}).model_dump(mode="json")
-    checked = 0
+    checked, passed_over = 0, set[str]()
     for section in ("data", "contrast", "training"):
         for name, value in whole[section].items():
             key = f"{section}.{name}"
@@ -123,6 +123,7 @@ def test_no_key_that_can_change_a_result_is_passed_over(strategy: str) -> None:
             if key == "contrast.slots":
                 settings["contrast.shortage"] = "clamp"
             if key in unread(published(*place, settings)):
+                passed_over.add(key)
                 continue
             number = found(*place, **settings)
             if key == "data.stream":
@@ -132,7 +133,8 @@ def test_no_key_that_can_change_a_result_is_passed_over(strategy: str) -> None:
                 assert key in number.differences, key
                 assert not key.startswith("contrast."), key
             checked += 1
-    assert checked > (25 if strategy == "none" else 45)
+    assert checked > (20 if strategy == "none" else 35)
+    assert len(passed_over) < 8, passed_over
 
 
 def test_the_series_of_a_temperature_sweep(tmp_path: Path) -> None:
