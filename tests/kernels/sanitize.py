@@ -54,6 +54,8 @@ def main(arguments: list[str]) -> int:
             "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0",  # Python's own memory is never all freed
             "UBSAN_OPTIONS": "print_stacktrace=1",
             "STDCL_KERNELS": "1",
+            "OMP_NUM_THREADS": "1",  # the tests of several threads set their own number
+            "OMP_WAIT_POLICY": "passive",
         }
         seen = subprocess.run([sys.executable, "-c", FAULT], cwd=copy, env=environment, capture_output=True, text=True)
         if "heap-buffer-overflow" not in seen.stderr:
