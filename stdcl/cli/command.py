@@ -55,6 +55,9 @@ def _run(words: list[str]) -> int:
     except Interrupted as error:
         print(f"interrupted{f'; {error}' if str(error) else ''}", file=sys.stderr)
         return INTERRUPTED
+    except click.exceptions.Abort:
+        print("interrupted; the question was not answered", file=sys.stderr)
+        return INTERRUPTED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

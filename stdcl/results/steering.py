@@ -99,7 +99,7 @@ def steer_from_outside(status: SweepStatus, request: Request) -> str:
         with exclusive(folder.lock, f"the sweep '{status.plan.sweep}'"):
             if request.verb in ("stop", "pause") and not request.trials:
                 raise UserError(f"no driver of {folder.root.name} runs: there is nothing to {request.verb}")
-            return f"{steer(status, request).said}\nno driver runs; this goes on: {command_of(status)}"
+            return f"{steer(status, request).said}\nno driver runs; to continue: {command_of(status)}"
     except OSError as error:
         raise UserError(f"{folder.root}: not written to ({error.strerror})") from None
 

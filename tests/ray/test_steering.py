@@ -57,7 +57,7 @@ def test_a_running_sweep_is_paused_unpaused_and_stopped_from_elsewhere(start: St
     assert "1 trial(s) are left alone" in text
     said = steer_from_outside(sweep_status(folder), request("retry", (others[0],)))
     assert "1 trial(s) are tried again" in said
-    assert "no driver runs; this goes on: stdcl sweep" in said
+    assert "no driver runs; to continue: stdcl sweep" in said
     code, text = finish(start("sweep", content, tmp_path / "storage"))
     assert code == 0, text
     assert {trial.state for trial in sweep_status(folder).trials.values()} == {"finished"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import threading
@@ -111,7 +112,7 @@ def test_without_a_driver_trials_are_held_and_released_at_once(folder: SweepFold
     def ask(verb: str, *trials: str) -> str:
         return steer_from_outside(sweep_status(folder), request(verb, trials))
 
-    assert "no driver runs; this goes on: stdcl sweep" in ask("stop", NEW)
+    assert "no driver runs; to continue: stdcl sweep" in ask("stop", NEW)
     ask("pause", FAILED)
     states = {key: trial.state for key, trial in sweep_status(folder).trials.items()}
     assert (states[NEW], states[FAILED]) == ("stopped", "paused")
@@ -190,13 +191,13 @@ def test_a_driver_that_was_killed_is_not_waited_for(folder: SweepFolder) -> None
     beat = first_beat("stdcl sweep x.yaml", clock=lambda: 1000.0)
     write_heartbeat(folder.driver, beat, clock=lambda: 1000.0)
     said = steer_from_outside(sweep_status(folder), request("stop", (NEW,)))
-    assert "this goes on: stdcl sweep x.yaml" in said
+    assert "to continue: stdcl sweep x.yaml" in said
     assert sweep_status(folder).trials[RUNNING].state == "interrupted", "what it ran died with it"
     assert beat.alive(clock=lambda: 1020.0)
     assert not replace(beat, ended=True).alive(clock=lambda: 1000.0)
 
 
-def test_what_can_go(folder: SweepFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_can_go(folder: SweepFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     keep = {path: path.read_bytes() for path in folder.root.rglob("*") if path.is_file() and path.name != "lock"}
     leftovers = (folder.tune / "x" / "big", folder.run(DONE).root / ".result.json.1.part", folder.trials / "old" / "a")
     for path in leftovers:
@@ -207,6 +208,10 @@ def test_what_can_go(folder: SweepFolder, capsys: pytest.CaptureFixture[str]) ->
     checkpoint.write_bytes(b"y" * 5000)
     assert sum(part.size for part in what_can_go(sweep_status(folder))) == 3000
     assert sum(part.size for part in what_can_go(sweep_status(folder), checkpoints=True)) == 8000
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert cli.main(["clean", "s"]) == cli.INTERRUPTED
+    assert capsys.readouterr().err.splitlines()[-1] == "interrupted; the question was not answered"
+    assert all(path.exists() for path in leftovers)
     assert cli.main(["clean", "s", "--yes"]) == 0
     assert "freed" in capsys.readouterr().out
     assert not any(path.exists() for path in leftovers)
