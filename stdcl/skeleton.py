@@ -33,7 +33,7 @@ class Skeleton:
     parents: tuple[int, ...]
     centre: int
     origin: int
-    hyperedges: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    hyperedges: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
     hand_parents: tuple[int, ...] | None = None
     relative_parents: tuple[int, ...] | None = None
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 
 from stdcl import specs
 from stdcl.config import RunConfig, fingerprint
 from stdcl.config.paths import data_path
+from stdcl.config.section import EncoderOptions
 from stdcl.data.dataset import SkeletonDataset, Transform, default_loader
 from stdcl.data.protocols import split, validation_split
 from stdcl.data.store import SequenceStore
@@ -129,8 +131,34 @@ def check(config: RunConfig) -> Data:
         UserError: with one line per fault.
     """
     data = check_data(config)
-    _, method = build_model(config, data)
-    return replace(data, remarks=method.remarks)
+    options = config.encoder
+    shapes = _shapes(type(options), options.model_dump_json(), data.layout, method_taps(config))
+    return replace(data, remarks=build_method(config, _task(config, data), shapes).remarks)
+
+
+@lru_cache(maxsize=64)
+def _shapes(kind: type[EncoderOptions], options: str, layout: Layout, taps: tuple[str, ...]) -> FeatureShapes:
+    """Return the shapes of an encoder's outputs; cells of a sweep that differ elsewhere share one dry run."""
+    with torch.random.fork_rng(devices=[]):
+        return _shapes_of(build_encoder(kind.model_validate_json(options), layout), taps)
+
+
+def _shapes_of(encoder: Encoder, taps: tuple[str, ...]) -> FeatureShapes:
+    encoder.request_taps(taps)
+    shapes = encoder.output_shapes()
+    return FeatureShapes(shapes.feature_map, shapes.pooled, shapes.taps)
+
+
+def _task(config: RunConfig, data: Data) -> Task:
+    return Task(
+        labels=torch.from_numpy(data.train.labels),
+        num_clips=len(data.train.rows),
+        classes=tuple(data.store.manifest.classes),
+        skeleton=data.layout.skeleton,
+        seed=config.training.seed,
+        batch_size=config.training.batch_size,
+        identity=f"{data.store.manifest.content_hash} {data.split}",
+    )
 
 
 def check_data(config: RunConfig) -> Data:
@@ -170,18 +198,7 @@ def build_model(config: RunConfig, data: Data) -> tuple[Model, Method]:
         UserError: the encoder or the method does not fit the data, or they do not fit each other.
     """
     encoder = new_encoder(config, data.layout)
-    encoder.request_taps(method_taps(config))
-    shapes = encoder.output_shapes()
-    task = Task(
-        labels=torch.from_numpy(data.train.labels),
-        num_clips=len(data.train.rows),
-        classes=tuple(data.store.manifest.classes),
-        skeleton=data.layout.skeleton,
-        seed=config.training.seed,
-        batch_size=config.training.batch_size,
-        identity=f"{data.store.manifest.content_hash} {data.split}",
-    )
-    method = build_method(config, task, FeatureShapes(shapes.feature_map, shapes.pooled, shapes.taps))
+    method = build_method(config, _task(config, data), _shapes_of(encoder, method_taps(config)))
     return Model(encoder, method, autocast_dtype(config)), method
 
 
