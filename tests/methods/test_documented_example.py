@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -26,14 +26,18 @@ RECORD, METHOD = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
 
 
 @pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, code in (("calm_logits", RECORD), ("calm_logits.method", METHOD)):
-        made = ModuleType(name)
-        monkeypatch.setitem(sys.modules, name, made)
-        exec(compile(code, str(PAGE), "exec", dont_inherit=True), made.__dict__)
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    package = tmp_path / "site" / "calm_logits"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(RECORD, encoding="utf-8")
+    (package / "method.py").write_text(METHOD, encoding="utf-8")
+    monkeypatch.syspath_prepend(package.parent)
     point = EntryPoint("calm", "calm_logits:SPECS", "stdcl.methods")
     found = dict(specs.methods())
     monkeypatch.setattr(specs, "methods", lambda: found | {spec.name: spec for spec in point.load()})
+    yield
+    for name in ("calm_logits", "calm_logits.method"):
+        sys.modules.pop(name, None)
 
 
 def test_it_trains_and_its_options_are_part_of_the_fingerprint(
@@ -42,7 +46,7 @@ def test_it_trains_and_its_options_are_part_of_the_fingerprint(
     raw = small_raw(small_store, training={"epochs": 1})
     del raw["contrast"]
     config = resolve({**raw, "method": {"name": "calm"}}, "test")
-    (row,) = training(config, tmp_path, comm=LocalComm(), device=torch.device("cpu"))
+    (row,) = training(config, tmp_path / "run", comm=LocalComm(), device=torch.device("cpu"))
     assert row["loss"] == pytest.approx(row["ce"] + 0.01 * row["loss_size"])  # type: ignore[typeddict-item]
     other = resolve({**raw, "method": {"name": "calm", "weight": 0.5}}, "test")
     assert fingerprint(other) != fingerprint(config)
