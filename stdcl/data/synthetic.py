@@ -46,6 +46,11 @@ def synthesise(dataset: str, out: Path, sequences: int, seed: int, *, progress: 
         raise not_written(f"--out {out}", error) from error
 
 
+def is_unmade(config: RunConfig) -> bool:
+    """Return whether a configuration asks for a synthetic corpus that was not made yet."""
+    return config.data.synthetic is not None and not (data_path(config.data.path) / MANIFEST_FILE).exists()
+
+
 def ensure_data(config: RunConfig) -> bool:
     """Make and prepare the synthetic corpus that a configuration asks for, unless its store is there.
 
