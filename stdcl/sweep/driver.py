@@ -186,11 +186,15 @@ def _with_data(sweep: Sweep, trials: Sequence[Trial], say: Say) -> list[Trial]:
     """Return the trials that a dry run, which writes nothing, can check against their data."""
     from stdcl.data.synthetic import is_unmade
 
-    candidates = trials or boundary_trials(sweep)
-    unmade = [trial for trial in candidates if is_unmade(trial.config)]
-    for path in sorted({trial.config.data.path for trial in unmade}):
+    made, unmade = list[Trial](), set[str]()
+    for trial in trials or boundary_trials(sweep):
+        if is_unmade(trial.config):
+            unmade.add(trial.config.data.path)
+        else:
+            made.append(trial)
+    for path in sorted(unmade):
         say(f"{path}: this synthetic corpus is made when the sweep runs; its trials are checked against it then")
-    return [trial for trial in candidates if trial not in unmade]
+    return made
 
 
 def _check_against_data(sweep: Sweep, trials: Sequence[Trial], check: Check) -> None:
