@@ -28,8 +28,8 @@ from stdcl.config.load import merge, resolve
 from stdcl.parallel.comm import LocalComm, ProcessGroupComm
 from stdcl.results.layout import RunFolder
 from stdcl.results.scores import read_answers
-from stdcl.train.processor import processor_name
-from stdcl.train.trainer import training
+from stdcl.training.processor import processor_name
+from stdcl.training.trainer import training
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "1 worker": {},

@@ -15,7 +15,7 @@ _SUFFIXES = {".py", ".c", ".h", ".yaml", ".csv", ".txt", ".html"}
 
 EXECUTED = (
     "data", "encoders", "hashing.py", "kernels", "methods", "parallel", "seeding.py", "skeleton.py",
-    "specs.py", "taps.py", "train",
+    "specs.py", "taps.py", "training",
 )  # fmt: skip
 """The files and folders of the package that can change what a training computes, beside its resolved configuration."""
 

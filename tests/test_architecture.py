@@ -41,14 +41,14 @@ ALLOWED: dict[str, set[str]] = {
     **{part: GROUND | {"kernels", "parallel"} for part in PARTS},
     "tracking": GROUND | {"results"},
     "report": GROUND | {"results", "statistics"},
-    "train": GROUND | {"parallel"} | PARTS,
-    "launch": GROUND | {"parallel", "train"} | PARTS,
-    "runs": GROUND | {"parallel", "statistics", "train", "launch"} | PARTS,
-    "sweep": GROUND | {"parallel", "statistics", "train", "launch", "report"} | PARTS,
+    "training": GROUND | {"parallel"} | PARTS,
+    "launch": GROUND | {"parallel", "training"} | PARTS,
+    "runs": GROUND | {"parallel", "statistics", "training", "launch"} | PARTS,
+    "sweep": GROUND | {"parallel", "statistics", "training", "launch", "report"} | PARTS,
     "doctor": GROUND | {"kernels", "data", "launch", "tracking"},
     "__init__": GROUND | PARTS,  # the public names, imported when they are first used
     "__main__": {"cli"},
-    "cli": GROUND | {"parallel", "statistics", "train", "launch", "runs", "report", "sweep", "doctor"} | PARTS,
+    "cli": GROUND | {"parallel", "statistics", "training", "launch", "runs", "report", "sweep", "doctor"} | PARTS,
 }
 DOORS: dict[str, tuple[str, ...]] = {
     "torch.distributed": ("parallel/",),
@@ -164,5 +164,5 @@ def test_heavy_packages_have_one_door(path: Path) -> None:
 
 
 def test_evaluation_knows_no_method() -> None:
-    names = set(imports(PACKAGE / "train" / "evaluate.py"))
+    names = set(imports(PACKAGE / "training" / "evaluate.py"))
     assert not [name for name in names if name.startswith("stdcl.methods")]

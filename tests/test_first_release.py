@@ -32,7 +32,7 @@ from stdcl.results.row import from_file
 from stdcl.results.scores import read_run
 from stdcl.runs.evaluate import evaluate_run
 from stdcl.sweep.plan import boundary_trials
-from stdcl.train.components import build_components
+from stdcl.training.components import build_components
 from tests.distributed.ranks import run_on_ranks
 from tests.fixtures.first_release import make, narrow
 

@@ -26,7 +26,7 @@ from stdcl.encoders.base import Encoder, EncoderOutput, Layout
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
 from stdcl.results.history import read_history
-from stdcl.train.trainer import training
+from stdcl.training.trainer import training
 from tests.train.conftest import small_raw
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "plugin"

@@ -35,7 +35,7 @@ def train(file: Path, overrides: tuple[str, ...], out: Path | None) -> int:
     from stdcl.results.wording import describe_epoch
     from stdcl.runs.train import RunFailed, open_run
     from stdcl.runs.train import train as train_run
-    from stdcl.train.trainer import Stopped
+    from stdcl.training.trainer import Stopped
 
     outlive_terminal()
     run = open_run(load_run(file, overrides), file, out, on_event=lambda text: print(text, file=sys.stderr))

@@ -43,7 +43,7 @@ class Fatal(Exception):
 
 def is_divergence(error: BaseException) -> bool:
     """Whether ``error`` says that the loss was not finite."""
-    from stdcl.train.trainer import Diverged
+    from stdcl.training.trainer import Diverged
 
     return isinstance(error, (TrainingDiverged, Diverged))
 

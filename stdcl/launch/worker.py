@@ -32,7 +32,7 @@ takes a while. The other ranks wait in a collective meanwhile, which must not ti
 
 
 class TrainingLoop(Protocol):
-    """What trains: ``stdcl.train.trainer.training``, or a stand-in with the same contract."""
+    """What trains: ``stdcl.training.trainer.training``, or a stand-in with the same contract."""
 
     def __call__(
         self, config: RunConfig, run_dir: Path, *, comm: Comm, device: torch.device, sweep: str, trial: str
@@ -60,7 +60,7 @@ def session_loop(stop: Callable[[], bool] | None = None) -> TrainingLoop:
     Args:
         stop: asked after each step whether to leave; for a loop in this process alone.
     """
-    from stdcl.train.trainer import training
+    from stdcl.training.trainer import training
 
     return training if stop is None else partial(training, stop=stop)
 

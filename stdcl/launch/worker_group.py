@@ -44,7 +44,7 @@ from stdcl.launch.signals import StopRequest
 from stdcl.launch.worker import Job, TrainingLoop, run_alone, session_loop, train_worker
 from stdcl.results.layout import RunFolder
 from stdcl.results.row import EpochRow
-from stdcl.train.checkpoint import CheckpointError
+from stdcl.training.checkpoint import CheckpointError
 
 QUEUE_ROWS = 8
 """Epoch rows buffered between the workers and the driver."""

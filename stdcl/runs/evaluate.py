@@ -20,11 +20,11 @@ from stdcl.parallel.comm import LocalComm
 from stdcl.results.layout import RunFolder, what_else
 from stdcl.results.result import RunResult, read_result
 from stdcl.results.scores import Scores, per_class_accuracy, write_scores
-from stdcl.train import checkpoint
-from stdcl.train.components import Data, autocast_dtype, new_encoder, open_data
-from stdcl.train.evaluate import evaluate
-from stdcl.train.scores import scores_of
-from stdcl.train.state import last_row
+from stdcl.training import checkpoint
+from stdcl.training.components import Data, autocast_dtype, new_encoder, open_data
+from stdcl.training.evaluate import evaluate
+from stdcl.training.scores import scores_of
+from stdcl.training.state import last_row
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
 from stdcl.results.layout import RunFolder
 from stdcl.specs import PublishedInput
-from stdcl.train import checkpoint
-from stdcl.train.checkpoint import Identity, Position
-from stdcl.train.components import new_encoder
+from stdcl.training import checkpoint
+from stdcl.training.checkpoint import Identity, Position
+from stdcl.training.components import new_encoder
 from stdcl.version import code_version
 
 

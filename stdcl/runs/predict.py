@@ -20,8 +20,8 @@ from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
 from stdcl.results.layout import Which
 from stdcl.runs.evaluate import find_checkpoint, read_config
-from stdcl.train.components import autocast_dtype, new_encoder, transform_of
-from stdcl.train.evaluate import evaluate
+from stdcl.training.components import autocast_dtype, new_encoder, transform_of
+from stdcl.training.evaluate import evaluate
 
 TOP = 5
 """Classes named for a clip."""

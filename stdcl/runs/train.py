@@ -18,10 +18,10 @@ from stdcl.results.layout import RunFolder
 from stdcl.results.progress import close_progress
 from stdcl.results.row import EpochRow
 from stdcl.tracking import wandb_settings
-from stdcl.train.checkpoint import load_state
-from stdcl.train.components import check
-from stdcl.train.optim import learning_rate
-from stdcl.train.start_from import settled, source_checkpoint
+from stdcl.training.checkpoint import load_state
+from stdcl.training.components import check
+from stdcl.training.optim import learning_rate
+from stdcl.training.start_from import settled, source_checkpoint
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ from stdcl.sweep.record import Recorder
 from stdcl.sweep.reuse import take_over, wanted_identity
 from stdcl.tracking import wandb_settings
 from stdcl.tracking.wandb_sink import log_sweep_summary
-from stdcl.train.start_from import settled
+from stdcl.training.start_from import settled
 from stdcl.version import code_version, execution_digest
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def check_data(config: RunConfig) -> None:
         UserError: the data are missing, or the configuration does not fit them.
     """
     from stdcl.data.synthetic import ensure_data
-    from stdcl.train.components import check
+    from stdcl.training.components import check
 
     ensure_data(config)
     check(config)

@@ -122,7 +122,7 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Return the next epoch's row, or a text about what else happened (``EVENT``)."""
-        from stdcl.train.trainer import Stopped  # a trial's process needs it, the driver does not
+        from stdcl.training.trainer import Stopped  # a trial's process needs it, the driver does not
 
         try:
             if held := self._held():

@@ -14,7 +14,7 @@ from stdcl.data.loader import prefetch
 from stdcl.data.sampler import epoch_order, global_batches, local_part
 from stdcl.methods.stdcl.method import STDCL
 from stdcl.parallel.comm import Comm, LocalComm
-from stdcl.train.trainer import Trainer
+from stdcl.training.trainer import Trainer
 from tests.distributed.ranks import run_on_ranks
 
 STEPS = 2

@@ -23,7 +23,7 @@ from stdcl.launch.failures import (
     root_cause,
     translate,
 )
-from stdcl.train.trainer import Diverged
+from stdcl.training.trainer import Diverged
 
 GLOO = RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:41098: Connection reset by peer")
 TIMEOUT = RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 60000ms for recv operation")

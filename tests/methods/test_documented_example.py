@@ -15,7 +15,7 @@ from stdcl import specs
 from stdcl.config import fingerprint
 from stdcl.config.load import resolve
 from stdcl.parallel.comm import LocalComm
-from stdcl.train.trainer import training
+from stdcl.training.trainer import training
 from tests.train.conftest import small_raw, small_store
 
 __all__ = ["small_store"]

@@ -17,7 +17,7 @@ import psutil
 import torch
 import yaml
 
-from stdcl.train import checkpoint
+from stdcl.training import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = Path(__file__).parent / "hold"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from stdcl.results.store import read_attempts
-from stdcl.train import checkpoint
+from stdcl.training import checkpoint
 from tests.ray.command import (
     EPOCHS,
     INTERVAL,

@@ -104,7 +104,7 @@ def test_a_store_that_was_moved_is_found_by_name(
 ) -> None:
     moved = tmp_path / "data" / "moved"
     shutil.copytree(small_store, moved)
-    from stdcl.train import checkpoint
+    from stdcl.training import checkpoint
 
     state = checkpoint.load_state
 

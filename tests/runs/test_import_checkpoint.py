@@ -15,7 +15,7 @@ from stdcl.encoders.published import published_names
 from stdcl.errors import UserError
 from stdcl.runs.evaluate import evaluate_run
 from stdcl.runs.import_checkpoint import _layout, import_checkpoint
-from stdcl.train.components import new_encoder
+from stdcl.training.components import new_encoder
 
 FACTS = Path(__file__).parents[1] / "golden" / "public-checkpoints"
 

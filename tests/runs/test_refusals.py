@@ -85,7 +85,7 @@ def test_another_dataset(file: Path, donor: Path, tmp_path: Path, capsys: pytest
 def test_a_full_disk_with_one_worker_is_said(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from stdcl.train import trainer
+    from stdcl.training import trainer
 
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")

@@ -17,7 +17,7 @@ import yaml
 
 from stdcl.cli import INTERRUPTED
 from stdcl.results.progress import read_progress
-from stdcl.train import checkpoint
+from stdcl.training import checkpoint
 from tests.train.conftest import small_raw
 
 

@@ -108,7 +108,7 @@ def test_the_digest_covers_what_training_imports() -> None:
     package = Path(stdcl.__file__).parent
     harmless = {"__init__", "atomic", "config", "errors", "locks", "results", "tracking", "version"}
     seen: set[Path] = set()
-    waiting = [package / "train" / "trainer.py"]
+    waiting = [package / "training" / "trainer.py"]
     while waiting:
         path = waiting.pop()
         if path in seen:

@@ -56,7 +56,7 @@ def test_a_trial_leaves_saved_and_goes_on_with_the_same_rows(
         if len(steps) == 2:
             write_ask(process.run.ask, "paused")
 
-    from stdcl.train.callbacks import ShowProgress
+    from stdcl.training.callbacks import ShowProgress
 
     real = ShowProgress.on_step_start
     monkeypatch.setattr(ShowProgress, "on_step_start", ask_in_the_second_epoch)

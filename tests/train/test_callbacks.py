@@ -11,9 +11,9 @@ import torch
 
 from stdcl.parallel.comm import LocalComm
 from stdcl.results.progress import RunProgress, read_progress
-from stdcl.train import callbacks
-from stdcl.train.callbacks import Callback, ShowProgress, Training
-from stdcl.train.trainer import Stopped, Trainer, training
+from stdcl.training import callbacks
+from stdcl.training.callbacks import Callback, ShowProgress, Training
+from stdcl.training.trainer import Stopped, Trainer, training
 from tests.train.conftest import MakeConfig
 from tests.train.test_trainer import assert_equal_runs, run
 

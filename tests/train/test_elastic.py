@@ -16,9 +16,9 @@ from stdcl.methods.stdcl.sharded import Contrast
 from stdcl.parallel.comm import Comm
 from stdcl.parallel.placement import Placement
 from stdcl.results.history import read_history
-from stdcl.train import checkpoint
-from stdcl.train.checkpoint import Position
-from stdcl.train.trainer import Trainer, training
+from stdcl.training import checkpoint
+from stdcl.training.checkpoint import Position
+from stdcl.training.trainer import Trainer, training
 from tests.distributed.ranks import run_on_ranks
 from tests.train.conftest import small_raw
 

@@ -14,9 +14,9 @@ from stdcl.config.model import METHOD
 from stdcl.parallel.comm import Comm, LocalComm
 from stdcl.results.history import read_history
 from stdcl.runs.evaluate import evaluate_run
-from stdcl.train import checkpoint
-from stdcl.train.checkpoint import Position
-from stdcl.train.trainer import Trainer, training
+from stdcl.training import checkpoint
+from stdcl.training.checkpoint import Position
+from stdcl.training.trainer import Trainer, training
 from tests.distributed.ranks import run_on_ranks
 from tests.train.conftest import small_raw
 
@@ -172,6 +172,6 @@ def test_evaluation_knows_no_method(name: str, small_store: Path, whole: Path, m
     def refused(*args: Any) -> None:
         raise AssertionError("evaluation built a method")
 
-    monkeypatch.setattr("stdcl.train.components.build_method", refused)
+    monkeypatch.setattr("stdcl.training.components.build_method", refused)
     last = read_history(whole / "history.jsonl")[-1]
     assert evaluate_run(whole).accuracy == last["accuracy"]

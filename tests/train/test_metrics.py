@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stdcl.parallel.comm import LocalComm
-from stdcl.train.metrics import peak_memory, reset_peak_memory
+from stdcl.training.metrics import peak_memory, reset_peak_memory
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stdcl.train import processor
+from stdcl.training import processor
 
 
 def test_the_processor_is_named_without_the_machine() -> None:

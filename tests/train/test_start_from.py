@@ -14,7 +14,7 @@ from stdcl.errors import UserError
 from stdcl.results.history import read_history
 from stdcl.results.layout import RunFolder
 from stdcl.results.result import read_result
-from stdcl.train.start_from import settled
+from stdcl.training.start_from import settled
 from tests.train.conftest import MakeConfig
 from tests.train.test_trainer import metrics, run, weights
 

@@ -18,9 +18,9 @@ from stdcl.parallel.comm import LocalComm
 from stdcl.results.history import read_history
 from stdcl.results.scores import in_half_precision, read_scores
 from stdcl.runs.evaluate import evaluate_run
-from stdcl.train import checkpoint
-from stdcl.train.evaluate import Evaluation, evaluate
-from stdcl.train.trainer import Diverged, training
+from stdcl.training import checkpoint
+from stdcl.training.evaluate import Evaluation, evaluate
+from stdcl.training.trainer import Diverged, training
 from tests.train.conftest import MakeConfig
 
 CPU = torch.device("cpu")
@@ -261,7 +261,7 @@ def test_a_training_leaves_the_scores_of_its_last_epoch(make_config: MakeConfig,
 def test_scores_that_are_not_finite_cost_only_themselves(
     make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stdcl.train import trainer
+    from stdcl.training import trainer
 
     def broken(*args: Any, **options: Any) -> Evaluation:
         result = evaluate(*args, **options)
@@ -291,7 +291,7 @@ def test_evaluation_of_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_validation_never_touches_the_test_rows(make_config: MakeConfig) -> None:
-    from stdcl.train.components import open_data
+    from stdcl.training.components import open_data
 
     test = open_data(make_config())
     validation = open_data(make_config(data={"evaluate_on": "validation"}))

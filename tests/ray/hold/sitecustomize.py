@@ -2,7 +2,7 @@
 
 Python imports this module at its start in every process that has this folder on its path; the product knows nothing of
 it. In a process whose environment names a folder in ``HOLD_FOLDER`` it adds a callback to those of
-``stdcl.train.trainer`` when that module is imported:
+``stdcl.training.trainer`` when that module is imported:
 
 - every rank says who it is (``rank-<rank>-<pid>``) and which steps it takes (``steps-<rank>``: a line a step);
 - the rank that ``plan.json`` names (``{"point": "step" | "write" | "evaluate", "rank", "epoch", "step"}``) writes
@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any
 
 FOLDER = os.environ.get("HOLD_FOLDER")
-MODULE = "stdcl.train.trainer"
+MODULE = "stdcl.training.trainer"
 
 
 def _hold(folder: Path) -> None:
@@ -38,7 +38,7 @@ def _hold(folder: Path) -> None:
 
 def _wrap(module: ModuleType, folder: Path) -> None:
     """Give every run one more callback."""
-    from stdcl.train.callbacks import Callback
+    from stdcl.training.callbacks import Callback
 
     plan = json.loads((folder / "plan.json").read_text()) if (folder / "plan.json").exists() else {}
 

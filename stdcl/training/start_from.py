@@ -15,9 +15,9 @@ from stdcl.config.model import InitConfig
 from stdcl.errors import UserError
 from stdcl.parallel.comm import Comm
 from stdcl.results.layout import RunFolder
-from stdcl.train import checkpoint
-from stdcl.train.checkpoint import Identity
-from stdcl.train.state import TrainState
+from stdcl.training import checkpoint
+from stdcl.training.checkpoint import Identity
+from stdcl.training.state import TrainState
 
 _SAME = {
     "dataset_hash": "data (content hash)",

@@ -18,8 +18,8 @@ from stdcl.config import TrainingConfig
 from stdcl.data.dataset import Batch
 from stdcl.methods.base import EpochCost, Method, Step
 from stdcl.parallel.comm import Comm
-from stdcl.train.metrics import Stopwatch
-from stdcl.train.model import ModelOutput
+from stdcl.training.metrics import Stopwatch
+from stdcl.training.model import ModelOutput
 
 _OWN = "own/"
 _TERM = "term/"

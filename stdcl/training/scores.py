@@ -7,8 +7,8 @@ import numpy as np
 from stdcl.config import RunConfig, fingerprint
 from stdcl.config.fingerprint import flat_scientific
 from stdcl.results.scores import Scores
-from stdcl.train.components import Data
-from stdcl.train.evaluate import Evaluation
+from stdcl.training.components import Data
+from stdcl.training.evaluate import Evaluation
 from stdcl.version import code_version
 
 COPIES = "test_copies_of_train"

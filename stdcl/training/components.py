@@ -22,8 +22,8 @@ from stdcl.methods.build import build_method, method_taps
 from stdcl.parallel.batch_norm import use_synchronised
 from stdcl.parallel.comm import Comm
 from stdcl.seeding import torch_seed
-from stdcl.train.checkpoint import Identity
-from stdcl.train.model import Model
+from stdcl.training.checkpoint import Identity
+from stdcl.training.model import Model
 
 _AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": None, "float64": None}
 

@@ -14,9 +14,9 @@ from torch import nn
 from stdcl.methods.base import Method
 from stdcl.parallel.comm import Comm
 from stdcl.results.row import EpochRow, from_file, to_file
-from stdcl.train.checkpoint import Position
-from stdcl.train.metrics import Sums
-from stdcl.train.objective import upgraded_sums
+from stdcl.training.checkpoint import Position
+from stdcl.training.metrics import Sums
+from stdcl.training.objective import upgraded_sums
 
 
 @dataclass

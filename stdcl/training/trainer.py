@@ -34,18 +34,18 @@ from stdcl.seeding import item_keys
 from stdcl.tracking.sink import Sinks
 from stdcl.tracking.wandb_settings import settings_of
 from stdcl.tracking.wandb_sink import WandbSink
-from stdcl.train import checkpoint
-from stdcl.train.callbacks import Callback, History, KeepScores, ShowProgress, Tracking
-from stdcl.train.checkpoint import Position
-from stdcl.train.components import autocast_dtype, build_components
-from stdcl.train.evaluate import Evaluation, evaluate
-from stdcl.train.metrics import Stopwatch, Sums, peak_memory, reset_peak_memory
-from stdcl.train.model import ModelOutput
-from stdcl.train.objective import Objective
-from stdcl.train.optim import build_optimizer, learning_rate, set_learning_rate
-from stdcl.train.processor import processor_name
-from stdcl.train.start_from import start_from
-from stdcl.train.state import TrainState
+from stdcl.training import checkpoint
+from stdcl.training.callbacks import Callback, History, KeepScores, ShowProgress, Tracking
+from stdcl.training.checkpoint import Position
+from stdcl.training.components import autocast_dtype, build_components
+from stdcl.training.evaluate import Evaluation, evaluate
+from stdcl.training.metrics import Stopwatch, Sums, peak_memory, reset_peak_memory
+from stdcl.training.model import ModelOutput
+from stdcl.training.objective import Objective
+from stdcl.training.optim import build_optimizer, learning_rate, set_learning_rate
+from stdcl.training.processor import processor_name
+from stdcl.training.start_from import start_from
+from stdcl.training.state import TrainState
 from stdcl.version import code_version, execution_digest, package_versions
 
 _log = logging.getLogger(__name__)

@@ -22,11 +22,11 @@ from stdcl.results.row import EpochRow
 from stdcl.results.scores import in_half_precision, write_scores
 from stdcl.results.state import Ending
 from stdcl.tracking.sink import Sinks
-from stdcl.train.checkpoint import Position
-from stdcl.train.components import Components
-from stdcl.train.evaluate import Evaluation
-from stdcl.train.scores import scores_of
-from stdcl.train.state import TrainState
+from stdcl.training.checkpoint import Position
+from stdcl.training.components import Components
+from stdcl.training.evaluate import Evaluation
+from stdcl.training.scores import scores_of
+from stdcl.training.state import TrainState
 
 _log = logging.getLogger(__name__)
 
