@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from stdcl.methods.stdcl.module import STDCLLoss as STDCLLoss
     from stdcl.results.reading import load_run as load_run
     from stdcl.results.reading import load_sweep as load_sweep
+    from stdcl.runs.predict import predict as predict
+    from stdcl.runs.train import train as train
 
-__version__ = "0.1.0"
+from stdcl.release import __version__ as __version__
 
 _HOMES = {
     "ContrastConfig": "stdcl.config.contrast",
@@ -36,6 +38,8 @@ _HOMES = {
     "build_encoder": "stdcl.encoders.build",
     "load_run": "stdcl.results.reading",
     "load_sweep": "stdcl.results.reading",
+    "predict": "stdcl.runs.predict",
+    "train": "stdcl.runs.train",
 }
 """The public names, and the module that each is imported from when it is first used."""
 

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from stdcl import __version__
+from stdcl.release import __version__
 
 _SUFFIXES = {".py", ".c", ".h", ".yaml", ".csv", ".txt", ".html"}
 

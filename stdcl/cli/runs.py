@@ -33,8 +33,7 @@ def train(file: Path, overrides: tuple[str, ...], out: Path | None) -> int:
     from stdcl.config import fingerprint, load_run
     from stdcl.results.progress import follow_run
     from stdcl.results.wording import describe_epoch
-    from stdcl.runs.train import RunFailed, open_run
-    from stdcl.runs.train import train as train_run
+    from stdcl.runs.train import RunFailed, open_run, train_run
     from stdcl.training.trainer import Stopped
 
     outlive_terminal()

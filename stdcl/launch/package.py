@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import stdcl
 from stdcl.version import code_version
 
-PACKAGE = Path(stdcl.__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class ForeignCode(Exception):

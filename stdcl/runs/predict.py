@@ -57,7 +57,12 @@ class Prediction:
 
 
 def predict(
-    run: Path, files: Sequence[Path], *, which: Which = "last", data_path: Path | None = None, top: int = TOP
+    run: Path | str,
+    files: Sequence[Path | str],
+    *,
+    which: Which = "last",
+    data_path: Path | None = None,
+    top: int = TOP,
 ) -> list[Prediction]:
     """Classify the clips of raw files with a run's encoder.
 
@@ -76,10 +81,10 @@ def predict(
     """
     if top < 1:
         raise UserError(f"--top {top}: at least 1 is needed")
-    folder, state = find_checkpoint(run, which)
+    folder, state = find_checkpoint(Path(run), which)
     config = read_config(folder, state)
     like = _manifest(config, data_path)
-    found: list[tuple[Path, Clip]] = [(file, clip) for file in files for clip in read_clips(file, like)]
+    found: list[tuple[Path, Clip]] = [(file, clip) for file in map(Path, files) for clip in read_clips(file, like)]
     layout = Layout(
         num_joints=like.skeleton.num_joints,
         num_persons=like.max_persons,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from stdcl.config import RunConfig, fingerprint
+from stdcl.config import load_run as load_file
+from stdcl.config.load import merge, resolve_with
 from stdcl.config.paths import SINGLE_RUNS, data_path, storage_path
 from stdcl.data.synthetic import ensure_data
 from stdcl.errors import UserError
@@ -16,6 +19,7 @@ from stdcl.launch.failures import TrainingFailed, is_divergence
 from stdcl.launch.worker_group import launch
 from stdcl.results.layout import RunFolder
 from stdcl.results.progress import close_progress
+from stdcl.results.reading import RunRecord, load_run
 from stdcl.results.row import EpochRow
 from stdcl.tracking import wandb_settings
 from stdcl.training.checkpoint import load_state
@@ -104,7 +108,7 @@ def _what_starts(config: RunConfig) -> str:
     )
 
 
-def train(
+def train_run(
     run: Run,
     *,
     on_row: Callable[[EpochRow], None] = lambda row: None,
@@ -145,3 +149,46 @@ def train(
         if isinstance(error, TrainingFailed):
             raise RunFailed(str(error), resumable=True) from error
         raise
+
+
+def train(
+    config: Path | str | Mapping[str, Any],
+    out: Path | str,
+    *,
+    overrides: Sequence[str] = (),
+    on_row: Callable[[EpochRow], None] = lambda row: None,
+) -> RunRecord:
+    """Train a configuration in a folder, or continue the training that is there, as ``stdcl train`` does.
+
+    With ``resources.workers: 1`` this process trains; with more, a group of Ray workers, on the cluster that
+    ``RAY_ADDRESS`` names or on one that is started here.
+
+    Args:
+        config: a run file, or the sections that one holds.
+        out: the run's folder; made if it is not there. A folder with another configuration is refused.
+        overrides: ``section.key=value`` texts, each replacing one key.
+        on_row: called with each epoch's numbers.
+
+    Returns:
+        What the folder holds at the end: result, history, scores.
+
+    Raises:
+        UserError: bad configuration, data or resources, with one line per fault; nothing was started.
+        RunFailed: an error in training; its ``resumable`` says whether calling again can get further.
+        Stopped: SIGINT or SIGTERM asked for it, and all that was done is saved.
+        KeyboardInterrupt: a signal asked for it; the last checkpoint counts.
+
+    Example::
+
+        run = stdcl.train("run.yaml", "runs/one", overrides=["contrast.temperature=0.5"])
+        print(run.history[-1]["accuracy"])
+    """
+    if isinstance(config, Mapping):
+        name = Path("config")
+        resolved = resolve_with(merge({}, config), str(name), overrides)
+    else:
+        name = Path(config)
+        resolved = load_file(name, overrides)
+    run = open_run(resolved, name, Path(out))
+    train_run(run, on_row=on_row)
+    return load_run(run.folder.root)

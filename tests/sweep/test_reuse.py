@@ -106,8 +106,8 @@ def test_a_result_of_the_first_release_says_too_little() -> None:
 def test_the_digest_covers_what_training_imports() -> None:
     """Every module that the trainer needs is digested, or cannot change a number."""
     package = Path(stdcl.__file__).parent
-    harmless = {"__init__", "atomic", "config", "errors", "locks", "results", "tracking", "version"}
-    seen: set[Path] = set()
+    harmless = {"__init__", "atomic", "config", "errors", "locks", "release", "results", "tracking", "version"}
+    seen: set[Path] = {package / "__init__.py"}  # which imports its names when they are used
     waiting = [package / "training" / "trainer.py"]
     while waiting:
         path = waiting.pop()
