@@ -20,6 +20,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "data.synthetic": model.SyntheticConfig,
     **{f"encoder, name: {name}": spec.options for name, spec in specs.encoders().items()},
     "contrast": contrast.ContrastConfig,
+    "contrast.readings": contrast.ReadingsConfig,
     **{f"method, name: {name}": spec.options for name, spec in METHODS.items()},
     "training": model.TrainingConfig,
     "resources": model.ResourcesConfig,

@@ -222,7 +222,7 @@ class MethodSpec:
         section: the configuration's section that holds its options.
         taps: options -> the encoder outputs that it reads beside the standard ones.
         settle: fills what is left out of its section and depends on data and encoder.
-        unscientific: options that cannot change a result.
+        unscientific: options (dotted, of its section) that cannot change a result.
         presets: ``package:folder`` of what ``preset: release`` sets in all sections, one file per dataset as for
             recipes; empty where it sets nothing outside its own section.
         fusion: the weights that its public code fuses streams with.

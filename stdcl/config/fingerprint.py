@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from stdcl import specs
+from stdcl.config.contrast import CONTRAST, without_readings
 from stdcl.config.model import RunConfig
 from stdcl.config.unread import unread
 from stdcl.config.yaml_text import dump_yaml, parse_yaml
@@ -42,8 +43,11 @@ def _canonical(config: RunConfig, whole: dict[str, Any]) -> None:
     """Let configurations that train the same be written the same: what nothing reads stands at its default."""
     sections = {name: getattr(config, name) for name in ("data", "encoder", "contrast", "training")}
     for key in unread(config):
-        section, name = key.split(".")
-        whole[section][name] = type(sections[section]).model_fields[name].get_default()
+        *path, name = key.split(".")
+        section, written = sections[path[0]], whole[path[0]]
+        for part in path[1:]:
+            section, written = getattr(section, part), written[part]
+        written[name] = type(section).model_fields[name].get_default()
     for section, name in _ADDED:
         if whole[section][name] == type(sections[section]).model_fields[name].default:
             del whole[section][name]
@@ -53,8 +57,17 @@ def _treatment(config: RunConfig, whole: Mapping[str, Any]) -> dict[str, Any]:
     if not config.method_name:
         return {"contrast": {"strategy": "none"}}
     spec = specs.method(config.method_name)
-    section = whole[spec.section]
-    return {spec.section: {key: value for key, value in section.items() if key not in spec.unscientific}}
+    return {spec.section: _without(whole[spec.section], spec.unscientific)}
+
+
+def _without(section: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """A section without some dotted keys."""
+    out: dict[str, Any] = {}
+    for name, value in section.items():
+        inner = [key.removeprefix(f"{name}.") for key in keys if key.startswith(f"{name}.")]
+        if name not in keys:
+            out[name] = _without(value, inner) if inner else value
+    return out
 
 
 def flat_scientific(config: RunConfig) -> dict[str, Any]:
@@ -64,7 +77,10 @@ def flat_scientific(config: RunConfig) -> dict[str, Any]:
 
 def fingerprint(config: RunConfig) -> str:
     """Return 16 hexadecimal digits, equal for configurations that must give equal results on equal data."""
-    text = json.dumps(scientific(config), sort_keys=True, separators=(",", ":"))
+    keys = scientific(config)
+    if CONTRAST in keys:  # in the spelling of the first release, so that its results are found
+        keys[CONTRAST] = without_readings(keys[CONTRAST])
+    text = json.dumps(keys, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 

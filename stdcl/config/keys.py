@@ -8,6 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from stdcl.config.contrast import ReadingsConfig, long_key
 from stdcl.config.model import RunConfig
 from stdcl.config.section import ChosenByName
 from stdcl.errors import UserError, nearest
@@ -67,7 +68,8 @@ def suggest(walked: Sequence[str], name: str, fields: Mapping[str, Any], model: 
     prefix = "".join(f"{part}." for part in walked)
     if not fields:
         return f"; '{prefix[:-1]}' is a value, not a section"
-    hint = nearest(name, fields)
+    short = [key for key in ReadingsConfig.model_fields if long_key(prefix + key) != prefix + key]
+    hint = "" if name in short else nearest(name, [*fields, *short])
     if not hint:
         # The right key in the wrong section is as common as a typing error.
         homes = sorted({path for path in all_paths(model) if path.split(".")[-1] == name} - {prefix + name})

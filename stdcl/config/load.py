@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from stdcl import specs
+from stdcl.config.contrast import CONTRAST, long_key, long_keys, long_location, with_readings
 from stdcl.config.explain import Origin, explain
 from stdcl.config.keys import check_path
 from stdcl.config.model import METHOD, RunConfig
@@ -50,7 +51,23 @@ def read_located(path: Path) -> tuple[Raw, Origin]:
         raise UserError(
             f"{path}: a mapping of keys to values is expected, found {'nothing' if value is None else show(value)}"
         )
-    return value, Origin(str(path), locate(text))
+    lines = locate(text)
+    return long_spelling(value), Origin(str(path), lines | {long_location(at): line for at, line in lines.items()})
+
+
+def long_spelling(raw: Mapping[str, Any]) -> Raw:
+    """Return a run file's or a sweep file's content with the long spelling of each key (see ``config.contrast``)."""
+    out = dict(raw)
+    for key, value in raw.items():
+        if key in ("grid", "space") and isinstance(value, Mapping):
+            out[key] = long_keys(value)
+        elif key == "cells" and isinstance(value, list):
+            out[key] = [long_keys(cell) if isinstance(cell, Mapping) else cell for cell in value]
+        elif key == "base" and isinstance(value, Mapping):
+            out[key] = long_spelling(value)
+        elif key == CONTRAST and isinstance(value, Mapping):
+            out[key] = with_readings(value)
+    return out
 
 
 _KINDS = {
@@ -101,11 +118,11 @@ def put(raw: Raw, path: str, value: Any) -> None:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Split ``a.b=c`` into its dotted path and its YAML value."""
+    """Split ``a.b=c`` into its dotted path, with the long spelling, and its YAML value."""
     path, equals, value = text.partition("=")
     if not equals or not path.strip() or any(not part for part in path.strip().split(".")):
         raise UserError(f"--set {text}: expected a.b=value, for example --set contrast.temperature=0.5")
-    return path.strip(), parse_yaml(value, f"--set {text}")
+    return long_key(path.strip()), parse_yaml(value, f"--set {text}")
 
 
 def recipe_names(raw: Mapping[str, Any]) -> tuple[str, ...]:
@@ -164,6 +181,7 @@ def resolve(raw: Raw, where: str | Origin) -> RunConfig:
         UserError: with a line for each fault.
     """
     origin = where if isinstance(where, Origin) else Origin(where)
+    raw = long_spelling(raw)
     kind = raw.get("recipe", "full")
     encoder = raw.get("encoder")
     name = encoder.get("name") if isinstance(encoder, Mapping) else None

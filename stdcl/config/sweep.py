@@ -25,6 +25,7 @@ from stdcl.config.keys import check_path, is_section
 from stdcl.config.load import (
     Raw,
     check_kind,
+    long_spelling,
     meet_plugins,
     merge,
     override,
@@ -390,6 +391,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, saved: bool = False
     if isinstance(raw.get("base"), Mapping):
         meet_plugins(raw["base"])
     given, faults = override(raw, overrides, _sweep_path)
+    raw = long_spelling(raw)
     origin = replace(origin, overrides=given)
     try:
         config: SweepConfig = validate_fragment(SweepConfig, raw, origin)

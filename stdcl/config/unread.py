@@ -40,9 +40,9 @@ def _unread_of_method(config: RunConfig) -> Iterator[tuple[str, str]]:
             yield f"encoder.{option}", "is read by a method alone; cross-entropy does not look at the feature map"
     if config.method_name != STDCL:
         why = "cross-entropy alone is trained" if not config.method_name else f"{METHOD_NAME} is '{config.method_name}'"
-        for name in type(contrast).model_fields:
-            if name != "strategy" or config.method is not None:
-                yield f"contrast.{name}", f"is read by STD-CL alone; {why}"
+        for path in leaves(contrast.model_dump(mode="json"), "contrast."):
+            if path != STRATEGY or config.method is not None:
+                yield path, f"is read by STD-CL alone; {why}"
         return
     said = f"{STRATEGY} is '{contrast.strategy}'"
     branches = contrast.strategy.split("+")
@@ -50,8 +50,8 @@ def _unread_of_method(config: RunConfig) -> Iterator[tuple[str, str]]:
         if branch not in branches:
             yield f"contrast.weight_{branch}", f"is the weight of a loss that is not there; {said}"
     if branches == ["global"]:
-        yield "contrast.weights", f"sets the spatial and the temporal weight; {said}"
-        for name in ("channel_reduction", "nonlinearity", "person_mask"):
+        yield "contrast.readings.weights", f"sets the spatial and the temporal weight; {said}"
+        for name in ("channel_reduction", "readings.nonlinearity", "readings.person_mask"):
             yield f"contrast.{name}", f"belongs to the spatial and the temporal branch; {said}"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from stdcl.config import RunConfig
+from stdcl.config.contrast import long_key
 from stdcl.config.model import is_baseline
 from stdcl.config.sweep import Sweep, load_sweep
 from stdcl.errors import UserError
@@ -206,7 +207,7 @@ def _settings(path: Path) -> dict[str, Any]:
             for name, each in value.items():
                 walk(f"{prefix}.{name}" if prefix else str(name), each)
         else:
-            out[prefix] = value
+            out[long_key(prefix)] = value
 
     if isinstance(loaded, dict):
         walk("", loaded)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stdcl import atomic
+from stdcl.config.contrast import long_key
 from stdcl.errors import UserError
 
 
@@ -51,7 +52,8 @@ def read_importance(path: Path) -> Importance | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         shares = {
-            str(key): Share(**{n: float(v) for n, v in each.items()}) for key, each in content["parameters"].items()
+            long_key(key): Share(**{n: float(v) for n, v in each.items()})
+            for key, each in content["parameters"].items()
         }
         return Importance(str(content["method"]), int(content["complete"]), int(content["pruned"]), shares)
     except FileNotFoundError:

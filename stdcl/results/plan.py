@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stdcl import atomic
+from stdcl.config.contrast import long_key, long_keys
 from stdcl.errors import UserError
 
 Search = Literal["grid", "optuna"]
@@ -71,7 +72,7 @@ def read_plan(path: Path) -> Plan | None:
             PlannedTrial(
                 key=str(trial["key"]),
                 arm=str(trial["arm"]),
-                parameters=dict(trial["parameters"]),
+                parameters=long_keys(trial["parameters"]),
                 seed=int(trial["seed"]),
                 fingerprint=str(trial.get("fingerprint") or ""),
             )
@@ -85,7 +86,7 @@ def read_plan(path: Path) -> Plan | None:
             sweep=str(content.get("sweep") or path.parent.name),
             question=str(content.get("question") or ""),
             search=search,
-            parameters=tuple(map(str, varied)),
+            parameters=tuple(long_key(str(key)) for key in varied),
             trials=trials,
             seeds=tuple(int(seed) for seed in content.get("seeds") or ()),
         )

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stdcl.atomic import staging_file
+from stdcl.config.contrast import long_keys
 from stdcl.errors import UserError
 from stdcl.results.layout import RunFolder, what_else
 
@@ -274,6 +275,7 @@ def read_scores(path: Path) -> Scores:
     try:
         facts |= {name: json.loads(metadata[_PREFIX + name]) for name in _LATER if _PREFIX + name in metadata}
         facts["classes"] = tuple(facts.get("classes", ()))
+        facts["settings"] = long_keys(facts.get("settings", {}))
         present = {name: table.column(name).to_numpy() for name in _OPTIONAL if name in table.column_names}
         return Scores(
             ids=np.array(table.column("id").to_pylist(), dtype=object),

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stdcl.atomic import staging_file
+from stdcl.config.contrast import long_key, long_keys
 from stdcl.errors import UserError, nearest
 from stdcl.results.state import ENDINGS, Ending
 
@@ -290,7 +291,9 @@ def _upgraded(row: dict[str, Any], version: int) -> dict[str, Any]:
         row["peak_memory_mib"] = None if memory is None else memory * 1e6 / 2**20
         if row.get("best_epoch") is not None:
             row["best_epoch"] += 1
-    return row
+    row["parameters"] = json.dumps(long_keys(json.loads(row.get("parameters") or "{}")), ensure_ascii=False)
+    own = {name: name.removeprefix(PARAMETER_PREFIX) for name in row if name.startswith(PARAMETER_PREFIX)}
+    return {PARAMETER_PREFIX + long_key(own[name]) if name in own else name: value for name, value in row.items()}
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

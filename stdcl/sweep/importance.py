@@ -10,6 +10,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
+from stdcl.config.contrast import long_keys
 from stdcl.results.importance import Importance, Share
 
 LEAST = 8
@@ -36,7 +37,7 @@ def importance(study: optuna.Study, seed: int = 0) -> Importance | None:
     ranges = {key: np.quantile([shares.get(key, 0.0) for shares in known], [0.05, 0.95]) for key in keys}
     parameters = {key: Share(whole.get(key, 0.0), float(ranges[key][0]), float(ranges[key][1])) for key in keys}
     pruned = sum(trial.state == TrialState.PRUNED for trial in study.trials)
-    return Importance("PED-ANOVA", len(trials), pruned, parameters)
+    return Importance("PED-ANOVA", len(trials), pruned, long_keys(parameters))
 
 
 def _shares(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, float]:

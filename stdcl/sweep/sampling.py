@@ -12,14 +12,18 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
+from stdcl.config.contrast import long_keys, short_key
 from stdcl.config.sweep import Choices, FloatRange, Parameter
 from stdcl.seeding import generator
 
 
 def distributions(space: Mapping[str, Parameter]) -> dict[str, BaseDistribution]:
-    """Return Optuna's form of a search space."""
+    """Return Optuna's form of a search space: name in the study -> distribution.
+
+    A key's name there is its short spelling, which studies of release 0.1 have.
+    """
     out: dict[str, BaseDistribution] = {}
-    for key, parameter in space.items():
+    for key, parameter in ((short_key(path), each) for path, each in space.items()):
         if isinstance(parameter, Choices):
             out[key] = CategoricalDistribution(parameter.values)
         elif isinstance(parameter, FloatRange):
@@ -30,7 +34,7 @@ def distributions(space: Mapping[str, Parameter]) -> dict[str, BaseDistribution]
 
 
 def suggest(trial: optuna.Trial, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """Let a trial take a value of each parameter; those that it has already stay.
+    """Let a trial take a value of each parameter; those that it has already stay. Returns dotted key -> value.
 
     Raises:
         ValueError: it was queued with a value that is not in the space.
@@ -38,7 +42,7 @@ def suggest(trial: optuna.Trial, space: Mapping[str, BaseDistribution]) -> dict[
     with warnings.catch_warnings():
         # Of a queued value beyond the ends, which Optuna takes: refused below.
         warnings.filterwarnings("ignore", message="Fixed parameter")
-        return {name: _suggest(trial, name, distribution) for name, distribution in space.items()}
+        return long_keys({name: _suggest(trial, name, distribution) for name, distribution in space.items()})
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:

@@ -20,6 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
+from stdcl.config.contrast import long_keys
 from stdcl.config.sweep import ARM_GRID, OptunaConfig, Sweep, Trial
 from stdcl.errors import UserError
 from stdcl.sweep.names import TrialNames
@@ -136,7 +137,7 @@ def known_trials(study: optuna.Study, sweep: Sweep) -> dict[str, Trial]:
     names = TrialNames(trials)
     for old in trials:
         if "trial" in old.user_attrs:
-            trial = names.named(sweep.make_trial(ARM_GRID, dict(old.params), sweep.config.seeds[0]), old.number)
+            trial = names.named(sweep.make_trial(ARM_GRID, long_keys(old.params), sweep.config.seeds[0]), old.number)
             out[trial.key] = trial
     return out
 

@@ -200,10 +200,10 @@ def test_strange_yaml_is_an_error_of_the_user(tmp_path: Path, text: str) -> None
 
 def test_one_slot_a_clip_means_using_what_exists(tmp_path: Path) -> None:
     config = load_run(write(tmp_path, GOOD), ["contrast.slots=clip"])
-    assert config.contrast.shortage == "clamp"
+    assert config.contrast.readings.shortage == "clamp"
     assert load_run(write(tmp_path, to_yaml(config))) == config
     asked = load_run(write(tmp_path, GOOD), ["contrast.slots=clip", "contrast.shortage=skip"])
-    assert asked.contrast.shortage == "skip"
+    assert asked.contrast.readings.shortage == "skip"
 
 
 def test_the_weights_of_the_release_are_a_preset(tmp_path: Path) -> None:

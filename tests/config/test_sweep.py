@@ -152,7 +152,9 @@ def test_a_typo_inside_a_range_gets_the_nearest_spelling(tmp_path: Path) -> None
 
 def test_a_grid_over_slots_needs_no_second_key(tmp_path: Path) -> None:
     text = GRID.replace("contrast.temperature: [0.5, 0.8]", "contrast.slots: [item, clip]")
-    shortages = {t.config.contrast.shortage for t in load_sweep(write(tmp_path, text)).trials() if t.arm == "grid"}
+    shortages = {
+        t.config.contrast.readings.shortage for t in load_sweep(write(tmp_path, text)).trials() if t.arm == "grid"
+    }
     assert shortages == {"skip", "clamp"}
 
 

@@ -94,9 +94,10 @@ def changed(key: str, value: Any) -> Any:
     others = {
         "data.convention": "centred", "data.orientation": "children", "data.centre": "frame",
         "data.evaluate_on": "validation", "data.stream": "bone", "encoder.name": "agcn",
-        "contrast.strategy": "spatial", "contrast.negative_sets": "union", "contrast.reduction": "sum",
-        "contrast.write": "after", "contrast.shortage": "clamp", "contrast.slots": "clip",
-        "contrast.nonlinearity": "relu", "contrast.person_mask": "present",
+        "contrast.strategy": "spatial", "contrast.readings.negative_sets": "union",
+        "contrast.readings.reduction": "sum",
+        "contrast.readings.write": "after", "contrast.readings.shortage": "clamp", "contrast.readings.slots": "clip",
+        "contrast.readings.nonlinearity": "relu", "contrast.readings.person_mask": "present",
         "training.optimizer": "adam", "training.precision": "bfloat16", "training.batch_norm": "local",
         "training.milestones": [40], "training.gradient_clip": 1.0, "training.decay": 0.5,
     }  # fmt: skip
@@ -111,17 +112,19 @@ def changed(key: str, value: Any) -> Any:
 def test_no_key_that_can_change_a_result_is_passed_over(strategy: str) -> None:
     place = ("nw-ucla", "cross-view", "joint", "ctrgcn")
     whole = published(*place, {"contrast.strategy": strategy}).model_dump(mode="json")
+    readings = whole["contrast"].pop("readings")
+    whole["contrast"] |= {f"readings.{name}": value for name, value in readings.items()}
     checked, passed_over = 0, set[str]()
     for section in ("data", "contrast", "training"):
         for name, value in whole[section].items():
             key = f"{section}.{name}"
             free = ("data.dataset", "data.protocol", "data.path", "data.synthetic",
-                    "training.seed", "training.schedule", "contrast.exchange", "contrast.weights")  # fmt: skip
+                    "training.seed", "training.schedule", "contrast.exchange", "contrast.readings.weights")  # fmt: skip
             if key in free or name.startswith("checkpoint_every") or (strategy == "none" and section == "contrast"):
                 continue
             settings = {"contrast.strategy": strategy, key: changed(key, value)}
-            if key == "contrast.slots":
-                settings["contrast.shortage"] = "clamp"
+            if key == "contrast.readings.slots":
+                settings["contrast.readings.shortage"] = "clamp"
             if key in unread(published(*place, settings)):
                 passed_over.add(key)
                 continue

@@ -53,5 +53,8 @@ class SkeletonGCLOptions(MethodOptions):
 
     def bank(self) -> ContrastConfig:
         """Return the options of the bank, its sampling and loss: those of one branch of STD-CL."""
-        shared = self.model_dump(exclude={"name", "preset", "projection", "weight", "start_epoch"})
-        return ContrastConfig(strategy="global", write="before", negative_sets="separate", reduction="mean", **shared)
+        readings = {"exclude_own_slot": self.exclude_own_slot, "shortage": self.shortage, "slots": self.slots}
+        own = {"name", "preset", "projection", "weight", "start_epoch", *readings}
+        fixed = {"write": "before", "negative_sets": "separate", "reduction": "mean"}
+        shared = self.model_dump(exclude=own)
+        return ContrastConfig.model_validate({"strategy": "global", "readings": fixed | readings, **shared})

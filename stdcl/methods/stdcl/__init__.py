@@ -17,6 +17,6 @@ SPECS = (
         options=ContrastConfig,
         build="stdcl.methods.stdcl.method:STDCL",
         section="contrast",
-        unscientific=("exchange", "weights"),
+        unscientific=("exchange", "readings.weights"),
     ),
 )

@@ -42,7 +42,7 @@ class BankedMethod(Method):
 
     def _slot_labels(self) -> Tensor:
         """Return (L,) classes of the bank's slots: one per training item, or one per clip."""
-        clips = self._bank_options.slots == "clip"
+        clips = self._bank_options.readings.slots == "clip"
         return self._task.labels[: self._task.num_clips] if clips else self._task.labels
 
     def start(self, comm: Comm, device: torch.device, dtype: torch.dtype) -> None:
@@ -66,7 +66,7 @@ class BankedMethod(Method):
 
     def step(self, embeddings: Mapping[str, Tensor], step: Step) -> dict[str, Tensor]:
         """Return the loss of each branch (STD-CL, eq. 8-9)."""
-        clips = self._bank_options.slots == "clip"
+        clips = self._bank_options.readings.slots == "clip"
         slots = step.items % self._task.num_clips if clips else step.items
         result = self._started.step(dict(embeddings), slots, step=step.number, batch_size=self._task.batch_size)
         return result.losses

@@ -36,8 +36,8 @@ def feasibility(config: ContrastConfig, labels: Tensor) -> Feasibility:
     if len(classes) < 2:
         said = f"the {labels.numel()} slots are of {len(classes)} class(es): there are no negatives"
         return Feasibility(problems=(said,))
-    own = 1 if config.exclude_own_slot else 0
-    clamped = config.shortage == "clamp"
+    own = 1 if config.readings.exclude_own_slot else 0
+    clamped = config.readings.shortage == "clamp"
     positives, negatives = sizes - own, labels.numel() - sizes
     needed = 1 if clamped else config.hard_positives
     wanted = 1 if clamped else max(config.hard_negatives, config.random_negatives)
@@ -59,7 +59,7 @@ def feasibility(config: ContrastConfig, labels: Tensor) -> Feasibility:
         remarks=tuple(
             f"{key}: an anchor needs {what}; the {int(sizes[short].sum())} slots of {int(short.sum())} of "
             f"{len(classes)} classes have fewer and are left out of the contrastive loss as anchors"
-            + ("" if clamped else " (contrast.shortage: clamp uses what exists)")
+            + ("" if clamped else " (contrast.readings.shortage: clamp uses what exists)")
             for key, what, short in kinds
             if short.any()
         )
@@ -69,11 +69,12 @@ def feasibility(config: ContrastConfig, labels: Tensor) -> Feasibility:
 def _remedy(config: ContrastConfig, positives: Tensor, negatives: Tensor) -> str:
     """What to change, with values that this data has."""
     largest = int(positives.max())
-    if config.shortage == "clamp" or largest < 1:
-        return ". No class has two slots; raise data.repeat, with contrast.slots: item"
+    if config.readings.shortage == "clamp" or largest < 1:
+        return ". No class has two slots; raise data.repeat, with contrast.readings.slots: item"
     text = (
-        f". Set contrast.shortage: clamp, or ask for at most {largest} positives and {int(negatives.max())} negatives"
+        f". Set contrast.readings.shortage: clamp, or ask for at most {largest} positives and "
+        f"{int(negatives.max())} negatives"
     )
-    if config.slots == "clip":
-        return text + ", or set contrast.slots: item, which gives each repeat of a clip its own slot"
+    if config.readings.slots == "clip":
+        return text + ", or set contrast.readings.slots: item, which gives each repeat of a clip its own slot"
     return text + ", or raise data.repeat"

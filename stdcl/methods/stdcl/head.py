@@ -36,10 +36,10 @@ class Decoupling(nn.Module):
                 f"contrast.channel_reduction: {config.channel_reduction} leaves no channel of the encoder's "
                 f"{channels}; allowed is 1 to {channels}"
             )
-        self.reduce = nn.Linear(channels, reduced, bias=config.bias)
-        self.norm = BatchNorm(reduced) if config.nonlinearity == "bn+relu" else None
-        self.rectify = config.nonlinearity != "none"
-        self.project = nn.Linear(places * reduced, config.embedding_dim, bias=config.bias)
+        self.reduce = nn.Linear(channels, reduced, bias=config.readings.bias)
+        self.norm = BatchNorm(reduced) if config.readings.nonlinearity == "bn+relu" else None
+        self.rectify = config.readings.nonlinearity != "none"
+        self.project = nn.Linear(places * reduced, config.embedding_dim, bias=config.readings.bias)
         init_projection(self.project)
 
     def forward(self, pooled: Tensor, weights: Tensor) -> Tensor:
@@ -74,14 +74,14 @@ class DecouplingHead(nn.Module):
         super().__init__()
         _, channels, frames, joints = feature_shape
         self.branches = branches_of(config.strategy)
-        self._masked = config.person_mask == "present"
+        self._masked = config.readings.person_mask == "present"
         self.spatial = Decoupling(config, channels, joints) if "spatial" in self.branches else None
         self.temporal = Decoupling(config, channels, frames) if "temporal" in self.branches else None
         self.overall = None
         if "global" in self.branches:
-            self.overall = nn.Linear(pooled_dim, config.embedding_dim, bias=config.bias)
+            self.overall = nn.Linear(pooled_dim, config.embedding_dim, bias=config.readings.bias)
             init_projection(self.overall)
-        if config.freeze_head:
+        if config.readings.freeze_head:
             self.requires_grad_(False)
 
     def forward(self, feature_map: Tensor, pooled: Tensor, present: Tensor | None = None) -> dict[str, Tensor]:

@@ -137,10 +137,10 @@ class Contrast:
             with torch.inference_mode():  # small operations cost an eighth less in it than without gradients alone
                 z, scale = unit(stacked)
                 anchors = self._gather_anchors(z, slots.to(self.device), batch_size)
-                if self.config.write == "before":
+                if self.config.readings.write == "before":
                     self._write(anchors, step)
                 losses, gradient, active, selected = self._compare(anchors, step)
-                if self.config.write == "after":
+                if self.config.readings.write == "after":
                     self._write(anchors, step)
                 gradient = unit_gradient(z, scale, gradient[anchors.own])
             joined: Tensor = _GlobalLoss.apply(stacked, losses.clone(), gradient.clone())  # type: ignore[no-untyped-call]
@@ -216,7 +216,7 @@ class Contrast:
     def _compare(self, anchors: _Anchors, step: int) -> tuple[Tensor, Tensor, Tensor, Selected]:
         """Return losses ``(Z,)``, their gradients ``(B, Z, D)`` by unit rows, active anchors and the selection."""
         features = self._exchange.rows([shard.features for shard in self.shards])
-        positives, negatives = self.slot_index.counts(anchors.slots, self.config.exclude_own_slot)
+        positives, negatives = self.slot_index.counts(anchors.slots, self.config.readings.exclude_own_slot)
         active = self._active(anchors.slots, positives, negatives)
         drawn = self._draw(anchors.slots, negatives, step)
         drawn_rows, drawn_here = self._rows_here(drawn)
@@ -232,7 +232,7 @@ class Contrast:
 
     def _active(self, slots: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
         config = self.config
-        if config.shortage == "clamp":
+        if config.readings.shortage == "clamp":
             return (slots >= 0) & (positives > 0) & (negatives > 0)
         wanted = max(config.hard_negatives, config.random_negatives)
         return (slots >= 0) & (positives >= config.hard_positives) & (negatives >= wanted)
@@ -256,7 +256,7 @@ class Contrast:
     ) -> list[LocalCandidates]:
         """Compare all anchors with the rows here, for each branch; ``drawn`` ``(Z, B, N_R)`` are rows."""
         searcher, config = self._searcher, self.config
-        own_rows = self._rows_here(anchors.slots)[0] if config.exclude_own_slot else None
+        own_rows = self._rows_here(anchors.slots)[0] if config.readings.exclude_own_slot else None
         places = searcher.places(self.slot_index.class_of(anchors.slots), own_rows)
         return [
             searcher.search(
@@ -291,12 +291,12 @@ class Contrast:
         """Return losses ``(Z,)`` and their derivatives ``(Z, B, P + N_H + N_R)`` by the chosen scores."""
         config = self.config
         real, widths = selected.real, tuple(w for w in selected.widths if w)
-        if config.negative_sets == "union":
+        if config.readings.negative_sets == "union":
             pulling, hard, random = selected.sets()
             real = torch.cat([pulling.real, hard.real, without_duplicates(random, hard)], dim=2)
             widths = (selected.widths[0], sum(selected.widths[1:]))
         return info_nce(
-            selected.scores, real, active, widths, temperature=config.temperature, reduction=config.reduction
+            selected.scores, real, active, widths, temperature=config.temperature, reduction=config.readings.reduction
         )
 
     def _ages(self, slots: Tensor, rows: Tensor, here: Tensor, active: Tensor, step: int) -> Tensor:
