@@ -186,6 +186,23 @@ def spatial_partition(skeleton: Skeleton) -> NDArray[np.float32]:
     return np.stack([np.eye(v), normalise(inward), normalise(inward.T)]).astype(np.float32)
 
 
+def configuration_partition(skeleton: Skeleton) -> NDArray[np.float32]:
+    """Return ST-GCN's own partition ``A`` (3, V, V), row = sender, column = receiver (Yan et al., 2018, section 3.3).
+
+    A receiver takes the mean over itself and its neighbours. ``A[0]`` holds its own share, ``A[1]`` those of the
+    neighbours farther from the skeleton's centre, ``A[2]`` those of the nearer ones: the columns of the sum are 1,
+    where `spatial_partition` divides each subset by itself.
+    """
+    import numpy as np
+
+    hops = hop_distance(skeleton.parents)
+    near = (hops <= 1).astype(np.float64)
+    share = near / near.sum(axis=0)
+    from_centre = hops[skeleton.centre]
+    farther = np.sign(from_centre[:, None] - from_centre[None, :])
+    return np.stack([np.where(farther == side, share, 0.0) for side in (0, 1, -1)]).astype(np.float32)
+
+
 def hop_distance(parents: Iterable[int]) -> NDArray[np.int64]:
     """Return (V, V) shortest-path lengths in a tree."""
     import numpy as np

@@ -108,6 +108,7 @@ class EncoderSpec:
         paper_name: its name in the paper's Table 4(d); empty where it has none.
         published: how the names of its parameters become those of public checkpoints; empty where there are none.
         unpublished: parameters that no public checkpoint holds.
+        adjacency: import path of the function of a skeleton that gives the constant adjacency in public checkpoints.
         published_input: what public checkpoints were trained on, beside what the recipes say.
         recipes: ``package:folder`` of its recipes; empty where it has none.
         fusion: the weights that its public code fuses streams with.
@@ -123,6 +124,7 @@ class EncoderSpec:
     paper_name: str = ""
     published: Renaming = ()
     unpublished: frozenset[str] = frozenset()
+    adjacency: str = "stdcl.skeleton:spatial_partition"
     published_input: PublishedInputs = _recipes_input
     recipes: str = ""
     fusion: FusionWeights | None = None

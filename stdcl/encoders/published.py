@@ -19,7 +19,6 @@ from torch import Tensor
 from stdcl import specs
 from stdcl.encoders.base import Encoder
 from stdcl.errors import UserError
-from stdcl.skeleton import spatial_partition
 from stdcl.specs import EncoderSpec
 
 # Theirs alone, without effect on the result: how many batches a running mean has seen.
@@ -127,7 +126,7 @@ def import_published(encoder: Encoder, state: Mapping[str, Tensor], where: str =
         UserError: naming every parameter that is missing, not known, of another shape or not of numbers.
     """
     state = _without_prefix(state)
-    names = published_names(encoder)
+    spec, names = _spec_of(encoder), published_names(encoder)
     own = encoder.state_dict()
     faults = [*_list("missing", (f"{name} {tuple(own[names[name]].shape)}" for name in names if name not in state))]
     extra, misshapen, unfit = [], [], []
@@ -139,7 +138,7 @@ def import_published(encoder: Encoder, state: Mapping[str, Tensor], where: str =
             elif not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
                 unfit.append(name)
         elif _ADJACENCY.search(name):
-            expected = torch.from_numpy(spatial_partition(encoder.layout.skeleton))
+            expected = torch.from_numpy(specs.load(spec.adjacency)(encoder.layout.skeleton))
             if tensor.shape != expected.shape or not torch.allclose(tensor.float(), expected, atol=1e-6):
                 unfit.append(f"{name} (the adjacency of another skeleton than '{encoder.layout.skeleton.name}')")
         elif not _COUNTER.search(name):
@@ -151,7 +150,7 @@ def import_published(encoder: Encoder, state: Mapping[str, Tensor], where: str =
             f"{where}: does not fit {type(encoder).__name__} with {layout.num_joints} joints, {layout.num_persons} "
             f"persons, {layout.num_frames} frames and {layout.num_classes} classes:\n" + "\n".join(faults)
         )
-    kept = {name: own[name] for name in _spec_of(encoder).unpublished}
+    kept = {name: own[name] for name in spec.unpublished}
     encoder.load_state_dict({ours: state[name] for name, ours in names.items()} | kept)
 
 

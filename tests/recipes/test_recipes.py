@@ -55,6 +55,8 @@ def test_validates(encoder: str, dataset: str, protocol: str, kind: str) -> None
 PUBLISHED: dict[tuple[str, str], tuple[Any, ...]] = {
     ("ctrgcn", "nw-ucla"): (65, 16, 0.1, 5, (50,), 1e-4, 0.0),
     ("ctrgcn", "ntu"): (65, 64, 0.1, 5, (35, 55), 4e-4, 0.0),
+    ("stgcn", "nw-ucla"): (65, 16, 0.1, 5, (50,), 1e-4, 0.0),
+    ("stgcn", "ntu"): (80, 64, 0.1, 0, (10, 50), 1e-4, 0.0),
     ("agcn", "nw-ucla"): (65, 16, 0.1, 5, (50,), 1e-4, 0.0),
     ("agcn", "ntu"): (65, 64, 0.1, 5, (35, 55), 4e-4, 0.0),
     ("hyperformer", "nw-ucla"): (150, 16, 0.025, 5, (110, 120), 0.0, 0.0),
