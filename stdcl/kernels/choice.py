@@ -33,6 +33,10 @@ def switched_on(environment: Mapping[str, str] = os.environ) -> bool:
     return value != "0"
 
 
+ON = switched_on()
+"""Whether kernels run in this process; read once, because they are called hundreds of times per step."""
+
+
 def kernel_for(kernel: ModuleType | None, *tensors: Tensor | None) -> ModuleType | None:
     """Return ``kernel`` if it runs on these tensors, None if the reference must.
 
@@ -43,7 +47,7 @@ def kernel_for(kernel: ModuleType | None, *tensors: Tensor | None) -> ModuleType
         return None
     if tracing() and not torch.compiler.is_dynamo_compiling():
         return None
-    return kernel if _switched_on() else None
+    return kernel if ON else None
 
 
 def operator(name: str, fake: Callable[..., object]) -> Callable[[_Call], _Call]:
@@ -68,8 +72,3 @@ def operator(name: str, fake: Callable[..., object]) -> Callable[[_Call], _Call]
 def _takes(x: Tensor | None) -> bool:
     plain = x is None or type(x) in (Tensor, Parameter)
     return plain and (x is None or (x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0))
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _switched_on() -> bool:
-    return switched_on()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stdcl.kernels.choice import SWITCH
+from stdcl.kernels import choice
 from stdcl.kernels.extension import extension
 
 
@@ -13,11 +13,11 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """``kernel`` is skipped where the kernel of the test module's ``OPERATION`` cannot run; the reference never is."""
     operation = request.module.OPERATION
     if request.param == "kernel":
-        monkeypatch.delenv(SWITCH, raising=False)
+        monkeypatch.setattr(choice, "ON", True)
         if operation._kernel is None:
             pytest.skip(missing(operation.__name__))
     else:
-        monkeypatch.setenv(SWITCH, "0")
+        monkeypatch.setattr(choice, "ON", False)
     return str(request.param)
 
 

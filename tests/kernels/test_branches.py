@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from stdcl.encoders.temporal import MultiScale
-from stdcl.kernels import branches
-from stdcl.kernels.choice import SWITCH
+from stdcl.kernels import branches, choice
 from tests.kernels.threads import assert_same_bits
 from tests.rounding import Rounded, assert_within, cat, einsum, gamma, stack
 
@@ -221,7 +220,7 @@ def test_training_on_the_cpu_calls_the_kernel_and_all_else_the_operations(monkey
         return torch.zeros_like(x)
 
     monkeypatch.setattr(branches, "_kernel", object())
-    monkeypatch.delenv(SWITCH, raising=False)
+    monkeypatch.setattr(choice, "ON", True)
     monkeypatch.setattr(branches, "forward", forward)
     made = block(64, 1, 2)
     made.double()(torch.randn(2, 3, 8, 64, dtype=torch.float64))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stdcl.errors import UserError
-from stdcl.kernels import attention, batch_norm, branches, graph_product
+from stdcl.kernels import attention, batch_norm, branches, choice, graph_product
 from stdcl.kernels.choice import SWITCH, kernel_for, switched_on
 
 Call = Callable[..., object]
@@ -64,9 +67,9 @@ FREE = {
 }
 
 
-@pytest.fixture(params=["", "0"], ids=["kernels", "reference"], autouse=True)
+@pytest.fixture(params=[True, False], ids=["kernels", "reference"], autouse=True)
 def switch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SWITCH, request.param)
+    monkeypatch.setattr(choice, "ON", request.param)
 
 
 def given(name: str) -> tuple[Call, dict[str, Tensor]]:
@@ -152,14 +155,24 @@ def test_the_switch() -> None:
         switched_on({SWITCH: "off"})
 
 
-def test_the_switch_is_read_where_the_choice_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SWITCH, "1")
+_LOOK = "from stdcl.kernels import choice; print(choice.kernel_for(choice, choice.torch.ones(1)) is not None)"
+
+
+@pytest.mark.parametrize(("value", "kernels"), [("0", "False"), ("1", "True"), ("", "True")])
+def test_a_process_reads_the_switch_when_it_starts(value: str, kernels: str) -> None:
+    command = [sys.executable, "-c", _LOOK]
+    ran = subprocess.run(command, env={**os.environ, SWITCH: value}, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == kernels
+
+
+def test_the_choice_follows_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "ON", True)
     assert kernel_for(pytest, torch.ones(1)) is pytest
-    monkeypatch.setenv(SWITCH, "0")
+    monkeypatch.setattr(choice, "ON", False)
     assert kernel_for(pytest, torch.ones(1)) is None
 
 
 @pytest.mark.parametrize("tensor", [torch.ones(1).double(), torch.ones(0), torch.ones(1, device="meta")])
 def test_what_no_kernel_takes(monkeypatch: pytest.MonkeyPatch, tensor: Tensor) -> None:
-    monkeypatch.setenv(SWITCH, "1")
+    monkeypatch.setattr(choice, "ON", True)
     assert kernel_for(pytest, torch.ones(1), None, tensor) is None

@@ -12,8 +12,7 @@ from torch import Tensor
 from stdcl.config.model import EncoderConfig
 from stdcl.encoders.base import Encoder, Layout
 from stdcl.encoders.build import build_encoder
-from stdcl.kernels import batch_norm
-from stdcl.kernels.choice import SWITCH
+from stdcl.kernels import batch_norm, choice
 from stdcl.skeleton import NTU, NW_UCLA
 from tests.rounding import assert_within, network_bound
 
@@ -44,9 +43,9 @@ def test_kernels_and_operations_agree_with_float64(
     x = torch.randn(4, 3, layout.num_frames, layout.num_joints, layout.num_persons)
     labels = torch.arange(4)
     exact = step(copy.deepcopy(model).double(), x.double(), labels)
-    monkeypatch.delenv(SWITCH, raising=False)
+    monkeypatch.setattr(choice, "ON", True)
     fast = step(copy.deepcopy(model), x, labels)
-    monkeypatch.setenv(SWITCH, "0")
+    monkeypatch.setattr(choice, "ON", False)
     slow = step(copy.deepcopy(model), x, labels)
     bound = network_bound(model, rows=x[:, 0].numel())
     for logits, gradient in (fast, slow):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from types import ModuleType
 
@@ -13,8 +15,7 @@ from torch import Tensor
 from stdcl.config.model import EncoderConfig
 from stdcl.encoders.base import Layout
 from stdcl.encoders.build import build_encoder
-from stdcl.kernels import attention, batch_norm, branches, graph_product
-from stdcl.kernels.choice import SWITCH
+from stdcl.kernels import attention, batch_norm, branches, choice, graph_product
 from stdcl.skeleton import NW_UCLA
 from tests.kernels.conftest import missing
 from tests.kernels.test_checks import GROUPS, HOPS, given
@@ -28,7 +29,7 @@ ENCODERS.append({"name": "hyperformer", "hyperedges": "default"})
 def test_encoders_are_exported_in_the_operations_of_pytorch(
     monkeypatch: pytest.MonkeyPatch, section: dict[str, str]
 ) -> None:
-    monkeypatch.delenv(SWITCH, raising=False)
+    monkeypatch.setattr(choice, "ON", True)
     config: EncoderConfig = TypeAdapter(EncoderConfig).validate_python(section)
     torch.manual_seed(0)
     model = build_encoder(config, LAYOUT).eval()
@@ -37,8 +38,23 @@ def test_encoders_are_exported_in_the_operations_of_pytorch(
         program = torch.export.export(model, (x,))
         assert not [node.target for node in program.graph.nodes if "stdcl" in str(node.target)]
         other = torch.randn_like(x)
-        monkeypatch.setenv(SWITCH, "0")
+        monkeypatch.setattr(choice, "ON", False)
         torch.testing.assert_close(program.module()(other).logits, model(other).logits)
+
+
+_START = """
+import sys, torch
+from tests.kernels.test_encoders import LAYOUTS, step
+from stdcl.encoders.ctrgcn.network import CTRGCN
+step(CTRGCN(LAYOUTS[0]), torch.randn(2, 3, LAYOUTS[0].num_frames, 20, 1), torch.arange(2))
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_a_step_does_not_load_the_compiler() -> None:
+    """`torch._dynamo` takes a second to import; PyTorch's optimisers load it, evaluation has no need of it."""
+    ran = subprocess.run([sys.executable, "-c", _START], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"
 
 
 OPERATORS = {
@@ -53,7 +69,7 @@ OPERATORS = {
 @pytest.mark.parametrize("name", OPERATORS)
 def test_torch_compile_calls_the_kernel_as_one_operator(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The compiled call has the kernel's bits, in the result and, where it is differentiable, in the gradients."""
-    monkeypatch.delenv(SWITCH, raising=False)
+    monkeypatch.setattr(choice, "ON", True)
     operation, call = OPERATORS[name]
     if operation._kernel is None:
         pytest.skip(missing(operation.__name__))
@@ -80,7 +96,7 @@ def test_torch_compile_calls_the_kernel_as_one_operator(monkeypatch: pytest.Monk
 
 @pytest.mark.filterwarnings("ignore")  # it is deprecated, and warns of every look at a shape
 def test_a_jit_trace_does_not_keep_the_results_of_its_example(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(SWITCH, raising=False)
+    monkeypatch.setattr(choice, "ON", True)
     x, other, factor, shift = torch.randn(8, 4), torch.randn(8, 4), torch.randn(4), torch.randn(4)
     traced = torch.jit.trace(lambda y: batch_norm.normalise(y, None, factor, shift, True), (x,))
     torch.testing.assert_close(traced(other), batch_norm.normalise(other, None, factor, shift, True))
