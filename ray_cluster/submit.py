@@ -2,7 +2,8 @@
 
 ``ray submit`` copies this file alone to the head's home folder and runs it there with the words that follow. The sweep
 is the name of one that the release ships, or a file that ``file_mounts`` of the cluster file brought: it is looked for
-as given, beside this file, and in ``~/.stdcl/sweeps``.
+as given, beside this file, and in ``~/.stdcl/sweeps``. With ``--job`` it is submitted as a job of the cluster, which
+goes on without this connection (``stdcl submit --cluster``); else it runs here.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def rejoined(words: Sequence[str]) -> list[str]:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run ``stdcl sweep`` on the cluster of this machine."""
+    """Run ``stdcl sweep`` on the cluster of this machine, or submit it there."""
     if not words:
         sys.exit("usage: ray submit CLUSTER.yaml ray_cluster/submit.py SWEEP [-- --set a.b=c ...]")
     os.environ.setdefault("RAY_ADDRESS", "auto")
@@ -55,7 +56,9 @@ def main(words: Sequence[str]) -> int:
             f"error: stdcl is not installed for {sys.executable} ({error}); the PATH in ~/.stdcl/cluster/env.sh must "
             "lead to the environment that it is installed in"
         )
-    return stdcl(["sweep", find(words[0]), *rejoined([word for word in words[1:] if word != "--"])])
+    more = rejoined([word for word in words[1:] if word not in ("--", "--job")])
+    verb = ["submit", "--address", "auto"] if "--job" in words else ["sweep"]
+    return stdcl([*verb, find(words[0]), *more])
 
 
 if __name__ == "__main__":

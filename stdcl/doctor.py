@@ -9,13 +9,16 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from stdcl.config.paths import data_path, expand, storage_path, variable
+from stdcl.data.store import MANIFEST_FILE, read_manifest
 from stdcl.errors import UserError
-from stdcl.launch.cluster import look_at
+from stdcl.launch.cluster import looking_at
+from stdcl.launch.nodes import describe, faults, notes, survey, versions
 from stdcl.launch.scratch import check_scratch
 
 PACKAGES = ("torch", "ray", "optuna", "pyarrow", "pandas", "wandb", "pydantic", "matplotlib")
@@ -111,8 +114,6 @@ def _storage() -> Iterator[Finding]:
 
 
 def _data() -> Iterator[Finding]:
-    from stdcl.data.store import MANIFEST_FILE, read_manifest
-
     try:
         root = data_path(".")
     except UserError as error:
@@ -135,11 +136,11 @@ def _cluster() -> Iterator[Finding]:
     address = variable("RAY_ADDRESS")
     if address:
         try:
-            cluster = look_at(address)
+            with looking_at(address) as cluster:
+                yield Finding("cluster", "ok", f"RAY_ADDRESS={address} answers: {cluster.describe()}")
+                yield from _nodes()
         except UserError as error:
             yield Finding("cluster", "bad", str(error))
-        else:
-            yield Finding("cluster", "ok", f"RAY_ADDRESS={address} answers: {cluster.describe()}")
     else:
         yield Finding("cluster", "note", "RAY_ADDRESS is not set; sweeps start a local Ray unless run as a job")
         try:
@@ -154,6 +155,22 @@ def _cluster() -> Iterator[Finding]:
     if token.exists() and os.environ.get("RAY_AUTH_MODE") != "token":
         text = f"{token} exists but RAY_AUTH_MODE is not 'token': joining a cluster that asks for it will fail"
         yield Finding("cluster", "note", text)
+
+
+def _nodes() -> Iterator[Finding]:
+    """Every node of the cluster, measured by this machine."""
+    storage, root = storage_path(), data_path(".")
+    hashes = {}
+    for manifest in sorted(root.glob(f"*/{MANIFEST_FILE}")):
+        with suppress(UserError):  # said under "data"
+            hashes[str(manifest.parent.absolute())] = read_manifest(manifest.parent).content_hash
+    answers, own = survey(storage if storage.is_dir() else None, list(hashes)), versions()
+    for node in answers:
+        bad = faults([node], own, hashes)
+        yield from (Finding("node", "bad", line) for line in bad)
+        if not bad:
+            yield Finding("node", "ok", describe(node))
+        yield from (Finding("node", "note", line) for line in notes([node], own))
 
 
 def _wandb() -> Iterator[Finding]:

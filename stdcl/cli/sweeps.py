@@ -35,4 +35,29 @@ def sweep(file: Path | None, overrides: tuple[str, ...], dry_run: bool, list_shi
     return run_sweep(file, overrides, dry_run=dry_run)
 
 
-VERBS = (sweep,)
+@click.command(cls=Verb, on_interrupt="what was submitted goes on; the same command says how to follow and stop it")
+@click.argument("file", type=PATH)
+@click.option("--address", envvar="RAY_API_SERVER_ADDRESS", metavar="URL", help="A running cluster's dashboard.")
+@click.option("--cluster", type=PATH, metavar="FILE", help="The cluster file of `ray up`: submitted over SSH.")
+@set_option
+@click.option("--follow", is_flag=True, help="Show what it prints, to its end.")
+def submit(file: Path, address: str | None, cluster: Path | None, overrides: tuple[str, ...], follow: bool) -> int:
+    """Submit a sweep to a cluster, or name the job that runs it already.
+
+    FILE is a sweep file (YAML), or the name of one that the package ships. The cluster's nodes are checked before
+    anything trains; what differs is said. The same command continues a sweep that was stopped.
+    """
+    from stdcl.sweep.submission import submit_through, submit_to
+
+    if cluster is not None:
+        return submit_through(cluster, str(file), overrides, follow=follow, say=_say)
+    if address is None:
+        raise click.UsageError("give --address http://HEAD:8265 (a cluster that runs) or --cluster FILE (of `ray up`)")
+    return submit_to(address, str(file), overrides, follow=follow, say=_say)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+VERBS = (sweep, submit)

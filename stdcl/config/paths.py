@@ -99,5 +99,16 @@ def also_looked_at(place: Path, environment: Mapping[str, str] = os.environ) -> 
 
 
 def storage_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder of all results: $STDCL_STORAGE, else ``./runs``. On a cluster every node must see it."""
-    return expand(variable("STDCL_STORAGE", environment) or "runs", "$STDCL_STORAGE", environment).absolute()
+    """Return the folder of all results: $STDCL_STORAGE, else ``./runs``. On a cluster every node must see it.
+
+    Raises:
+        UserError: as :func:`expand`; or it is an address, such as one of object storage.
+    """
+    given = variable("STDCL_STORAGE", environment) or "runs"
+    if "://" in given:
+        raise UserError(
+            f"STDCL_STORAGE={given}: a folder is needed that every machine mounts under the same path, on a POSIX "
+            "file system with locks (NFS 4, Lustre; in clouds EFS, Filestore, FSx, Azure Files). Object storage does "
+            "not work"
+        )
+    return expand(given, "$STDCL_STORAGE", environment).absolute()

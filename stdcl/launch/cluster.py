@@ -206,8 +206,9 @@ def connected(resources: ResourcesConfig) -> Iterator[Cluster]:
             ray.shutdown()
 
 
-def look_at(address: str) -> Cluster:
-    """Connect to a cluster, and return what it has.
+@contextmanager
+def looking_at(address: str) -> Iterator[Cluster]:
+    """Connect to a cluster, whatever it can hold, to ask its nodes something; let go of it at the end.
 
     Raises:
         UserError: it cannot be reached.
@@ -219,7 +220,7 @@ def look_at(address: str) -> Cluster:
     with folder_of_package() as folder:
         _connect(address, folder)
         try:
-            return _present(local=False)
+            yield _present(local=False)
         finally:
             ray.shutdown()
 

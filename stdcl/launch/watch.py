@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from stdcl.launch.nodes import node_name
+
 INTERVAL = 5.0
 """Seconds between two looks."""
 
@@ -38,7 +40,7 @@ class NodeWatch:
             return []
         self._next = self._clock() + INTERVAL
         before = self._known
-        now = {str(node["NodeID"]): _name(node) for node in self._nodes() if node["Alive"]}
+        now = {str(node["NodeID"]): node_name(node) for node in self._nodes() if node["Alive"]}
         self._known = now
         if before is None:
             return []
@@ -48,8 +50,3 @@ class NodeWatch:
             if node not in now
         ]
         return lost + [f"node {name} has joined" for node, name in now.items() if node not in before]
-
-
-def _name(node: Mapping[str, Any]) -> str:
-    address, host = node.get("NodeManagerAddress", ""), node.get("NodeManagerHostname", "")
-    return f"{address} ({host})" if host and host != address else str(address)

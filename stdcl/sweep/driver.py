@@ -26,7 +26,7 @@ from stdcl.config.model import InitConfig
 from stdcl.config.paths import data_path, storage_path
 from stdcl.config.shipped import find_sweep
 from stdcl.config.sweep import OptunaConfig, Sweep, Trial, cell_name, load_sweep, with_cells
-from stdcl.data.store import read_manifest
+from stdcl.data.store import MANIFEST_FILE, read_manifest
 from stdcl.errors import UserError
 from stdcl.launch.cluster import (
     Cluster,
@@ -37,6 +37,7 @@ from stdcl.launch.cluster import (
     prepare_environment,
     waiting_now,
 )
+from stdcl.launch.nodes import check_nodes
 from stdcl.launch.watch import NodeWatch
 from stdcl.launch.worker import TrainingLoop, session_loop
 from stdcl.locks import exclusive
@@ -144,6 +145,12 @@ def run_sweep(
 
 def _content_hash(path: str) -> str:
     return read_manifest(data_path(path)).content_hash
+
+
+def _hashes(trials: Sequence[Trial]) -> dict[str, str]:
+    """The content hash of each store that trials read, by absolute path."""
+    places = {str(data_path(path)) for path in {trial.config.data.path for trial in trials}}
+    return {place: _content_hash(place) for place in sorted(places) if (Path(place) / MANIFEST_FILE).exists()}
 
 
 def _tracking(sweep: Sweep) -> wandb_settings.WandbSettings:
@@ -303,7 +310,7 @@ class _Runner:
         todo = [trial for trial in todo if trial.key not in held]
         if not todo:
             return _Outcome({}, False)
-        with self._cluster() as cluster:
+        with self._cluster(todo) as cluster:
             from ray import tune
 
             from stdcl.sweep.trainables import payload
@@ -364,7 +371,7 @@ class _Runner:
         if before >= settings.trials:
             self._write_importance(study)
             return _Outcome({}, False)
-        with self._cluster() as cluster:
+        with self._cluster(boundary_trials(self._sweep)) as cluster:
             progress = self._progress(known, settings.trials, before)
             self._search(cluster, study, settings, progress)
         self._write_importance(study)
@@ -434,13 +441,16 @@ class _Runner:
         return progress
 
     @contextmanager
-    def _cluster(self) -> Iterator[Cluster]:
+    def _cluster(self, trials: Sequence[Trial]) -> Iterator[Cluster]:
         self._folder.tune.mkdir(parents=True, exist_ok=True)
         with connected(self._sweep.config.resources) as cluster:
             where = "Ray on this machine" if cluster.local else f"Ray at {cluster.address}"
             self._say(f"{where}: {cluster.describe()}; {self._concurrency(cluster)} trial(s) at a time")
             if note := oversubscribed(self._sweep.config.resources):
                 self._say(note)
+            if not cluster.local:
+                for line in check_nodes(self._folder.root.parent, _hashes(trials)):
+                    self._say(line)
             yield cluster
 
     def _concurrency(self, cluster: Cluster) -> int:

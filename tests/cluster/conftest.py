@@ -23,12 +23,13 @@ def make_machines() -> Iterator[MakeMachines]:
         pytest.skip(reason)
     made: list[Machines] = []
 
-    def make(hosts: str = LOCALHOST) -> Machines:
+    def make(hosts: str = LOCALHOST, **variables: str) -> Machines:
         folder = Path(tempfile.mkdtemp(prefix="stdcl-"))
         environment = {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
+            **variables,
         }
         made.append(Machines(folder, hosts, environment))
         return made[-1]

@@ -24,6 +24,8 @@ NETWORK = "10.77.0.{}"
 PORT = 6380
 SHARED_MEMORY = "1g"
 
+RAY = (sys.executable, "-m", "ray.scripts.scripts")
+
 LOCALHOST = "127.0.0.1 localhost\n::1 localhost\n"
 
 _INIT = """
@@ -101,7 +103,9 @@ class Machine:
     def environ(self) -> dict[str, str]:
         """Return the environment of a login on this machine."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "STDCL_", "WANDB_", "GLOO_", "NCCL_"))}
-        return {**kept, "HOME": str(self.home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **self.environment}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        own = {"HOME": str(self.home), "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return {**kept, **own, **self.environment}
 
     def run(self, *command: str, check: bool = True, seconds: float = 300) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
@@ -213,12 +217,40 @@ class Machines:
                 process.stderr.close()
 
 
-def start_ray(head: Machine, others: Sequence[Machine], cpus: int = 1) -> None:
-    """Start Ray as the documentation says: a head, and nodes that join it."""
-    ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    common = ["--num-cpus", str(cpus), "--object-store-memory", str(100 * 2**20), "--disable-usage-stats"]
-    head.run(*ray, "start", "--head", f"--node-ip-address={head.address}", f"--port={PORT}", *common)
+def start_ray(head: Machine, others: Sequence[Machine], cpus: int = 1, *options: str) -> None:
+    """Start Ray as the documentation says: a head, and nodes that join it.
+
+    Args:
+        head, others: the machines.
+        cpus: of each.
+        options: of the head alone; they win over ``cpus``.
+    """
+    head.run(
+        *RAY, "start", "--head", f"--node-ip-address={head.address}", f"--port={PORT}", *_common(cpus), *options
+    )  # fmt: skip
     for machine in others:
-        machine.run(
-            *ray, "start", f"--address={head.address}:{PORT}", f"--node-ip-address={machine.address}", *common
-        )  # fmt: skip
+        join(machine, head, cpus)
+
+
+def join(machine: Machine, head: Machine, cpus: int = 1) -> None:
+    """Start Ray on a machine as a node of a head."""
+    machine.run(
+        *RAY, "start", f"--address={head.address}:{PORT}", f"--node-ip-address={machine.address}", *_common(cpus)
+    )  # fmt: skip
+
+
+def _common(cpus: int) -> list[str]:
+    return ["--num-cpus", str(cpus), "--object-store-memory", str(100 * 2**20), "--disable-usage-stats"]
+
+
+def processes(machine: Machine) -> list[tuple[int, str]]:
+    """(process id on the machine, command) of all that runs there."""
+    lines = machine.run("ps", "-eo", "pid=,args=").stdout.splitlines()
+    return [(int(pid), args) for pid, _, args in (line.strip().partition(" ") for line in lines)]
+
+
+def kill(machine: Machine, mark: str) -> None:
+    """SIGKILL everything on a machine that has ``mark`` in its command."""
+    pids = [str(pid) for pid, args in processes(machine) if mark in args and "ps -eo" not in args]
+    assert pids, f"nothing on {machine.name} has '{mark}' in its command"
+    machine.run("kill", "-9", *pids)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from stdcl.results.store import read_attempts
 from tests.cluster.conftest import MakeMachines
-from tests.cluster.machines import PORT, Machine, start_ray
+from tests.cluster.machines import PORT, RAY, join, kill, processes, start_ray
+from tests.cluster.training import start_stub
 from tests.ray.command import wait_until
 from tests.ray.conftest import history
-from tests.sweep.conftest import GRID
 
 pytestmark = pytest.mark.cluster
-
-ONE_TRIAL = {**GRID, "grid": {"contrast.temperature": [0.5]}, "baseline": False, "seeds": [1]}
 
 HOLD = """
 import ray, sys, time
@@ -37,27 +31,6 @@ time.sleep(float(sys.argv[2]))
 """
 
 
-def _start(head: Machine, storage: Path, resources: dict[str, Any], **stub: Any) -> subprocess.Popen[bytes]:
-    file = storage.parent / "sweep.yaml"
-    file.write_text(yaml.safe_dump({**ONE_TRIAL, "resources": resources}))
-    return head.start(
-        "env", f"RAY_ADDRESS={head.address}:{PORT}", sys.executable, "-m", "tests.ray.run", "sweep", str(file),
-        str(storage), json.dumps(stub), output=storage.parent / "output.txt",
-    )  # fmt: skip
-
-
-def _processes(machine: Machine) -> list[tuple[int, str]]:
-    """(process id on the machine, command) of all that runs there."""
-    lines = machine.run("ps", "-eo", "pid=,args=").stdout.splitlines()
-    return [(int(pid), args) for pid, _, args in (line.strip().partition(" ") for line in lines)]
-
-
-def _kill(machine: Machine, mark: str) -> None:
-    pids = [str(pid) for pid, args in _processes(machine) if mark in args and "ps -eo" not in args]
-    assert pids, f"nothing on {machine.name} has '{mark}' in its command"
-    machine.run("kill", "-9", *pids)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_trials_wait_for_a_cluster_that_another_job_holds(
     make_machines: MakeMachines, tmp_path: Path, workers: int
@@ -67,7 +40,7 @@ def test_trials_wait_for_a_cluster_that_another_job_holds(
     held = tmp_path / "other.txt"
     other = head.start(sys.executable, "-c", HOLD, f"{head.address}:{PORT}", "60", output=held)
     wait_until(lambda: "held" in held.read_text(), 120, "the other job")
-    process = _start(head, tmp_path / "storage", {"workers": workers, "cpus_per_worker": 2.0 / workers})
+    process = start_stub(head, head, tmp_path / "storage", {"workers": workers, "cpus_per_worker": 2.0 / workers})
     output = tmp_path / "output.txt"
     wait_until(lambda: "waiting for " in output.read_text(), 120, "a word about what the sweep waits for")
     assert f"{workers} x {2 / workers:g} CPU (placement PACK): 0 of 2 CPU free on the cluster" in output.read_text()
@@ -87,32 +60,24 @@ def test_a_lost_node_is_named_and_the_trial_goes_on_when_it_is_back(
     head, other = machines.up("one"), machines.up("two")
     start_ray(head, [other])
     storage, output = tmp_path / "storage", tmp_path / "output.txt"
-    process = _start(head, storage, {"workers": 2, "placement": "STRICT_SPREAD"}, seconds=6.0)
+    process = start_stub(head, head, storage, {"workers": 2, "placement": "STRICT_SPREAD"}, seconds=6.0)
     wait_until(lambda: "epoch 2/6" in output.read_text(), 180, "two epochs")
-    _kill(other, "raylet")
+    kill(other, "raylet")
     lost = wait_until(lambda: "is lost" in output.read_text(), 120, "a word about the node")
     print(f"the node is named {lost:.0f} s after SIGKILL of its raylet")
     assert re.search(
         rf"node {re.escape(other.address)} \(two\) is lost; trainings on it start again", output.read_text()
     )
-    other.run(sys.executable, "-m", "ray.scripts.scripts", "stop", "--force", check=False)
-    start_ray_again(head, other)
+    other.run(*RAY, "stop", "--force", check=False)
+    join(other, head)
     assert process.wait(300) == 0, output.read_text()
     text = output.read_text()
     assert f"node {other.address} (two) has joined" in text
     assert "workers lost, starting again from the last checkpoint" in text
     of_ray = [line for line in text.splitlines() if re.search(r"state-dump|\.(cc|h):\d+|raylet", line, re.IGNORECASE)]
-    assert all("Raylet is terminated." in line for line in of_ray), "one sentence of Ray's own, none of its state"
+    assert [line for line in of_ray if "Raylet is terminated." not in line] == [], "one sentence, none of its state"
     (run_dir,) = (storage / "small" / "trials").iterdir()
     assert [row["epoch"] for row in history(run_dir)] == [1, 2, 3, 4, 5, 6]
-
-
-def start_ray_again(head: Machine, other: Machine) -> None:
-    other.run(
-        sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={head.address}:{PORT}",
-        f"--node-ip-address={other.address}", "--num-cpus", "1", "--object-store-memory", str(100 * 2**20),
-        "--disable-usage-stats",
-    )  # fmt: skip
 
 
 def test_ranks_that_are_cut_off_end_by_themselves(make_machines: MakeMachines, tmp_path: Path) -> None:
@@ -122,16 +87,16 @@ def test_ranks_that_are_cut_off_end_by_themselves(make_machines: MakeMachines, t
     start_ray(head, [other])
     timeout = 15.0
     storage, output = tmp_path / "storage", tmp_path / "output.txt"
-    process = _start(
-        head, storage, {"workers": 2, "placement": "STRICT_SPREAD", "collective_timeout": timeout}, seconds=1.0
+    process = start_stub(
+        head, head, storage, {"workers": 2, "placement": "STRICT_SPREAD", "collective_timeout": timeout}, seconds=1.0
     )  # fmt: skip
     wait_until(lambda: "epoch 2/6" in output.read_text(), 180, "two epochs")
-    ranks = [pid for pid, args in _processes(other) if "RayTrainWorker" in args]
+    ranks = [pid for pid, args in processes(other) if "RayTrainWorker" in args]
     assert len(ranks) == 1
     other.run("ip", "link", "set", "eth0", "down")
     begin = time.monotonic()
     try:
-        took = wait_until(lambda: ranks[0] not in dict(_processes(other)), 240, "the end of the cut-off rank")
+        took = wait_until(lambda: ranks[0] not in dict(processes(other)), 240, "the end of the cut-off rank")
     finally:
         process.kill()
         process.wait()

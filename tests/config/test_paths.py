@@ -98,3 +98,9 @@ def test_variables_elsewhere_are_refused(tmp_path: Path, change: str) -> None:
     path.write_text(text)
     with pytest.raises(UserError, match=r"replaced in data.path and method.texts alone; write the value itself"):
         load_run(path)
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/runs", "gs://bucket", "file:///shared/runs"])
+def test_the_storage_is_a_folder_and_no_address(address: str) -> None:
+    with pytest.raises(UserError, match=r"EFS, Filestore, FSx.*Object storage does not work"):
+        storage_path({"STDCL_STORAGE": address})
