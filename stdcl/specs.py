@@ -5,9 +5,9 @@ neither torch nor Ray. The package of an encoder, a dataset or a method under ``
 ``stdcl/methods`` holds its records in ``SPECS``; an installed package can offer more through the entry point groups
 ``stdcl.encoders``, ``stdcl.datasets`` and ``stdcl.methods``. Nothing registers itself: the first call of
 ``encoders()``, ``datasets()`` or ``methods()`` looks for the records, and everything that lists them (configuration,
-command line, reports, documentation, tests) asks there. A name with a colon, ``package.module:name``, is an import
-path: it leads to a record, or to an encoder's or a method's class whose attribute ``options`` is the model of its
-section.
+command line, reports, documentation, tests) asks there. An entry point that is broken is passed over: see
+``passed_over``. A name with a colon, ``package.module:name``, is an import path: it leads to a record, or to an
+encoder's or a method's class whose attribute ``options`` is the model of its section.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import hashlib
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
@@ -253,24 +253,59 @@ class _Named(Protocol):
 Spec = TypeVar("Spec", bound=_Named)
 
 
+class Known(Mapping[str, Spec], Generic[Spec]):
+    """Records by name. Looking an import path up adds its record, so that its options are keys like all others.
+
+    Attributes:
+        broken: entry points that offer nothing usable: name -> why.
+    """
+
+    def __init__(self, found: dict[str, Spec], broken: dict[str, str], follow: Callable[[str], Spec]) -> None:
+        self._found = found
+        self._follow = follow
+        self.broken = broken
+
+    def __getitem__(self, name: str) -> Spec:
+        if name not in self._found and is_import_path(name):
+            self._found[name] = self._follow(name)
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._found))
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
 @cache
-def encoders() -> Mapping[str, EncoderSpec]:
+def encoders() -> Known[EncoderSpec]:
     """Return every encoder by name."""
-    found = _by_name(_found("stdcl.encoders", "stdcl.encoders", EncoderSpec))
-    return _Known(found, lambda path: _plugged(path, "encoder", EncoderSpec))
+    found = _found("stdcl.encoders", "stdcl.encoders", EncoderSpec)
+    return Known(*found, lambda path: _plugged(path, "encoder", EncoderSpec))
 
 
 @cache
-def datasets() -> Mapping[str, DatasetSpec]:
+def datasets() -> Known[DatasetSpec]:
     """Return every dataset by name."""
-    return _by_name(_found("stdcl.data", "stdcl.datasets", DatasetSpec))
+    return Known(*_found("stdcl.data", "stdcl.datasets", DatasetSpec), _plugged_dataset)
 
 
 @cache
-def methods() -> Mapping[str, MethodSpec]:
+def methods() -> Known[MethodSpec]:
     """Return every method by name."""
-    found = _by_name(_found("stdcl.methods", "stdcl.methods", MethodSpec))
-    return _Known(found, lambda path: _plugged(path, "method", MethodSpec))
+    found = _found("stdcl.methods", "stdcl.methods", MethodSpec)
+    return Known(*found, lambda path: _plugged(path, "method", MethodSpec))
+
+
+def passed_over() -> list[str]:
+    """Return a sentence for each broken entry point that was met by now."""
+    kinds: tuple[Any, ...] = (encoders, datasets, methods)
+    return [why for find in kinds if find.cache_info().currsize for why in find().broken.values()]
+
+
+def is_import_path(name: object) -> bool:
+    """Whether a name is an import path, ``package.module:name``."""
+    return isinstance(name, str) and ":" in name
 
 
 def encoder(name: str) -> EncoderSpec:
@@ -294,25 +329,6 @@ def load(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-class _Known(Mapping[str, Spec], Generic[Spec]):
-    """Records by name. Looking an import path up adds its record, so that its options are keys like all others."""
-
-    def __init__(self, found: dict[str, Spec], follow: Callable[[str], Spec]) -> None:
-        self._found = found
-        self._follow = follow
-
-    def __getitem__(self, name: str) -> Spec:
-        if name not in self._found and isinstance(name, str) and ":" in name:
-            self._found[name] = self._follow(name)
-        return self._found[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(list(self._found))
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-
 Kind = TypeVar("Kind", EncoderSpec, MethodSpec)
 
 
@@ -325,13 +341,7 @@ def _plugged(path: str, key: str, kind: type[Kind]) -> Kind:
     from pydantic import BaseModel, create_model
 
     where = f"{key}.name: {path}"
-    try:
-        offered = load(path)
-    except Exception as error:  # whatever a module of somebody else raises when it is imported
-        raise UserError(
-            f"{where}: cannot be imported: {type(error).__name__}: {error}; it must be package.module:name of what is "
-            "installed, or lies on PYTHONPATH"
-        ) from error
+    offered = _imported(path, where)
     options = getattr(offered, "options", None)
     if not (isinstance(options, type) and issubclass(options, BaseModel) and "name" in options.model_fields):
         raise UserError(
@@ -348,9 +358,35 @@ def _plugged(path: str, key: str, kind: type[Kind]) -> Kind:
     return replace(offered, name=path, options=model)
 
 
-def code_digest(spec: EncoderSpec | MethodSpec) -> str:
+def _plugged_dataset(path: str) -> DatasetSpec:
+    """Return the record that an import path in ``data.dataset`` leads to, with the path as its name.
+
+    Raises:
+        UserError: the import fails, or it leads to something else.
+    """
+    where = f"data.dataset: {path}"
+    offered = _imported(path, where)
+    if not isinstance(offered, DatasetSpec):
+        raise UserError(f"{where}: a DatasetSpec is expected, found a {type(offered).__name__}")
+    return replace(offered, name=path)
+
+
+def _imported(path: str, where: str) -> Any:
+    try:
+        return load(path)
+    except Exception as error:  # whatever a module of somebody else raises when it is imported
+        raise UserError(
+            f"{where}: cannot be imported: {type(error).__name__}: {error}; it must be package.module:name of what is "
+            "installed, or lies on PYTHONPATH"
+        ) from error
+
+
+def code_digest(spec: EncoderSpec | DatasetSpec | MethodSpec) -> str:
     """Return 16 hexadecimal digits of all files of a plug-in's packages; empty for what is part of this package."""
-    modules = {spec.options.__module__, spec.build.partition(":")[0]}
+    if isinstance(spec, DatasetSpec):
+        modules = {path.partition(":")[0] for path in (spec.prepare, spec.name) if is_import_path(path)}
+    else:
+        modules = {spec.options.__module__, spec.build.partition(":")[0]}
     roots = {module.partition(".")[0] for module in modules} - {__name__.partition(".")[0]}
     return _digest_of(tuple(sorted(roots))) if roots else ""
 
@@ -370,37 +406,40 @@ def _digest_of(packages: tuple[str, ...]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _one(kind: str, name: str, known: Mapping[str, Spec]) -> Spec:
+def _one(kind: str, name: str, known: Known[Spec]) -> Spec:
     if name not in known:
+        if name in known.broken:
+            raise UserError(f"{kind} '{name}': {known.broken[name]}")
         raise UserError(f"unknown {kind} '{name}'{nearest(name, known)}; allowed: {', '.join(known)}")
     return known[name]
 
 
-def _found(package: str, group: str, kind: type[Spec]) -> Iterator[tuple[str, Spec]]:
-    """Yield (where it is, record) of the sub-packages of ``package``, then of the entry points of ``group``."""
+def _found(package: str, group: str, kind: type[Spec]) -> tuple[dict[str, Spec], dict[str, str]]:
+    """Return the records of the sub-packages of ``package`` and of the entry points of ``group`` by name, and why
+    entry points were passed over."""
+    found: dict[str, Spec] = {}
+    places: dict[str, str] = {}
+    broken: dict[str, str] = {}
     home = importlib.import_module(package)
     for info in pkgutil.iter_modules(home.__path__, f"{package}."):
         if info.ispkg:
             for spec in getattr(importlib.import_module(info.name), "SPECS", ()):
                 if isinstance(spec, kind):
-                    yield info.name, spec
+                    if spec.name in found:
+                        raise UserError(f"{info.name}: the name '{spec.name}' is taken by {places[spec.name]}")
+                    found[spec.name], places[spec.name] = spec, info.name
     for point in entry_points(group=group):
         where = f"entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a package'}"
         try:
             offered = point.load()
         except Exception as error:  # whatever a package of somebody else raises when it is imported
-            raise UserError(f"{where}: cannot be loaded: {type(error).__name__}: {error}") from error
+            broken[point.name] = f"{where}: cannot be loaded: {type(error).__name__}: {error}"
+            continue
         for spec in offered if isinstance(offered, tuple | list) else (offered,):
             if not isinstance(spec, kind):
-                raise UserError(f"{where}: gives a {type(spec).__name__}; a {kind.__name__} is expected")
-            yield where, spec
-
-
-def _by_name(found: Iterable[tuple[str, Spec]]) -> dict[str, Spec]:
-    places: dict[str, str] = {}
-    out: dict[str, Spec] = {}
-    for where, spec in found:
-        if spec.name in out:
-            raise UserError(f"{where}: the name '{spec.name}' is taken by {places[spec.name]}")
-        out[spec.name], places[spec.name] = spec, where
-    return out
+                broken[point.name] = f"{where}: gives a {type(spec).__name__}; a {kind.__name__} is expected"
+            elif spec.name in found:
+                broken[point.name] = f"{where}: the name '{spec.name}' is taken by {places[spec.name]}"
+            else:
+                found[spec.name], places[spec.name] = spec, where
+    return found, broken

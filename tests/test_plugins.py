@@ -1,9 +1,11 @@
-"""Encoders and methods of another package: named by import path or by entry point, trained, and held to their code."""
+"""Encoders, methods and datasets of another package: found by path or entry point, trained, and held to their code."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import stdcl
 from stdcl import specs
 from stdcl.cli import main
 from stdcl.config import RunConfig, fingerprint, to_yaml
@@ -22,11 +25,15 @@ from stdcl.config.load import load_run, merge, resolve
 from stdcl.config.sweep import load_sweep
 from stdcl.config.yaml_text import dump_yaml, parse_yaml
 from stdcl.data.nw_ucla.synthetic import prepare_synthetic
+from stdcl.data.store import read_manifest
+from stdcl.data.synthetic import ensure_data
 from stdcl.encoders.base import Encoder, EncoderOutput, Layout
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
 from stdcl.results.history import read_history
 from stdcl.training.trainer import training
+from tests.distributed.ranks import run_on_threads
+from tests.methods.ranks import SHAPES, Run, assert_equal_runs, make_task, take
 from tests.train.conftest import small_raw
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "plugin"
@@ -116,8 +123,72 @@ def test_its_code_is_a_part_of_the_fingerprint_and_other_code_is_not_trained(
         next(iter(training(saved, tmp_path / "run", comm=LocalComm(), device=torch.device("cpu"))))
 
 
+@pytest.mark.parametrize("dataset", ["sticks", "skeleton_plugin:STICKS"])
+def test_a_dataset_is_made_prepared_trained_and_predicted(
+    package: Path, tmp_path: Path, dataset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"dataset": dataset, "path": str(tmp_path / "sticks"), "synthetic": {"sequences": 60, "seed": 0}}
+    raw = raw_config(tmp_path, "mean_pose", method={"name": "center_loss"}, training={"epochs": 1})
+    config = resolve(raw | {"data": data}, "test")
+    assert set(config.plugins) == {"data", "encoder", "method"}
+    assert ensure_data(config)
+    assert read_manifest(tmp_path / "sticks").dataset == dataset
+    (row,) = training(config, tmp_path / "run", comm=LocalComm(), device=torch.device("cpu"))
+    assert row["num_test"] == 24
+    clip = next((tmp_path / "sticks-raw").glob("bow*.csv"))
+    assert main(["predict", str(tmp_path / "run"), str(clip)]) == 0
+    again = ["data", "prepare", dataset, "--raw", str(tmp_path / "sticks-raw"), "--out", str(tmp_path / "sticks")]
+    assert main(again) == 0
+    assert "the same store is already there" in capsys.readouterr().out
+    assert main(["data", "export", str(tmp_path / "sticks"), "--format", dataset, "--out", str(tmp_path / "x")]) == 2
+
+
+def test_what_is_no_dataset_is_refused(package: Path, store: Path) -> None:
+    for name, expected in (
+        ("no_such_package:X", "data.dataset: no_such_package:X: cannot be imported: ModuleNotFoundError"),
+        ("skeleton_plugin:MEAN_POSE", "a DatasetSpec is expected, found a EncoderSpec"),
+    ):
+        with pytest.raises(UserError, match=re.escape(expected)):
+            resolve(merge(small_raw(store), {"data": {"dataset": name}}), "test")
+
+
+def test_the_examples_method_is_the_same_on_any_number_of_ranks(package: Path) -> None:
+    spec = specs.method("center_loss")
+    build = specs.load(spec.build)
+    plan = Run(lambda: build(spec.options(name="center_loss"), make_task(), SHAPES))
+    alone = take(LocalComm(), plan)
+    assert any(bool(gradient.any()) for step in alone["gradients"] for gradient in step.values())
+    for size in (2, 4):
+        assert_equal_runs(run_on_threads(take, size, plan), alone)
+
+
+@pytest.mark.slow
+def test_installed_by_pip_it_is_swept_on_two_ray_workers(tmp_path: Path) -> None:
+    """In an environment of its own, which sees this one's packages; of stdcl nothing is changed."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
+    python = tmp_path / "env" / "bin" / "python"
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    purelib = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    ours = [path for path in sys.path if path.endswith("site-packages")]
+    lines = [f"import site; site.addsitedir({path!r})" for path in ours]
+    (Path(purelib) / "parent.pth").write_text("\n".join(lines) + "\n")
+    shutil.copytree(EXAMPLE, tmp_path / "plugin")
+    install = [python, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", str(tmp_path / "plugin")]
+    subprocess.run(install, check=True)
+    environment = {**os.environ, "STDCL_STORAGE": str(tmp_path / "runs"), "STDCL_DATA": str(tmp_path)}
+    done = subprocess.run(
+        [python, "-m", "stdcl", "sweep", str(tmp_path / "plugin" / "sweep.yaml")],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = stdcl.load_sweep(tmp_path / "runs" / "plugin")
+    assert len(rows) == 4
+    assert set(rows["state"]) == {"finished"}
+    assert set(rows["dataset"]) == {"sticks"}
+
+
 def test_what_is_built_in_has_no_digest(store: Path) -> None:
-    for name, spec in [*specs.encoders().items(), *specs.methods().items()]:
+    for name, spec in [*specs.encoders().items(), *specs.datasets().items(), *specs.methods().items()]:
         assert specs.code_digest(spec) == "", name
     assert resolve(small_raw(store), "test").plugins == {}
 

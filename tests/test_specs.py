@@ -192,11 +192,21 @@ def test_a_message_is_never_empty(monkeypatch: pytest.MonkeyPatch) -> None:
         ("stdcl.encoders.hcn:SPECS", "the name 'hcn' is taken by stdcl.encoders.hcn"),
     ],
 )
-def test_a_broken_entry_point_is_named(offered: list[EntryPoint], value: str, expected: str) -> None:
+def test_a_broken_entry_point_is_named_and_passed_over(
+    offered: list[EntryPoint], value: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     offered.append(EntryPoint("theirs", value, "stdcl.encoders"))
-    with pytest.raises(UserError, match=re.escape(expected)) as caught:
-        specs.encoders()
-    assert "entry point theirs" in str(caught.value)
+    offered.append(EntryPoint("mine", f"{__name__}:MINE", "stdcl.encoders"))
+    assert {"hcn", "mine"} < set(specs.encoders())
+    (why,) = specs.passed_over()
+    assert why.startswith("entry point theirs")
+    assert expected in why
+    assert main(["sweep", "--list"]) == 0
+    assert capsys.readouterr().err.count("entry point theirs") == 1
+    with pytest.raises(UserError, match=re.escape(expected)):
+        specs.encoder("theirs")
+    assert main(["check-encoder", "theirs"]) == 2
+    assert expected in capsys.readouterr().err
 
 
 def test_a_type_of_the_configuration_is_found_lazily() -> None:

@@ -11,6 +11,7 @@ from functools import cache
 
 import click
 
+from stdcl import specs
 from stdcl.cli.account import provide_account
 from stdcl.cli.codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
 from stdcl.cli.console import outliving_streams
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if home := provide_account():
             print(f"note: no home folder is known; HOME is {home} for this command", file=sys.stderr)
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        for said in specs.passed_over():
+            print(f"note: {said}; it is passed over", file=sys.stderr)
     return code or (FAILED if streams.incomplete() else DONE)
 
 

@@ -117,11 +117,11 @@ class VerbGroup(click.Group):
 
 
 def listed(names: Callable[[], Sequence[str]]) -> Callable[[click.Context, click.Parameter, str], str]:
-    """Return a callback that accepts only the names that ``names`` returns when a value is given."""
+    """Return a callback that accepts only the names that ``names`` returns when a value is given, and import paths."""
 
     def check(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
         allowed = names()
-        if value not in allowed:
+        if value not in allowed and ":" not in value:
             raise click.BadParameter(
                 f"'{value}' is not one of {', '.join(allowed)}{nearest(value, allowed)}", ctx, parameter
             )

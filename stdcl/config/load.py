@@ -269,16 +269,21 @@ def resolve_with(raw: Raw, where: str | Origin, overrides: Sequence[str]) -> Run
 
 
 def meet_plugins(raw: Mapping[str, Any]) -> None:
-    """Look up what ``encoder.name`` and ``method.name`` lead to, so that a plug-in's options are known keys.
+    """Look up what names of a dataset, an encoder and a method lead to, so that a plug-in's options are known keys.
 
     Raises:
         UserError: an import path leads to no plug-in.
     """
-    for section, known in (("encoder", specs.encoders), ("method", specs.methods)):
+    known: tuple[tuple[str, str, Callable[[], specs.Known[Any]]], ...] = (
+        ("data", "dataset", specs.datasets),
+        ("encoder", "name", specs.encoders),
+        ("method", "name", specs.methods),
+    )
+    for section, key, find in known:
         given = raw.get(section)
-        name = given.get("name") if isinstance(given, Mapping) else None
+        name = given.get(key) if isinstance(given, Mapping) else None
         if isinstance(name, str):
-            known().get(name)
+            find().get(name)
 
 
 def _run_path(key: str, where: str) -> str:

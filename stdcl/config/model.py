@@ -85,7 +85,7 @@ class DataConfig(Section):
     """What is trained on."""
 
     dataset: Annotated[str, OneOf(_dataset_names)]
-    """Which dataset the store at ``path`` must hold."""
+    """Which dataset the store at ``path`` must hold; or the import path of another package's record."""
     path: str = Field(min_length=1)
     """Folder of the prepared store; a relative one is looked up under $STDCL_DATA, then under the current folder (one
     that begins with ./ or ../ there alone).
@@ -250,8 +250,8 @@ class RunConfig(Section):
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
     plugins: dict[str, str] = Field(default_factory=dict)
-    """Digest of the code of an encoder or a method that another package brings, by section; filled in by the command. A
-    training with other code is refused."""
+    """Digest of the code of a dataset, an encoder or a method that another package brings, by section; filled in by the
+    command. A training with other code is refused."""
 
     @model_validator(mode="before")
     @classmethod
@@ -290,7 +290,7 @@ class RunConfig(Section):
             out["method"] = dict(spec.settle(method, data, encoder if isinstance(encoder, dict) else {}))
         codes = {
             section: specs.code_digest(each)
-            for section, each in (("encoder", kind), ("method", spec))
+            for section, each in (("data", dataset), ("encoder", kind), ("method", spec))
             if each is not None
         }
         given = raw.get("plugins", {})
@@ -300,7 +300,10 @@ class RunConfig(Section):
 
     def plugin_codes(self) -> dict[str, str]:
         """Return what ``plugins`` would hold for the code that is installed here."""
-        used: dict[str, specs.EncoderSpec | specs.MethodSpec] = {"encoder": specs.encoder(self.encoder.name)}
+        used: dict[str, specs.DatasetSpec | specs.EncoderSpec | specs.MethodSpec] = {
+            "data": specs.dataset(self.data.dataset),
+            "encoder": specs.encoder(self.encoder.name),
+        }
         if self.method is not None:
             used["method"] = specs.method(self.method.name)
         return {section: code for section, spec in used.items() if (code := specs.code_digest(spec))}

@@ -45,5 +45,8 @@ def export_store(store: Path, form: str, out: Path, *, protocol: str = "", force
     known = list(opened.rules)
     if protocol and protocol not in known:
         raise UserError(f"--protocol {protocol}: the store has {', '.join(known)}")
-    write: Export = specs.load(specs.dataset(form).export)
+    spec = specs.dataset(form)
+    if not spec.export:
+        raise UserError(f"--format {form}: stores cannot be written in it; allowed: {', '.join(formats())}")
+    write: Export = specs.load(spec.export)
     return write(opened, out, protocol=protocol or known[0])

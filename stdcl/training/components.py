@@ -169,9 +169,13 @@ def check_data(config: RunConfig) -> Data:
     """
     for section, code in config.plugin_codes().items():
         if config.plugins.get(section) != code:
-            name = getattr(config, section).name
+            key, name = (
+                ("data.dataset", config.data.dataset)
+                if section == "data"
+                else (f"{section}.name", getattr(config, section).name)
+            )
             raise UserError(
-                f"{section}.name: {name}: its code has changed (digest {code}, the configuration says "
+                f"{key}: {name}: its code has changed (digest {code}, the configuration says "
                 f"{config.plugins.get(section)}); install what the run was made with, or start a new run"
             )
     data = open_data(config)

@@ -1,4 +1,4 @@
-"""An encoder and a training method for stdcl: their records, which import no torch."""
+"""An encoder, a training method and a dataset for stdcl: their records, which import no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from stdcl.config.section import EncoderOptions, MethodOptions, Positive
-from stdcl.specs import EncoderSpec, MethodSpec
+from stdcl.skeleton import Skeleton
+from stdcl.specs import DatasetSpec, EncoderSpec, MethodSpec, SplitSpec
 
 
 class MeanPoseOptions(EncoderOptions):
@@ -31,4 +32,27 @@ MEAN_POSE = EncoderSpec(
 )
 CENTER_LOSS = MethodSpec(
     name="center_loss", title="center loss", options=CenterLossOptions, build="skeleton_plugin.method:CenterLoss"
+)
+
+STICK = Skeleton(
+    name="stick",
+    joint_names=("hip", "head", "left hand", "right hand", "neck", "left foot", "right foot"),
+    parents=(0, 4, 4, 4, 0, 0, 0),
+    centre=0,
+    origin=0,
+)
+STICK_CLASSES = ("wave", "bow", "jump")
+STICKS = DatasetSpec(
+    name="sticks",
+    title="stick figures",
+    prepare="skeleton_plugin.dataset:prepare",
+    prepare_options=("raw",),
+    synthesise="skeleton_plugin.dataset:synthesise",
+    clip_suffixes=(".csv",),
+    read_clips="skeleton_plugin.dataset:read_clips",
+    protocols={"by-subject": SplitSpec("subject", frozenset({1, 2, 3}), None, num_train=90, num_test=60)},
+    frames=16,
+    skeleton=STICK,
+    num_persons=1,
+    classes=STICK_CLASSES,
 )
