@@ -31,7 +31,6 @@ from stdcl.results.layout import RunFolder
 from stdcl.results.row import from_file
 from stdcl.results.scores import read_run
 from stdcl.runs.evaluate import evaluate_run
-from stdcl.sweep.plan import boundary_trials
 from stdcl.training.components import build_components
 from tests.distributed.ranks import run_on_ranks
 from tests.fixtures.first_release import make, narrow
@@ -113,7 +112,7 @@ def test_shipped_sweeps_keep_their_fingerprints(name: str) -> None:
     if name in NEW_FINGERPRINTS:
         pytest.skip(NEW_FINGERPRINTS[name])
     sweep = load_sweep(ROOT / "sweeps" / name)
-    trials = sweep.trials() or boundary_trials(sweep)
+    trials = sweep.trials() or sweep.boundary_trials()
     assert {trial.key: trial.fingerprint for trial in trials} == EXPECTED["fingerprints"][name]
 
 

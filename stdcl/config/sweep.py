@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -241,10 +241,7 @@ class Trial:
     parameters: dict[str, Any]
     seed: int
     config: RunConfig
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint(self.config)
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -294,8 +291,19 @@ class Sweep:
         if arm == ARM_BASELINE:
             _put_method(raw, NO_METHOD)
         put(raw, "training.seed", seed)
-        config = resolve(raw, self.origin.of_cell(list(parameters)))
-        return Trial(_trial_key(arm, parameters, seed, config), arm, parameters, seed, config)
+        config = resolve(raw, self._origin_of(tuple(parameters)))
+        digest = fingerprint(config)
+        return Trial(_trial_key(arm, parameters, seed, digest), arm, parameters, seed, config, digest)
+
+    def _origin_of(self, parameters: tuple[str, ...]) -> Origin:
+        """Where the keys of a cell stand; all cells of the same parameters share one."""
+        if parameters not in self._origins:
+            self._origins[parameters] = self.origin.of_cell(parameters)
+        return self._origins[parameters]
+
+    @cached_property
+    def _origins(self) -> dict[tuple[str, ...], Origin]:
+        return {}
 
     def make_trials(self, cells: Sequence[tuple[str, dict[str, Any]]], seeds: Sequence[int]) -> list[Trial]:
         """Resolve every cell (arm, parameters) with every seed; UserError has a line for each fault of any cell."""
@@ -316,6 +324,18 @@ class Sweep:
     def trials(self) -> list[Trial]:
         """Return every trial of a grid, by seed and cell; empty for a search, whose trials are not known beforehand."""
         return list(self._trials)
+
+    def boundary_trials(self) -> list[Trial]:
+        """Return trials that touch both ends of every range of a search space, and each of its choices."""
+        return list(self._boundary_trials)
+
+    @cached_property
+    def _boundary_trials(self) -> Sequence[Trial]:
+        space = self.config.space
+        ends = {key: list(p.values) if isinstance(p, Choices) else [p.low, p.high] for key, p in space.items()}
+        longest = max((len(values) for values in ends.values()), default=0)
+        cells = [{key: values[min(i, len(values) - 1)] for key, values in ends.items()} for i in range(longest)]
+        return self.make_trials([(ARM_GRID, cell) for cell in cells], self.config.seeds)
 
     @cached_property
     def _trials(self) -> Sequence[Trial]:
@@ -365,22 +385,29 @@ def _slug(value: Any) -> str:
     return re.sub(r"[^A-Za-z0-9.+-]+", "-", str(value)).strip("-")
 
 
-def _trial_key(arm: str, parameters: dict[str, Any], seed: int, config: RunConfig) -> str:
+def _trial_key(arm: str, parameters: dict[str, Any], seed: int, digest: str) -> str:
     parts = [f"{key.split('.')[0 if key.endswith('.name') else -1]}={_slug(v)}" for key, v in parameters.items()]
     if arm == ARM_BASELINE:
         parts.insert(0, ARM_BASELINE)
-    return f"{','.join(parts)[:96]},seed={seed},{fingerprint(config)[:8]}"
+    return f"{','.join(parts)[:96]},seed={seed},{digest[:8]}"
 
 
-def load_sweep(path: Path, overrides: Sequence[str] = (), *, saved: bool = False) -> Sweep:
+def _as_it_is(base: Raw) -> Raw:
+    return base
+
+
+def load_sweep(
+    path: Path, overrides: Sequence[str] = (), *, saved: bool = False, settle: Callable[[Raw], Raw] = _as_it_is
+) -> Sweep:
     """Read and check a sweep file, every trial of a grid included.
 
     Args:
         path: the YAML file.
         overrides: ``a.b=c`` texts; a path is one of the sweep's own keys (``seeds``, ``resources.workers``,
             ``optuna.trials``, ``base.training.epochs``) or of a run (``training.epochs``, short for ``base....``).
-        saved: the file is a sweep folder's own, perhaps of an earlier version; keys that no trial reads are
-            passed over.
+        saved: the file is a sweep folder's own, perhaps of an earlier version: its trials were checked when it was
+            written, and are resolved where they are asked for.
+        settle: gives the base that trials are made of from the file's; each trial is resolved once.
 
     Raises:
         UserError: with a line for each fault.
@@ -423,13 +450,11 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, saved: bool = False
         put(base, "data.evaluate_on", "validation")
     if faults:
         raise UserError("\n".join(faults))
-    sweep = Sweep(config, base, origin)
-    if config.search == "grid":
-        trials = sweep.trials()
-    else:
-        trials = sweep.make_trials([(ARM_GRID, corner) for corner in _corners(config)], config.seeds)
-    if not saved:
-        faults = [*_given_in_vain(sweep, trials), *_varied_in_vain(sweep, trials)]
+    sweep = Sweep(config, settle(base), origin)
+    if saved:
+        return sweep
+    trials = sweep.trials() or sweep.boundary_trials()
+    faults = [*_given_in_vain(sweep, trials), *_varied_in_vain(sweep, trials)]
     if faults:
         raise UserError("\n".join(faults))
     return sweep
@@ -528,13 +553,6 @@ def _varied_in_vain(sweep: Sweep, trials: Sequence[Trial]) -> Iterator[str]:
     for key, reason in in_vain.items():
         place = (table, 0, key) if table == "cells" else (table, key)
         yield f"{sweep.origin.at(place)}: '{table}': {reason}; leave it out"
-
-
-def _corners(config: SweepConfig) -> list[dict[str, Any]]:
-    """Two samples that touch both ends of every range, and one for each choice: enough to refuse a bad space early."""
-    ends = {key: list(p.values) if isinstance(p, Choices) else [p.low, p.high] for key, p in config.space.items()}
-    longest = max(len(values) for values in ends.values())
-    return [{key: values[min(i, len(values) - 1)] for key, values in ends.items()} for i in range(longest)]
 
 
 def _sweep_path(key: str, where: str) -> str:

@@ -13,13 +13,15 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from stdcl.config import RunConfig
 from stdcl.config.model import InitConfig
@@ -51,7 +53,7 @@ from stdcl.results.layout import SweepFolder
 from stdcl.results.state import HELD
 from stdcl.results.status import TrialStatus
 from stdcl.sweep.log import SweepLog
-from stdcl.sweep.plan import boundary_trials, check_same_question, left_out, write_plan, write_sweep
+from stdcl.sweep.plan import check_same_question, left_out, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.reuse import take_over, wanted_identity
 from stdcl.tracking import wandb_settings
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     import optuna
 
     from stdcl.sweep.progress import Progress
+    from stdcl.training.components import Data
 
 FAILED = 1
 INTERRUPTED = 130
@@ -75,17 +78,31 @@ def _print(text: str) -> None:
     print(text, flush=True)
 
 
-def check_data(config: RunConfig) -> None:
-    """Check a configuration against its data; a synthetic corpus is made if it is not there.
+class DataCheck:
+    """Checks configurations against their data, which is opened once for all of equal section ``data``."""
 
-    Raises:
-        UserError: the data are missing, or the configuration does not fit them.
-    """
-    from stdcl.data.synthetic import ensure_data
-    from stdcl.training.components import check
+    def __init__(self) -> None:
+        self._opened: dict[str, Data] = {}
 
-    ensure_data(config)
-    check(config)
+    def __call__(self, config: RunConfig) -> None:
+        """Check one; a synthetic corpus is made if it is not there.
+
+        Raises:
+            UserError: the data are missing, or the configuration does not fit them.
+        """
+        from stdcl.training.components import check
+
+        check(config, self._open)
+
+    def _open(self, config: RunConfig) -> Data:
+        from stdcl.data.synthetic import ensure_data
+        from stdcl.training.components import open_data
+
+        settings = config.data.model_dump_json()
+        if settings not in self._opened:
+            ensure_data(config)
+            self._opened[settings] = open_data(config)
+        return self._opened[settings]
 
 
 def run_sweep(
@@ -95,7 +112,7 @@ def run_sweep(
     dry_run: bool = False,
     storage: Path | None = None,
     loop: TrainingLoop | None = None,
-    check: Check = check_data,
+    check: Check | None = None,
     say: Say = _print,
 ) -> int:
     """Run a sweep file, or continue it.
@@ -106,7 +123,7 @@ def run_sweep(
         dry_run: check everything and list the trials; start nothing.
         storage: folder of all results; $STDCL_STORAGE or ./runs if None.
         loop: what trains; the real loop if None.
-        check: what checks a configuration against its data.
+        check: what checks a configuration against its data; a ``DataCheck`` if None.
         say: takes each line of progress.
 
     Returns:
@@ -115,13 +132,13 @@ def run_sweep(
     Raises:
         UserError: a fault in the file, the data, the cluster, or the sweep's folder.
     """
-    sweep = _with_settled_paths(load_sweep(find_sweep(str(file)), overrides))
+    sweep = load_sweep(find_sweep(str(file)), overrides, settle=_with_settled_paths)
     folder = SweepFolder((storage or storage_path()).absolute() / sweep.config.name)
     command = shlex.join(["stdcl", "sweep", str(file), *(part for text in overrides for part in ("--set", text))])
     check_same_question(folder, sweep)
     trials = sweep.trials()
-    with_data = _with_data(sweep, trials, say) if dry_run else trials or boundary_trials(sweep)
-    _check_against_data(sweep, with_data, check)
+    with_data = _with_data(sweep, trials, say) if dry_run else trials or sweep.boundary_trials()
+    _check_against_data(sweep, with_data, check or DataCheck())
     wandb_settings.check(_tracking(sweep))
     recorder = Recorder(folder, sweep.config.name, command)
     if with_data:
@@ -154,7 +171,7 @@ def _hashes(trials: Sequence[Trial]) -> dict[str, str]:
 
 
 def _tracking(sweep: Sweep) -> wandb_settings.WandbSettings:
-    return wandb_settings.settings_of((sweep.trials() or boundary_trials(sweep))[0].config.tracking)
+    return wandb_settings.settings_of((sweep.trials() or sweep.boundary_trials())[0].config.tracking)
 
 
 def show_on_wandb(sweep: Sweep, folder: SweepFolder) -> None:
@@ -175,18 +192,18 @@ def show_on_wandb(sweep: Sweep, folder: SweepFolder) -> None:
     )
 
 
-def _with_settled_paths(sweep: Sweep) -> Sweep:
-    """Settle in the driver where data and another run are: a worker's current folder can be another."""
-    init = sweep.base.get("init_from")
-    if isinstance(init, dict):
-        found = settled(InitConfig.model_validate(init), (Path.cwd(), storage_path()))
-        base = {**sweep.base, "init_from": found.model_dump(mode="json")}
-        sweep = Sweep(sweep.config, base, sweep.origin)
-    data = sweep.base.get("data")
-    if not isinstance(data, dict) or "path" not in data:
-        return sweep
-    base = {**sweep.base, "data": {**data, "path": str(data_path(str(data["path"])))}}
-    return Sweep(sweep.config, base, sweep.origin)
+def _with_settled_paths(base: dict[str, Any]) -> dict[str, Any]:
+    """Settle in the driver where data and another run are: a worker's current folder can be another.
+
+    What is not right is left as it is: the check of the trials names it.
+    """
+    out, data = dict(base), base.get("data")
+    with suppress(ValidationError):
+        init = InitConfig.model_validate(base.get("init_from"))
+        out["init_from"] = settled(init, (Path.cwd(), storage_path())).model_dump(mode="json")
+    if isinstance(data, dict) and isinstance(data.get("path"), str) and data["path"]:
+        out["data"] = {**data, "path": str(data_path(data["path"]))}
+    return out
 
 
 def _with_data(sweep: Sweep, trials: Sequence[Trial], say: Say) -> list[Trial]:
@@ -194,7 +211,7 @@ def _with_data(sweep: Sweep, trials: Sequence[Trial], say: Say) -> list[Trial]:
     from stdcl.data.synthetic import is_unmade
 
     made, unmade = list[Trial](), set[str]()
-    for trial in trials or boundary_trials(sweep):
+    for trial in trials or sweep.boundary_trials():
         if is_unmade(trial.config):
             unmade.add(trial.config.data.path)
         else:
@@ -351,7 +368,7 @@ class _Runner:
         from stdcl.sweep import study as studies
 
         settings = self._sweep.config.optuna or OptunaConfig()
-        epochs = boundary_trials(self._sweep)[0].config.training.epochs
+        epochs = self._sweep.boundary_trials()[0].config.training.epochs
         with studies.opened(self._sweep, self._folder.study, epochs) as (study, shown):
             return self._search_in(study, shown, settings)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from stdcl import atomic
 from stdcl.config.load import read_mapping
-from stdcl.config.sweep import ARM_GRID, Choices, Sweep, Trial
+from stdcl.config.sweep import Sweep, Trial
 from stdcl.config.yaml_text import dump_yaml
 from stdcl.errors import UserError
 from stdcl.results.layout import SweepFolder
@@ -65,17 +65,6 @@ def write_sweep(folder: SweepFolder, sweep: Sweep) -> None:
     """Write the sweep as it is run (``sweep.yaml``)."""
     text = dump_yaml(sweep.config.model_dump(mode="json"))
     atomic.write_text(folder.sweep_file, text)
-
-
-def boundary_trials(sweep: Sweep) -> list[Trial]:
-    """Return trials that touch both ends of every range of a search space, and each of its choices."""
-    ends = {
-        key: list(part.values) if isinstance(part, Choices) else [part.low, part.high]
-        for key, part in sweep.config.space.items()
-    }
-    longest = max((len(values) for values in ends.values()), default=0)
-    corners = [{key: values[min(i, len(values) - 1)] for key, values in ends.items()} for i in range(longest)]
-    return [sweep.make_trial(ARM_GRID, corner, sweep.config.seeds[0]) for corner in corners]
 
 
 def check_same_question(folder: SweepFolder, sweep: Sweep) -> bool:

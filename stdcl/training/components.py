@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -124,13 +125,17 @@ def transform_of(config: RunConfig, dataset: str) -> Transform:
     )
 
 
-def check(config: RunConfig) -> Data:
+def check(config: RunConfig, opened: Callable[[RunConfig], Data] = open_data) -> Data:
     """Check a configuration against its data, model and method, before anything is launched.
+
+    Args:
+        config: the configuration.
+        opened: gives its data.
 
     Raises:
         UserError: with one line per fault.
     """
-    data = check_data(config)
+    data = check_data(config, opened)
     options = config.encoder
     shapes = _shapes(type(options), options.model_dump_json(), data.layout, method_taps(config))
     return replace(data, remarks=build_method(config, _task(config, data), shapes).remarks)
@@ -161,8 +166,8 @@ def _task(config: RunConfig, data: Data) -> Task:
     )
 
 
-def check_data(config: RunConfig) -> Data:
-    """Check all of a configuration but its model and method against its data.
+def check_data(config: RunConfig, opened: Callable[[RunConfig], Data] = open_data) -> Data:
+    """Check all of a configuration but its model and method against its data; arguments as of :func:`check`.
 
     Raises:
         UserError: with one line per fault.
@@ -178,7 +183,7 @@ def check_data(config: RunConfig) -> Data:
                 f"{key}: {name}: its code has changed (digest {code}, the configuration says "
                 f"{config.plugins.get(section)}); install what the run was made with, or start a new run"
             )
-    data = open_data(config)
+    data = opened(config)
     steps = data.train.num_items // config.training.batch_size
     if steps == 0 and config.training.drop_last:
         raise UserError(

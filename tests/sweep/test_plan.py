@@ -13,7 +13,7 @@ import pytest
 from stdcl.errors import UserError
 from stdcl.results.layout import SweepFolder
 from stdcl.results.plan import Plan, read_plan
-from stdcl.sweep.plan import boundary_trials, check_same_question, left_out, write_plan, write_sweep
+from stdcl.sweep.plan import check_same_question, left_out, write_plan, write_sweep
 from tests.sweep.conftest import GRID, SEARCH, MakeSweep
 
 
@@ -128,7 +128,7 @@ def test_a_damaged_plan_is_named(folder: SweepFolder, make_sweep: MakeSweep) -> 
 
 
 def test_corners_touch_both_ends_and_each_choice(make_sweep: MakeSweep) -> None:
-    corners = [trial.parameters for trial in boundary_trials(make_sweep(SEARCH))]
+    corners = [trial.parameters for trial in make_sweep(SEARCH).boundary_trials()]
     assert {corner["contrast.temperature"] for corner in corners} == {0.2, 2.0}
     assert {corner["contrast.channel_reduction"] for corner in corners} == {4, 8, 16}
 

@@ -32,7 +32,7 @@ class Process:
     """A trial's process, started anew for each attempt."""
 
     def __init__(self, make_config: MakeConfig, folder: Path, loop: TrainingLoop | None = None) -> None:
-        self.trial = Trial("one", "grid", {}, 1, make_config())
+        self.trial = Trial("one", "grid", {}, 1, make_config(), "0" * 16)
         self.trial_context = TrialContext("s", folder, folder / "scratch", loop or session_loop(), {})
         self.run = RunFolder(folder / "one")
 
