@@ -210,6 +210,11 @@ class SweepConfig(Section):
                 f"{len(self.seeds)}"
             )
 
+    @property
+    def search_settings(self) -> OptunaConfig:
+        """The section ``optuna``, with its defaults where it is left out."""
+        return self.optuna or OptunaConfig()
+
     def compared_keys(self) -> list[str]:
         """Return the keys that ``compare`` can mean: with the value, or of a trend."""
         if self.compare is None or self.compare.kind not in ("to value", "trend"):

@@ -244,7 +244,7 @@ def _list_trials(sweep: Sweep, trials: Sequence[Trial], recorder: Recorder, say:
         f"{resources.gpus_per_worker:g} GPU each"
     )
     if not trials:
-        settings = sweep.config.optuna or OptunaConfig()
+        settings = sweep.config.search_settings
         say(f"{settings.trials} trials are drawn from: {', '.join(sweep.parameters)}")
     for trial in trials:
         say(f"  {trial.key}  {trial.fingerprint}  {_standing(recorder.status(trial))}")
@@ -367,7 +367,7 @@ class _Runner:
         """Let the study propose trials until it has judged as many as asked for."""
         from stdcl.sweep import study as studies
 
-        settings = self._sweep.config.optuna or OptunaConfig()
+        settings = self._sweep.config.search_settings
         epochs = self._sweep.boundary_trials()[0].config.training.epochs
         with studies.opened(self._sweep, self._folder.study, epochs) as (study, shown):
             return self._search_in(study, shown, settings)
@@ -388,7 +388,7 @@ class _Runner:
         if before >= settings.trials:
             self._write_importance(study)
             return _Outcome({}, False)
-        with self._cluster(boundary_trials(self._sweep)) as cluster:
+        with self._cluster(self._sweep.boundary_trials()) as cluster:
             progress = self._progress(known, settings.trials, before)
             self._search(cluster, study, settings, progress)
         self._write_importance(study)

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from stdcl.config.contrast import long_keys
-from stdcl.config.sweep import ARM_GRID, OptunaConfig, Sweep, Trial
+from stdcl.config.sweep import ARM_GRID, Sweep, Trial
 from stdcl.errors import UserError
 from stdcl.sweep.names import TrialNames
 from stdcl.sweep.pruning import RungPruner
@@ -52,7 +52,7 @@ def open_study(sweep: Sweep, folder: Path, epochs: int) -> tuple[optuna.Study, s
     Raises:
         UserError: the file cannot be used, or holds another kind of study.
     """
-    config = sweep.config.optuna or OptunaConfig()
+    config = sweep.config.search_settings
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage, shown = open_storage(config, folder)
     study = optuna.create_study(
@@ -85,7 +85,7 @@ def open_study(sweep: Sweep, folder: Path, epochs: int) -> tuple[optuna.Study, s
 def opened(sweep: Sweep, folder: Path, epochs: int) -> Iterator[tuple[optuna.Study, str]]:
     """Give ``open_study`` for the body, in which faults of the study's file are said in a sentence, too."""
     study, shown = open_study(sweep, folder, epochs)
-    with faults_said(study_file(sweep.config.optuna or OptunaConfig(), folder)):
+    with faults_said(study_file(sweep.config.search_settings, folder)):
         yield study, shown
 
 

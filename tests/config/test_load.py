@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 from stdcl import specs
 from stdcl.config import fingerprint, load_run, to_yaml
-from stdcl.config.keys import all_paths, check_path
+from stdcl.config.keys import all_paths, check_path, fields_of, models_at
 from stdcl.config.load import read_recipe, resolve
+from stdcl.config.model import RunConfig
+from stdcl.config.section import Auto
 from stdcl.config.yaml_text import parse_yaml
 from stdcl.errors import UserError
 
@@ -258,3 +261,26 @@ def test_sizes_that_no_machine_holds_are_refused_before_any_allocation(tmp_path:
         "--set data.frames=100000: 'data.frames' is 100000; it must be at most 10000",
         "--set contrast.embedding_dim=100000000: 'contrast.embedding_dim' is 100000000; it must be at most 16384",
     ]
+
+
+def test_the_types_of_a_resolved_run_hold_no_auto() -> None:
+    holding = set[str]()
+    for path in all_paths():
+        *section, name = path.split(".")
+        for info in fields_of(models_at(RunConfig, section))[name]:
+            if "auto" in (info.default, *get_args(info.annotation)):
+                holding.add(path)
+    # Decided where the training starts, since it depends on an account there.
+    assert holding == {"tracking.wandb"}
+
+
+@pytest.mark.parametrize("encoder", list(specs.encoders()))
+def test_auto_is_what_is_left_out(encoder: str) -> None:
+    raw: dict[str, Any] = {"data": {"dataset": "nw-ucla", "path": "x", "stream": "bone"}, "encoder": {"name": encoder}}
+    config = resolve(raw, "test")
+    marked = [("data", name) for name in ("frames", "convention")]
+    options = type(config.encoder).model_fields
+    marked += [("encoder", name) for name in options if any(isinstance(m, Auto) for m in options[name].metadata)]
+    asked = {section: {**raw[section], **{key: "auto" for at, key in marked if at == section}} for section in raw}
+    assert resolve({**raw, **asked}, "test") == config
+    assert "auto" not in [getattr(getattr(config, section), key) for section, key in marked]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from stdcl.config.section import EncoderOptions
+from stdcl.config.section import Auto, EncoderOptions
 from stdcl.encoders.renaming import MULTI_SCALE, SHELL
 from stdcl.specs import EncoderSpec, FusionWeights, PublishedInput, datasets
 
@@ -14,7 +14,7 @@ class HyperformerOptions(EncoderOptions):
     """Hyperformer (Zhou et al., 2022)."""
 
     name: Literal["hyperformer"]
-    hyperedges: str = "auto"
+    hyperedges: Annotated[str, Auto()]
     """Which of the skeleton's joint groupings to use; auto: the published one for the stream."""
 
 
