@@ -100,7 +100,7 @@ class Rounds(_Runner):
     said: list[str]
 
     @contextmanager
-    def _cluster(self) -> Iterator[Any]:
+    def _cluster(self, trials: Any) -> Iterator[Any]:
         yield None
 
     def _fit(self, cluster: Any, progress: Progress, space: dict[str, Any], options: dict[str, Any]) -> None:
