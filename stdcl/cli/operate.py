@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stdcl.cli.codes import DONE
+from stdcl.cli.live import Live, room
 from stdcl.cli.verb import Verb
 from stdcl.errors import UserError
 
@@ -30,8 +32,15 @@ def status(sweep: str | None, watch: bool, as_json: bool) -> int:
 
     SWEEP is the sweep's name, or its folder; without it, all sweeps are listed.
     """
-    from stdcl.report.operation import render_status, render_sweeps, status_json, sweeps_json
+    from stdcl.report.operation import render_status, render_sweeps, status_json, sweeps_json, watched_status
 
+    if watch and sweep is not None and not as_json and sys.stdout.isatty():
+        texts = [""]
+        with Live(lambda: texts[-1], sys.stdout) as live:
+            while True:
+                texts[-1] = watched_status(_status(sweep), *room())
+                live.refresh()
+                time.sleep(WATCH_SECONDS)
     while True:
         if sweep is None:
             found = _sweeps()

@@ -11,7 +11,7 @@ import click
 
 from stdcl.cli.codes import BAD_INPUT, DONE, FAILED, INTERRUPTED
 from stdcl.cli.console import outlive_terminal
-from stdcl.cli.live import LiveLine
+from stdcl.cli.live import Live
 from stdcl.cli.verb import PATH, STORE, Verb, command_line, set_option
 from stdcl.errors import UserError
 
@@ -46,7 +46,7 @@ def train(file: Path, overrides: tuple[str, ...], out: Path | None) -> int:
         print(f"from    {run.origin}")
     print(f"workers {workers}, fingerprint {fingerprint(run.config)}", flush=True)
     starting = "starting" if workers == 1 else f"starting {workers} workers on Ray"
-    with LiveLine(follow_run(run.folder.progress, starting)) as live:
+    with Live(follow_run(run.folder.progress, starting)) as live:
 
         def show(row: EpochRow) -> None:
             for notice in row.get("notices", ()):

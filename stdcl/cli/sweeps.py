@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stdcl.cli.console import outlive_terminal, terminal_width
+from stdcl.cli.live import Live, room
 from stdcl.cli.verb import PATH, Verb, set_option
+
+if TYPE_CHECKING:
+    from stdcl.sweep.board import Board
 
 TITLE = "Sweeps"
 
@@ -17,10 +23,12 @@ TITLE = "Sweeps"
 @set_option
 @click.option("--dry-run", is_flag=True, help="Check everything and list the trials; start nothing.")
 @click.option("--list", "list_shipped", is_flag=True, help="List the sweep files of the package with their questions.")
-def sweep(file: Path | None, overrides: tuple[str, ...], dry_run: bool, list_shipped: bool) -> int:
+@click.option("--quiet", is_flag=True, help="Show the table and what failed alone; the rest is in sweep.log.")
+def sweep(file: Path | None, overrides: tuple[str, ...], dry_run: bool, list_shipped: bool, quiet: bool) -> int:
     """Run a sweep file, or continue it.
 
-    FILE is a sweep file (YAML), or the name of one that the package ships.
+    FILE is a sweep file (YAML), or the name of one that the package ships. On a terminal, a table shows what the trials
+    are doing; elsewhere, and in the sweep's log, each epoch is a line.
     """
     if list_shipped:
         from stdcl.config.shipped import render_shipped
@@ -32,7 +40,11 @@ def sweep(file: Path | None, overrides: tuple[str, ...], dry_run: bool, list_shi
     from stdcl.sweep.driver import run_sweep
 
     outlive_terminal()
-    return run_sweep(file, overrides, dry_run=dry_run)
+    if dry_run or quiet or not (sys.stdout.isatty() and sys.stderr.isatty()):
+        return run_sweep(file, overrides, dry_run=dry_run, quiet=quiet)
+    boards: list[Board] = []
+    with Live(lambda: boards[-1].render(*room()) if boards else "") as live:
+        return run_sweep(file, overrides, say=live.print, on_board=boards.append)
 
 
 @click.command(cls=Verb, on_interrupt="what was submitted goes on; the same command says how to follow and stop it")

@@ -60,7 +60,7 @@ class TrialState:
         if not path.exists():
             return None
         try:
-            return RunConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            return RunConfig.model_validate(_load(path))
         except (OSError, ValueError, yaml.YAMLError):
             return None
 
@@ -119,6 +119,14 @@ class SweepState:
             return None
 
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's where PyYAML has it: a report reads a file per cell."""
+
+
+def _load(path: Path) -> Any:
+    return yaml.load(path.read_text(encoding="utf-8"), _LOADER)
+
+
 def load_sweep_state(directory: Path) -> SweepState:
     """Read a sweep's folder.
 
@@ -170,7 +178,7 @@ def load_sweep_state(directory: Path) -> SweepState:
 def _search_of(folder: SweepFolder) -> Search | None:
     """How the trials are chosen, by the sweep's file."""
     try:
-        loaded = yaml.safe_load(folder.sweep_file.read_text(encoding="utf-8"))
+        loaded = _load(folder.sweep_file)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
     said = loaded.get("search") if isinstance(loaded, dict) else None
@@ -197,7 +205,7 @@ def _trial(
 def _settings(path: Path) -> dict[str, Any]:
     """Dotted key -> value of a resolved configuration; empty where the trial has none yet, or it is damaged."""
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = _load(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     out: dict[str, Any] = {}

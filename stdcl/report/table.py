@@ -170,9 +170,19 @@ def _cells(sweep: SweepState) -> tuple[Cell, ...]:
         groups.setdefault((trial.arm, repr(sorted(trial.parameters.items()))), []).append(trial)
     # What all known trials share also holds for those that are not known yet.
     shared = _shared_identity(sweep.trials)
+    baselines: dict[str, list[TrialState]] = {}
+    for (arm, _), trials in groups.items():
+        if arm == BASELINE:
+            baselines.setdefault(apart_from_treatment(trials[0].parameters), trials)
     made = [
-        _cell(sweep, sorted(trials, key=lambda trial: trial.seed), shared, _baseline_of(trials[0], groups))
-        for trials in groups.values()
+        _cell(
+            sweep,
+            sorted(trials, key=lambda trial: trial.seed),
+            shared,
+            # In everything but the method they agree; a baseline has none of its own.
+            None if arm == BASELINE else baselines.get(apart_from_treatment(trials[0].parameters)),
+        )
+        for (arm, _), trials in groups.items()
     ]
     # Each baseline stands above the cells that are compared with it; else the plan's order holds.
     place: dict[str, int] = {}
@@ -212,19 +222,6 @@ def _cell(
         difference=difference,
         paper=_paper(sweep, finished or trials, num_test if finished else shared.get("num_test")),
     )
-
-
-def _baseline_of(
-    trial: TrialState, groups: Mapping[tuple[str, str], Sequence[TrialState]]
-) -> Sequence[TrialState] | None:
-    """The baseline's trials that agree with a trial in everything but the method."""
-    if trial.arm == BASELINE:
-        return None
-    wanted = apart_from_treatment(trial.parameters)
-    for (arm, _), trials in groups.items():
-        if arm == BASELINE and apart_from_treatment(trials[0].parameters) == wanted:
-            return trials
-    return None
 
 
 def apart_from_treatment(parameters: Mapping[str, Any]) -> str:

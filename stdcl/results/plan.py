@@ -56,8 +56,27 @@ class Plan:
 
 
 def write_plan(path: Path, plan: Plan) -> None:
-    """Write a plan, atomically."""
+    """Write a plan, atomically; it replaces what was added to the one before."""
     atomic.write_json(path, asdict(plan))
+    _added(path).unlink(missing_ok=True)
+
+
+def add_to_plan(path: Path, trial: PlannedTrial) -> None:
+    """Add a trial to a plan that is there. Costs the same, however many trials it has."""
+    atomic.append_line(_added(path), json.dumps(asdict(trial), ensure_ascii=False).encode("utf-8"))
+
+
+def _added(path: Path) -> Path:
+    return path.with_name("plan-added.jsonl")
+
+
+def _added_trials(path: Path) -> list[dict[str, Any]]:
+    """What was added to a plan; a last line that is still being written is left out."""
+    try:
+        lines = _added(path).read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
+    return [dict(json.loads(line)) for line in lines]
 
 
 def read_plan(path: Path) -> Plan | None:
@@ -68,15 +87,17 @@ def read_plan(path: Path) -> Plan | None:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        # Of a trial that was planned again, the later line.
+        named = {str(trial["key"]): trial for trial in (*content["trials"], *_added_trials(path))}
         trials = tuple(
             PlannedTrial(
-                key=str(trial["key"]),
+                key=key,
                 arm=str(trial["arm"]),
                 parameters=long_keys(trial["parameters"]),
                 seed=int(trial["seed"]),
                 fingerprint=str(trial.get("fingerprint") or ""),
             )
-            for trial in content["trials"]
+            for key, trial in named.items()
         )
         search: Search | None = content.get("search")
         if search not in ("grid", "optuna", None):

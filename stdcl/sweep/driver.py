@@ -52,8 +52,9 @@ from stdcl.results.importance import write_importance
 from stdcl.results.layout import SweepFolder
 from stdcl.results.state import HELD
 from stdcl.results.status import TrialStatus
+from stdcl.results.store import pack
 from stdcl.sweep.log import SweepLog
-from stdcl.sweep.plan import check_same_question, left_out, write_plan, write_sweep
+from stdcl.sweep.plan import add_trial, check_same_question, left_out, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.reuse import take_over, wanted_identity
 from stdcl.tracking import wandb_settings
@@ -64,6 +65,7 @@ from stdcl.version import code_version, execution_digest
 if TYPE_CHECKING:
     import optuna
 
+    from stdcl.sweep.board import Board
     from stdcl.sweep.progress import Progress
     from stdcl.training.components import Data
 
@@ -72,6 +74,7 @@ INTERRUPTED = 130
 
 Say = Callable[[str], None]
 Check = Callable[[RunConfig], None]
+OnBoard = Callable[["Board"], None]
 
 
 def _print(text: str) -> None:
@@ -114,6 +117,8 @@ def run_sweep(
     loop: TrainingLoop | None = None,
     check: Check | None = None,
     say: Say = _print,
+    quiet: bool = False,
+    on_board: OnBoard | None = None,
 ) -> int:
     """Run a sweep file, or continue it.
 
@@ -125,6 +130,8 @@ def run_sweep(
         loop: what trains; the real loop if None.
         check: what checks a configuration against its data; a ``DataCheck`` if None.
         say: takes each line of progress.
+        quiet: say the table and what failed alone; the rest goes to the sweep's log.
+        on_board: given what the trials are doing, once they start; then lines of epochs go to the log alone.
 
     Returns:
         0: all trials finished; 1: some failed; 130: interrupted.
@@ -148,12 +155,16 @@ def run_sweep(
         return 0
     with exclusive(folder.lock, f"the sweep '{sweep.config.name}'"):
         log = SweepLog(folder.log, say)
-        log.begin(command, code_version())
+        log.begin(command, code_version(), shown=not quiet)
         with log.errors():
             write_sweep(folder, sweep)
-            runner = _Runner(sweep, folder, command, loop or session_loop(), log)
+            pack(folder.results)
+            runner = _Runner(
+                sweep, folder, command, loop or session_loop(), log, recorder, quiet=quiet, on_board=on_board
+            )
             with runner.obedience.running():
                 outcome = runner.run_search() if sweep.config.search == "optuna" else runner.run_grid(trials)
+            pack(folder.results)
             log(f"\n{write_report(folder.root)}\n")
             if not outcome.interrupted:
                 show_on_wandb(sweep, folder)
@@ -294,15 +305,28 @@ def _conclude(outcome: _Outcome, folder: SweepFolder, command: str, say: Say) ->
 class _Runner:
     """One invocation's part of a sweep."""
 
-    def __init__(self, sweep: Sweep, folder: SweepFolder, command: str, loop: TrainingLoop, say: Say) -> None:
+    def __init__(
+        self,
+        sweep: Sweep,
+        folder: SweepFolder,
+        command: str,
+        loop: TrainingLoop,
+        log: SweepLog,
+        recorder: Recorder,
+        *,
+        quiet: bool,
+        on_board: OnBoard | None,
+    ) -> None:
         prepare_environment(sweep.config.resources)
         from stdcl.sweep.obedience import Obedience
         from stdcl.sweep.stopping import StopRequest
 
-        self._sweep, self._folder, self._loop, self._say = sweep, folder, loop, say
-        self._recorder = Recorder(folder, sweep.config.name, command)
+        self._sweep, self._folder, self._loop = sweep, folder, loop
+        self._say: Say = log.write if quiet else log
+        self._write, self._on_board = log.write, on_board
+        self._recorder = recorder
         self._stop = StopRequest()
-        self.obedience = Obedience(folder, command, self._stop, say)
+        self.obedience = Obedience(folder, command, self._stop, self._say)
 
     def run_grid(self, trials: Sequence[Trial]) -> _Outcome:
         """Run the trials that are not finished."""
@@ -421,7 +445,7 @@ class _Runner:
 
         def on_trial(trial: Trial) -> None:
             progress.trials[trial.key] = trial
-            write_plan(self._folder, self._sweep, list(progress.trials.values()))
+            add_trial(self._folder, trial)
 
         search = studies.StudySearch(
             study,
@@ -442,15 +466,20 @@ class _Runner:
         )
 
     def _progress(self, trials: dict[str, Trial], total: int, before: int) -> Progress:
+        from stdcl.sweep.board import Board
         from stdcl.sweep.progress import Progress
 
+        board = Board(self._sweep.config.name, total, before, lambda key: self._folder.run(key).progress)
+        if self._on_board is not None:
+            self._on_board(board)
         progress = Progress(
             trials,
+            board,
             total,
-            before,
             self._recorder,
             self._say,
             self._stop,
+            detail=self._say if self._on_board is None else self._write,
             news=NodeWatch().news,
             waiting=lambda: waiting_now(self._sweep.config.resources),
         )

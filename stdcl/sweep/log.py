@@ -70,9 +70,10 @@ class SweepLog:
             self.write(f"ended by an error:\n{traceback.format_exc()}")
             raise
 
-    def begin(self, command: str, version: str) -> None:
-        """Write what runs, and say where the log is."""
+    def begin(self, command: str, version: str, *, shown: bool = True) -> None:
+        """Write what runs, and say where the log is (``shown``)."""
         if is_incomplete(self.path):  # its writer was killed
             self.write("")
         self.write(f"{command}  (stdcl {version}, Python {sys.version.split()[0]})")
-        self._shown(f"log: {self.path}")
+        if shown:
+            self._shown(f"log: {self.path}")

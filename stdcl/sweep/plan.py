@@ -13,7 +13,7 @@ from stdcl.config.sweep import Sweep, Trial
 from stdcl.config.yaml_text import dump_yaml
 from stdcl.errors import UserError
 from stdcl.results.layout import SweepFolder
-from stdcl.results.plan import Plan, PlannedTrial, read_plan
+from stdcl.results.plan import Plan, PlannedTrial, add_to_plan, read_plan
 from stdcl.results.plan import write_plan as write_plan_file
 from stdcl.results.store import PART
 
@@ -45,12 +45,21 @@ _FREE_IN_BASE = (
 
 def write_plan(folder: SweepFolder, sweep: Sweep, trials: Sequence[Trial]) -> None:
     """Write the plan (``plan.json``)."""
-    planned = (PlannedTrial(t.key, t.arm, t.parameters, t.seed, t.fingerprint) for t in trials)
+    planned = map(_planned, trials)
     config = sweep.config
     plan = Plan(
         config.name, config.question, config.search, tuple(sweep.parameters), tuple(planned), _seeds(folder, sweep)
     )
     write_plan_file(folder.plan, plan)
+
+
+def add_trial(folder: SweepFolder, trial: Trial) -> None:
+    """Add a trial that a search proposes to the plan."""
+    add_to_plan(folder.plan, _planned(trial))
+
+
+def _planned(trial: Trial) -> PlannedTrial:
+    return PlannedTrial(trial.key, trial.arm, trial.parameters, trial.seed, trial.fingerprint)
 
 
 def _seeds(folder: SweepFolder, sweep: Sweep) -> tuple[int, ...]:

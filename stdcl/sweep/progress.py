@@ -16,6 +16,7 @@ from stdcl.launch.ray_workarounds import death_of
 from stdcl.results.progress import duration
 from stdcl.results.state import HELD, Ending
 from stdcl.results.wording import describe_epoch, describe_result
+from stdcl.sweep.board import Board
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.stopping import StopRequest
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENT, SETUP_FAILED, STATUS, trial_key
@@ -36,11 +37,12 @@ class Progress(tune.Callback):  # type: ignore[misc]
 
     Args:
         trials: by key; trials of a search are added as they are proposed.
+        board: told what each trial does.
         total: trials of the whole sweep.
-        before: of these, how many were finished before this invocation.
         recorder: takes a row of each trial that ends.
         say: takes each line.
         stop: told of errors here.
+        detail: takes the lines that the board shows better: of starts and epochs; ``say`` if None.
         news: what happened to the cluster since it was asked last.
         waiting: what the next trial waits for, in words.
     """
@@ -48,12 +50,13 @@ class Progress(tune.Callback):  # type: ignore[misc]
     def __init__(
         self,
         trials: dict[str, Trial],
+        board: Board,
         total: int,
-        before: int,
         recorder: Recorder,
         say: Say,
         stop: StopRequest,
         *,
+        detail: Say | None = None,
         news: Callable[[], Sequence[str]] = tuple,
         waiting: Callable[[], str] = str,
     ) -> None:
@@ -64,16 +67,13 @@ class Progress(tune.Callback):  # type: ignore[misc]
         self._idle_patience = IDLE_SECONDS
         self.trials = trials
         self.failures: dict[str, str] = {}
-        self._ended: set[str] = set()
+        self._endings: dict[str, Ending] = {}
+        self._board = board
         self._total = total
-        self._before = before
         self._recorder = recorder
         self._say = say
+        self._detail = detail or say
         self._stop = stop
-        self._started: dict[str, datetime] = {}
-        self._first: dict[str, int] = {}
-        self._epochs: dict[str, int] = {}
-        self._clock: float | None = None
         self._noticed: set[str] = set()
         self._setup_failures = 0
 
@@ -97,12 +97,11 @@ class Progress(tune.Callback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         key = trial_key(trial)
-        self._started.setdefault(key, datetime.now(UTC))
         if self._stop.held:
             self._recorder.ask(self.trials[key], "paused")
-        self._clock = self._clock or time.monotonic()
+        self._board.begins(key, self.trials[key].config.training.epochs)
         self._running.add(key)
-        self._line(key, "started")
+        self._line(key, "started", self._detail)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **info: Any
@@ -118,12 +117,11 @@ class Progress(tune.Callback):  # type: ignore[misc]
         if result[STATUS] in ("failed", "diverged") or EPOCHS_DONE not in result:
             return
         self._setup_failures = 0
-        done = int(result[EPOCHS_DONE])
-        self._first.setdefault(key, done - 1)
-        self._epochs[key] = done
-        self._line(
-            key, f"epoch {done}/{self.trials[key].config.training.epochs}  {describe_epoch(result)}{self._eta()}"
-        )
+        epochs = self.trials[key].config.training.epochs
+        self._board.row(key, epochs, result)
+        left = self._board.seconds_left()
+        estimate = f"  about {duration(left)} left" if left else ""
+        self._line(key, f"epoch {result[EPOCHS_DONE]}/{epochs}  {describe_epoch(result)}{estimate}", self._detail)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.discard(trial_key(trial))
@@ -172,19 +170,19 @@ class Progress(tune.Callback):  # type: ignore[misc]
 
     def begin_again(self, key: str) -> None:
         """A trial that has ended is to run once more."""
-        self._ended.discard(key)
-        self._started.pop(key, None)
+        self._board.again(key, self._endings.pop(key, None))
         self.failures.pop(key, None)
 
     def active(self) -> list[str]:
         """Return the trials that have started and not ended."""
-        return [key for key in list(self._started) if key not in self._ended]
+        return list(self._board.running())
 
     def close(self) -> None:
         """Record the trials that were cut off."""
         with self._stop.on_error():
             for key in self.active():
-                self._record(key, "interrupted", {EPOCHS_DONE: self._epochs[key]} if key in self._epochs else {})
+                done = self._board.epochs_done(key)
+                self._record(key, "interrupted", {EPOCHS_DONE: done} if done else {})
 
     # ---- what they lead to ------------------------------------------------------------------------------------
 
@@ -194,7 +192,9 @@ class Progress(tune.Callback):  # type: ignore[misc]
         self._line(key, f"FAILED: {error.splitlines()[0]}")
 
     def _record(self, key: str, status: Ending, result: Mapping[str, Any], error: str | None = None) -> None:
-        self._ended.add(key)
+        started = self._board.since(key)
+        self._endings[key] = status
+        self._board.ends(key, status, error)
         more = {name: result[name] for name in ("trace",) if result.get(name)}
         if result.get(STATUS) == "diverged":
             more["diverged"] = True
@@ -205,23 +205,11 @@ class Progress(tune.Callback):  # type: ignore[misc]
                 result,
                 more,
                 error=error,
-                started=self._started.get(key),
+                started=started,
                 finished=datetime.now(UTC),
             )
         except OSError as fault:  # of a full disk no other trial is to die
             self._line(key, f"{not_written('its row', fault)}; a finished trial's is added by the next invocation")
 
-    def _line(self, key: str, text: str) -> None:
-        ended = self._before + len(self._ended)
-        self._say(f"[{ended}/{self._total}] {key}  {text}")
-
-    def _eta(self) -> str:
-        """Estimate from the epochs done in this invocation; a search that stops trials early ends sooner."""
-        lengths = {key: self.trials[key].config.training.epochs for key in self._epochs}
-        done = sum(self._epochs[key] - self._first[key] for key in self._epochs)
-        left: float = sum(lengths[key] - self._epochs[key] for key in lengths if key not in self._ended)
-        begun = len(self._ended | set(self._epochs))
-        left += max(0, self._total - self._before - begun) * sum(lengths.values()) / len(lengths)
-        if left <= 0 or done <= 0 or self._clock is None:
-            return ""
-        return f"  about {duration((time.monotonic() - self._clock) / done * left)} left"
+    def _line(self, key: str, text: str, say: Say | None = None) -> None:
+        (say or self._say)(f"[{self._board.ended}/{self._total}] {key}  {text}")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stdcl.errors import UserError
-from stdcl.results.store import TrialRow, append, next_attempt, read, read_attempts, scan
+from stdcl.results.store import PACK_FROM, PACKED, TrialRow, append, next_attempt, pack, read, read_attempts, scan
 
 
 def trial(key: str = "temperature=0.8,seed=1,0a1b2c3d", **changes: Any) -> TrialRow:
@@ -132,6 +132,35 @@ def test_many_writers_lose_nothing(tmp_path: Path) -> None:
         thread.join()
     assert len(read_attempts(tmp_path)) == 40
     assert list(read(tmp_path)["attempt"]) == [9] * 4
+
+
+def test_packed_rows_are_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file is read instead of hundreds; the small ones stay what counts."""
+    store = tmp_path / "results"
+    paths = [
+        append(store, trial(f"trial={n}", parameters={"training.milestones": [n, 2 * n], "loss": n / 7}, more={"n": n}))
+        for n in range(PACK_FROM - 1)
+    ]
+    pack(store)
+    assert not (store / PACKED).exists(), "too few"
+    paths.append(append(store, trial("failed", status="failed", accuracy=None, error="no", parameters={"name": "é"})))
+    before = read_attempts(store)
+    pack(store)
+    paths.append(append(store, trial("later")))
+    after = read_attempts(store)
+    pd.testing.assert_frame_equal(after[after["key"] != "later"][before.columns], before)
+    assert after["key"].iloc[-1] == "later"
+
+    paths[0].unlink()
+    assert "trial=0" not in set(read(store)["key"]), "a row whose file is gone is gone"
+    opened: list[Path] = []
+    real = pq.ParquetFile
+    monkeypatch.setattr("stdcl.results.store.pq.ParquetFile", lambda source: opened.append(source) or real(source))
+    assert len(read(store)) == PACK_FROM
+    assert len(opened) == 2, "the copy and the row that is not in it"
+    monkeypatch.undo()
+    (store / PACKED).write_bytes(b"damaged")
+    assert len(read(store)) == PACK_FROM, "the copy is nothing that anybody needs"
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

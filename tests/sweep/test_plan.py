@@ -13,7 +13,7 @@ import pytest
 from stdcl.errors import UserError
 from stdcl.results.layout import SweepFolder
 from stdcl.results.plan import Plan, read_plan
-from stdcl.sweep.plan import check_same_question, left_out, write_plan, write_sweep
+from stdcl.sweep.plan import add_trial, check_same_question, left_out, write_plan, write_sweep
 from tests.sweep.conftest import GRID, SEARCH, MakeSweep
 
 
@@ -184,3 +184,25 @@ def test_a_folder_that_was_renamed_is_the_same_sweep_and_a_search_is_told_how_to
                 check_same_question(other, renamed)
             assert f"mv '{other.root}' {folder.root}" in str(caught.value)
         shutil.rmtree(other.root)
+
+
+def test_a_proposal_is_a_line_more(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    """What is written of a search's proposal does not grow with the number of proposals."""
+    sweep, folder = make_sweep(GRID), SweepFolder(tmp_path / "small")
+    trials = sweep.trials()
+    write_plan(folder, sweep, trials[:2])
+    whole = folder.plan.read_bytes()
+    for trial in (trials[2], trials[3], trials[0]):
+        add_trial(folder, trial)
+    assert folder.plan.read_bytes() == whole
+    plan = read_plan(folder.plan)
+    assert plan is not None
+    assert [trial.key for trial in plan.trials] == [trial.key for trial in trials[:4]]
+    (added,) = set(folder.root.iterdir()) - {folder.plan}
+    with added.open("ab") as stream:
+        stream.write(b'{"key": "hal')  # its writer was killed
+    assert read_plan(folder.plan) == plan
+    write_plan(folder, sweep, trials[:1])
+    plan = read_plan(folder.plan)
+    assert plan is not None
+    assert [trial.key for trial in plan.trials] == [trials[0].key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from stdcl.results.result import RunResult, write_result
 from stdcl.results.row import EpochRow
 from stdcl.results.status import Attempts, read_attempts_once
 from stdcl.results.store import read_attempts
+from stdcl.sweep.board import Board
 from stdcl.sweep.progress import Progress, duration
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.stopping import StopRequest
@@ -52,7 +54,8 @@ class Watched:
         self.stop = StopRequest()
         self.recorder = Recorder(folder, "small", "stdcl sweep small.yaml")
         by_key = {trial.key: trial for trial in self.trials}
-        self.progress = Progress(by_key, len(self.trials), 0, self.recorder, self.lines.append, self.stop)
+        self.board = Board("small", len(self.trials), 0, lambda key: folder.run(key).progress, lambda: time.monotonic())
+        self.progress = Progress(by_key, self.board, len(self.trials), self.recorder, self.lines.append, self.stop)
 
     def row(self, trial: TuneTrial, epoch: int, status: str = "running", **more: Any) -> None:
         row = {"epoch": epoch, "accuracy": 0.5, "num_test": 464, "loss": 1.5, "total_seconds": 2.0 * epoch}
@@ -127,7 +130,8 @@ def test_what_a_sweep_waits_for_is_said_now_and_then(watched: Watched, monkeypat
     monkeypatch.setattr("stdcl.sweep.progress.time.monotonic", lambda: clock[0])
     news = [["node b is lost"]]
     progress = Progress(
-        {trial.key: trial for trial in watched.trials}, 6, 0, watched.recorder, watched.lines.append, watched.stop,
+        {trial.key: trial for trial in watched.trials}, watched.board, 6, watched.recorder, watched.lines.append,
+        watched.stop,
         news=lambda: news.pop() if news else [], waiting=lambda: "waiting for 2 CPU",
     )  # fmt: skip
 

@@ -21,7 +21,9 @@ from stdcl.results.status import sweep_status
 from stdcl.results.steering import steer_from_outside
 from stdcl.sweep import trainables
 from stdcl.sweep.driver import _Runner
+from stdcl.sweep.log import SweepLog
 from stdcl.sweep.progress import Progress
+from stdcl.sweep.record import Recorder
 from stdcl.sweep.trainables import STATUS, LocalTrial, TrialContext, payload
 from tests.sweep.conftest import GRID, MakeSweep
 from tests.sweep.test_progress import TuneTrial, Watched
@@ -132,7 +134,9 @@ def test_the_driver_runs_released_trials_after_the_others(make_sweep: MakeSweep,
         raise AssertionError
 
     def runner() -> Rounds:
-        made = Rounds(sweep, folder, "stdcl sweep small.yaml", no_loop, lines.append)
+        command, log = "stdcl sweep small.yaml", SweepLog(folder.log, lines.append)
+        recorder = Recorder(folder, "small", command)
+        made = Rounds(sweep, folder, command, no_loop, log, recorder, quiet=False, on_board=None)
         made.rounds, made.said = [], []
         return made
 
