@@ -7,14 +7,13 @@ graph is one over the leading joint axis, and a temporal convolution runs along 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from stdcl.encoders.base import Encoder, EncoderOutput, Layout
 from stdcl.encoders.layers import Pointwise, init_kaiming
-from stdcl.encoders.temporal import MultiScale, WideConv
 from stdcl.parallel.batch_norm import BatchNorm
 from stdcl.skeleton import Skeleton, spatial_partition
 from stdcl.taps import GRAPH, block_tap
@@ -41,14 +40,23 @@ def partition(skeleton: Skeleton) -> Tensor:
 
 
 class InputNorm(BatchNorm):
-    """Batch normalisation of the input over M V C channels: persons, then joints, then coordinates."""
+    """Batch normalisation of the input over M V C channels: persons, then joints, then coordinates.
 
-    def __init__(self, num_persons: int, num_joints: int, channels: int = 3) -> None:
-        super().__init__(num_persons * num_joints * channels)
-        self.shape = (num_persons, num_joints, channels)
+    Args:
+        num_persons: M.
+        num_joints: V.
+        channels: C.
+        persons_alike: V C channels instead, each over all persons.
+    """
+
+    def __init__(self, num_persons: int, num_joints: int, channels: int = 3, persons_alike: bool = False) -> None:
+        super().__init__((1 if persons_alike else num_persons) * num_joints * channels)
+        self.persons_alike = persons_alike
 
     def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """Normalise (N, C, T, V, M) and return (N M, V, T, C), contiguous."""
+        if self.persons_alike:
+            x = x.permute(0, 4, 1, 2, 3).flatten(0, 1)[..., None]
         n, c, t, v, m = x.shape
         rows = x.permute(0, 2, 4, 3, 1).reshape(n, t, m * v * c)
         normalised = super().forward(rows, residual, relu)
@@ -91,7 +99,7 @@ class Projection(nn.Module):
 class Block(nn.Module):
     """``ReLU(tcn(gcn(x)) + res(x))``, where res is nothing, the identity or a projection."""
 
-    def __init__(self, gcn: nn.Module, tcn: MultiScale | WideConv, res: nn.Module | None) -> None:
+    def __init__(self, gcn: nn.Module, tcn: nn.Module, res: nn.Module | None) -> None:
         super().__init__()
         self.gcn = gcn
         self.tcn = tcn
@@ -111,7 +119,9 @@ class GraphEncoder(Encoder):
         layout: shape of the sequences.
         make_gcn: (channels in, channels out) -> the spatial part of a block, (B, V, T, Cin) -> (B, V, T, C). Its
             second argument is None, or a mapping into which it puts its relation between joints (B, S, V, V).
-        make_tcn: (channels, stride) -> the temporal part.
+        make_tcn: (channels, stride) -> the temporal part, which takes a residual and ``relu``.
+        plan: (channels in, channels out, stride over frames) of the ten blocks.
+        persons_alike: whether the input's normalisation has the same statistics for all persons.
     """
 
     offered_taps = (*(block_tap(index) for index, _ in enumerate(PLAN, start=1)), GRAPH)
@@ -120,11 +130,13 @@ class GraphEncoder(Encoder):
         self,
         layout: Layout,
         make_gcn: Callable[[int, int], nn.Module],
-        make_tcn: Callable[[int, int], MultiScale | WideConv],
+        make_tcn: Callable[[int, int], nn.Module],
+        plan: Sequence[tuple[int, int, int]] = PLAN,
+        persons_alike: bool = False,
     ) -> None:
         super().__init__(layout)
-        self.in_bn = InputNorm(layout.num_persons, layout.num_joints)
-        for index, (channels_in, channels_out, stride) in enumerate(PLAN, start=1):
+        self.in_bn = InputNorm(layout.num_persons, layout.num_joints, persons_alike=persons_alike)
+        for index, (channels_in, channels_out, stride) in enumerate(plan, start=1):
             res: nn.Module | None
             if index == 1:
                 res = None
@@ -134,7 +146,7 @@ class GraphEncoder(Encoder):
                 res = Projection(channels_in, channels_out, stride)
             block = Block(make_gcn(channels_in, channels_out), make_tcn(channels_out, stride), res)
             self.add_module(f"b{index}", block)
-        self.fc = nn.Linear(PLAN[-1][1], layout.num_classes)
+        self.fc = nn.Linear(plan[-1][1], layout.num_classes)
         nn.init.normal_(self.fc.weight, 0.0, math.sqrt(2.0 / layout.num_classes))
 
     @property

@@ -138,7 +138,11 @@ def yaml_of(config: RunConfig) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("method", "sections", "said"),
     [
-        ({"name": "gapp"}, {}, r"'method.name' is 'gapp' \(did you mean 'gap'\?\); allowed: frhead, gap, skeletongcl"),
+        (
+            {"name": "gapp"},
+            {},
+            r"'method.name' is 'gapp' \(did you mean 'gap'\?\); allowed: frhead, gap, protogcn, skeletongcl",
+        ),
         ({"name": "frhead", "temprature": 1.0}, {}, r"unknown key 'method.temprature' .*did you mean 'temperature'"),
         ({"name": "gap", "start_epoch": 65}, {}, "method.start_epoch is 65, but training.epochs is 65"),
         ({"name": "gap"}, {"contrast": {"temperature": 0.5}}, "contrast is STD-CL's section, but method.name is 'gap'"),

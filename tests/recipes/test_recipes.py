@@ -57,6 +57,8 @@ PUBLISHED: dict[tuple[str, str], tuple[Any, ...]] = {
     ("ctrgcn", "ntu"): (65, 64, 0.1, 5, (35, 55), 4e-4, 0.0),
     ("stgcn", "nw-ucla"): (65, 16, 0.1, 5, (50,), 1e-4, 0.0),
     ("stgcn", "ntu"): (80, 64, 0.1, 0, (10, 50), 1e-4, 0.0),
+    ("protogcn", "nw-ucla"): (65, 16, 0.1, 5, (50,), 1e-4, 0.0),
+    ("protogcn", "ntu"): (150, 64, 0.1, 0, (), 5e-4, 0.0),
     ("agcn", "nw-ucla"): (65, 16, 0.1, 5, (50,), 1e-4, 0.0),
     ("agcn", "ntu"): (65, 64, 0.1, 5, (35, 55), 4e-4, 0.0),
     ("hyperformer", "nw-ucla"): (150, 16, 0.025, 5, (110, 120), 0.0, 0.0),
@@ -80,7 +82,8 @@ def test_published_values(encoder: str, dataset: str, protocol: str) -> None:
         t.label_smoothing,
     )
     assert got == PUBLISHED[encoder, "nw-ucla" if dataset == "nw-ucla" else "ntu"]
-    assert (t.optimizer, t.schedule, t.decay, t.momentum, t.nesterov) == ("sgd", "step", 0.1, 0.9, True)
+    schedule = "cosine" if not t.milestones else "step"
+    assert (t.optimizer, t.schedule, t.decay, t.momentum, t.nesterov) == ("sgd", schedule, 0.1, 0.9, True)
     assert t.drop_last
     assert t.gradient_clip is None
 

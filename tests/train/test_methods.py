@@ -29,6 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "skeletongcl": BANK,
     "frhead": {"embedding_dim": 24, "prototypes": 12},
     "gap": {"dim": 16},
+    "protogcn": {"embedding_dim": 24, "prototypes": 12},
 }
 """What makes each method small; a new method is added here, or this file fails."""
 TIMES = {"seconds", "total_seconds", "train_seconds", "sequences_per_second", "peak_memory_mib"}

@@ -85,7 +85,7 @@ class STGCN(Encoder):
     def __init__(self, layout: Layout, dropout: float) -> None:
         super().__init__(layout)
         adjacency = torch.from_numpy(configuration_partition(layout.skeleton))
-        self.in_bn = InputNorm(1, layout.num_joints)  # of each person alike
+        self.in_bn = InputNorm(layout.num_persons, layout.num_joints, persons_alike=True)
         for index, (channels_in, channels_out, stride) in enumerate(PLAN, start=1):
             self.add_module(f"b{index}", Block(channels_in, channels_out, stride, adjacency, dropout, index))
         self.fc = Pointwise(PLAN[-1][1], layout.num_classes)
@@ -100,7 +100,7 @@ class STGCN(Encoder):
         self.check_input(x)
         persons = self.layout.num_persons
         taps: dict[str, Tensor] = {}
-        features = self.in_bn(x.permute(0, 4, 1, 2, 3).flatten(0, 1)[..., None])
+        features = self.in_bn(x)
         for index, block in enumerate(self.blocks, start=1):
             features = block(features, persons, keys)
             if block_tap(index) in self.wanted_taps:

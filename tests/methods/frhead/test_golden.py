@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from stdcl.encoders.ctrgcn.network import CTRGCN
 from stdcl.methods.frhead.head import Depth, RefinementHeads
-from stdcl.methods.frhead.loss import Refined, members, refine
+from stdcl.methods.frhead.loss import refine
 from stdcl.methods.frhead.method import taps_of
 from stdcl.methods.frhead.options import FRHeadOptions
+from stdcl.methods.prototypes import Batch, Compared, members
 from tests.encoders import golden as encoder_golden
 from tests.methods import golden
 
@@ -29,11 +30,11 @@ PUBLIC = {
 }
 
 
-def loss_of(features: Tensor, logits: Tensor, labels: Tensor, prototypes: Tensor, options: FRHeadOptions) -> Refined:
+def loss_of(features: Tensor, logits: Tensor, labels: Tensor, prototypes: Tensor, options: FRHeadOptions) -> Compared:
     """The loss of features (B, Z, D) given the logits of the same forward pass."""
     confidence = logits.softmax(1).gather(1, labels[:, None])[:, 0]
     parts = members(labels, logits.argmax(1), confidence, prototypes.shape[1], options.threshold)
-    return refine(features, labels, confidence, parts, prototypes, options)
+    return refine(Batch(features, labels, confidence, parts), prototypes, options)
 
 
 def options_of(variant: str) -> FRHeadOptions:
@@ -66,7 +67,7 @@ def test_loss(variant: str) -> None:
             assert counts.sum(0).tolist() == want[kind], kind
         before = prototypes
         features = functional.linear(x, w, b)[:, None]
-        losses, prototypes = refine(features, labels, confidence, parts, before, options)
+        losses, prototypes = refine(Batch(features, labels, confidence, parts), before, options)
         loss = losses.sum()
         loss.backward()
         assert loss.item() == pytest.approx(want["loss"], rel=1e-5)
