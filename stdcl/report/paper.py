@@ -6,7 +6,7 @@ A table has the paper's rows and columns, and further ones for what was run and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,16 +19,13 @@ from stdcl.report.answers import SweepAnswers, read_sweep_answers
 from stdcl.report.labels import short_names, value_text
 from stdcl.report.lines import Line, lines_of, varied
 from stdcl.report.load import SweepState
+from stdcl.report.paper_judgement import Competitor, PaperJudgement, judge_table
 from stdcl.report.published import Reported, differences_to_published, reported_results
 from stdcl.results.fusion import STREAMS, fuse
 from stdcl.results.layout import RunFolder
 from stdcl.results.scores import Answers, Scores, per_class_accuracy, read_scores
-from stdcl.statistics.answers import common_seeds
-from stdcl.statistics.difference import Difference, compare
 from stdcl.statistics.difficulty import NAMES, level_of
-from stdcl.statistics.margins import Margin, default_margin
-from stdcl.statistics.sequential import Stage, stage_of
-from stdcl.statistics.verdict import Verdict, verdicts
+from stdcl.statistics.verdict import Verdict
 
 ACCURACY = "top1_acc_percent"
 LEVEL = "mean_class_acc_percent"
@@ -98,7 +95,7 @@ class Entry:
         paper: its number, in the column's unit.
         differences: key -> (ours, the published recipe's); None where our runs are another experiment altogether.
         temperature_unstated: whether the paper's number may belong to several temperatures.
-        verdict: on the difference to the baseline of the same column.
+        verdict: on its difference to what the sweeps' files compare it with.
         trials: ``sweep/trial`` of its trials.
         choices: configurations that would belong here; more than one leaves the cell empty.
         note: what the shipped numbers say of the paper's.
@@ -142,8 +139,7 @@ class PaperTable:
         sweeps: name -> question of each.
         rows, columns: in order.
         entries: (row, column) -> cell; what is missing is empty.
-        margin: by which "no difference" was judged, in points; None where nothing was judged.
-        questions: size of the family.
+        judgement: what its sweeps' files ask, and the answers.
         remarks: what was left out or does not fit; they make the report incomplete.
     """
 
@@ -152,8 +148,7 @@ class PaperTable:
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     entries: Mapping[tuple[Row, Column], Entry]
-    margin: Margin | None
-    questions: int
+    judgement: PaperJudgement
     remarks: tuple[str, ...]
 
     def entry(self, row: Row, column: Column) -> Entry:
@@ -199,7 +194,8 @@ def paper_table(name: str, sweeps: Sequence[SweepState]) -> PaperTable:
     rows, where = _rows(name, printed, lines)
     columns = _columns(printed, runs)
     entries = _entries(printed, runs, rows, columns, where, remarks)
-    entries, margin, questions = _judged(entries, runs, where, sweeps, remarks)
+    entries, judgement = _judged(entries, runs, where, sweeps)
+    remarks += judgement.remarks
     for line in lines:
         failed = [trial for trial in line.trials if trial.state == "failed"]
         remarks += [f"failed: {trial.key}: {_last_line(trial.row.get('error'))}" for trial in failed]
@@ -212,8 +208,7 @@ def paper_table(name: str, sweeps: Sequence[SweepState]) -> PaperTable:
         rows=rows,
         columns=columns,
         entries=entries,
-        margin=margin,
-        questions=questions,
+        judgement=judgement,
         remarks=tuple(dict.fromkeys(remarks)),
     )
 
@@ -470,57 +465,20 @@ def _judged(
     runs: Mapping[Column, Sequence[_Runs]],
     where: Mapping[int, Row],
     sweeps: Sequence[SweepState],
-    remarks: list[str],
-) -> tuple[dict[tuple[Row, Column], Entry], Margin | None, int]:
-    """Compare every line with the baseline of its column that differs in the method alone: one family of questions."""
-    pairs: list[tuple[Column, _Runs, _Runs]] = []
-    for column, found in runs.items():
-        if column.metric != ACCURACY:
-            continue
-        baselines = {each.line.apart_from_treatment: each for each in found if each.line.place.arm == "baseline"}
-        for each in found:
-            other = baselines.get(each.line.apart_from_treatment)
-            if each.line.place.arm != "baseline" and other is not None and each.answers and other.answers:
-                pairs.append((column, other, each))
-    if not pairs:
-        return entries, None, 0
-    margin = _margin(sweeps, {column.dataset for column, _, _ in pairs}, remarks)
-    family: dict[str, Difference] = {}
-    stages: dict[str, Stage] = {}
-    for number, (column, other, each) in enumerate(pairs):
-        if not _same_sequences((other, each), column, remarks):
-            continue
-        runs_of = {name: {s: a.right for s, a in one.answers.items()} for name, one in (("0", other), ("1", each))}
-        if not runs_of["0"].keys() & runs_of["1"].keys():
-            continue
-        seeds, right = common_seeds(runs_of)
-        subjects = next(iter(each.answers.values())).subjects
-        family[str(number)] = compare(right["0"], right["1"], subjects)
-        stages[str(number)] = stage_of(tuple(dict.fromkeys((*other.planned, *each.planned))), seeds)
-    answered = verdicts(family, margin.size, stage=stages) if family else {}
+) -> tuple[dict[tuple[Row, Column], Entry], PaperJudgement]:
+    """Answer what the sweeps' files ask of the columns of accuracies, and put each verdict into its cell."""
+    columns: dict[Hashable, list[Competitor]] = {
+        column: [Competitor(where[id(r.line)].name, r.line, r.planned, r.answers) for r in found]
+        for column, found in runs.items()
+        if column.metric == ACCURACY
+    }
+    judgement = judge_table(columns, sweeps)
     out = dict(entries)
-    for name, verdict in answered.items():
-        column, _, each = pairs[int(name)]
-        key = (where[id(each.line)], column)
+    for answer in judgement.answers:
+        column = next(each for each in columns if each == answer.column)
+        if answer.competitor is None or not isinstance(column, Column):
+            continue
+        key = (where[id(columns[column][answer.competitor].line)], column)
         if out[key].choices == 1:
-            out[key] = replace(out[key], verdict=verdict)
-    return out, margin, len(answered)
-
-
-def _same_sequences(runs: Iterable[_Runs], column: Column, remarks: list[str]) -> bool:
-    answers = [found for one in runs for found in one.answers.values()]
-    first = answers[0]
-    if all(each.data_hash == first.data_hash and np.array_equal(each.ids, first.ids) for each in answers):
-        return True
-    remarks.append(f"no verdicts on {column.dataset} {column.protocol} {column.stream}: runs of different sequences")
-    return False
-
-
-def _margin(sweeps: Sequence[SweepState], datasets: Iterable[str], remarks: list[str]) -> Margin:
-    named = {sweep.sweep.config.margin for sweep in sweeps if sweep.sweep is not None} - {None}
-    if len(named) == 1:
-        return Margin(float(next(iter(named)) or 0) / 100.0, "named by the sweep's file")
-    if named:
-        remarks.append(f"the sweeps name different margins: {', '.join(map(str, sorted(filter(None, named))))}")
-        return Margin(min(filter(None, named)) / 100.0, "the smallest that the sweeps' files name")
-    return min((default_margin(dataset) for dataset in datasets), key=lambda margin: margin.size)
+            out[key] = replace(out[key], verdict=answer.verdict)
+    return out, judgement

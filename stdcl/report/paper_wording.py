@@ -9,6 +9,7 @@ from stdcl.report.display import BREAK, Display
 from stdcl.report.formats.csv import to_csv
 from stdcl.report.labels import NOTHING, differences_text, letter
 from stdcl.report.paper import ACCURACY, LEVEL, MEMORY, MINUTES, SOURCES, Column, Entry, PaperTable, Row
+from stdcl.statistics.power import ALPHA
 from stdcl.statistics.sequential import Stage
 from stdcl.statistics.verdict import Word
 
@@ -64,7 +65,7 @@ def _cell(entry: Entry, column: Column, marks: Mapping[str, str]) -> str:
     parts.append(f"{beside} [{mark}]" if mark else beside)
     if entry.verdict is not None:
         difference = entry.verdict.difference
-        stage = "" if entry.verdict.stage in (Stage.FINAL, Stage.LOOK) else f"{BREAK}({entry.verdict.stage})"
+        stage = "" if entry.verdict.stage is Stage.FINAL else f"{BREAK}({entry.verdict.stage})"
         word = _WORDS.get(entry.verdict.word, str(entry.verdict.word))
         parts.append(f"{100 * difference.estimate + 0.0:+.2f} {word}{stage}")
     return BREAK.join(parts)
@@ -119,20 +120,30 @@ def _notes(table: PaperTable, marks: Mapping[str, str]) -> list[str]:
         if entry.differences:
             said = "not the paper's setting; in brackets the published recipe's: " + differences_text(entry.differences)
         out.append(f"[{mark}] {said}")
-    if table.margin is not None:
-        out.append(
-            f"verdicts: against the baseline of the same column that differs in the method alone, over seeds and "
-            f"people; one family of {table.questions} question{'s' * (table.questions != 1)}, false claims in at most "
-            f"5 % of such tables (Holm); margin {100 * table.margin.size:g} points ({table.margin.reason})"
-        )
-    for row in table.rows:
-        for column in table.columns:
-            verdict = table.entry(row, column).verdict
-            if verdict is not None:
-                where = column_name(column).replace(BREAK, " ")
-                out.append(f"{row.name}, {where}: {verdict.sentence}")
+    out += _verdicts(table)
     out += sorted({f"paper, note: {e.note}" for e in every if e.note and e.run})
     return list(dict.fromkeys(out))
+
+
+def _verdicts(table: PaperTable) -> list[str]:
+    judgement = table.judgement
+    answered = [each for each in judgement.answers if each.verdict is not None]
+    if judgement.margin is None or not answered:
+        return []
+    count = len(judgement.answers)
+    out = [
+        f"verdicts: {judgement.against}, over seeds and people; one family of {count} question{'s' * (count != 1)}, "
+        f"false claims in at most {100 * ALPHA:g} % of such tables (Holm); margin "
+        f"{100 * judgement.margin.size:g} points ({judgement.margin.reason})"
+    ]
+    if judgement.looks:
+        out.append(f"looks after {', '.join(map(str, judgement.looks))} seeds, as the sweeps' files name them")
+    for each in judgement.answers:
+        assert isinstance(each.column, Column)
+        where = column_name(each.column).replace(BREAK, " ")
+        said = each.verdict.sentence if each.verdict is not None else "no answer yet: no common seed with scores"
+        out.append(f"{each.name}, {where}: {said}")
+    return out
 
 
 def paper_csv(table: PaperTable) -> str:

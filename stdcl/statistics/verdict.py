@@ -13,7 +13,7 @@ False claims of the first kind are made in at most alpha of all tables, and so a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -111,6 +111,21 @@ class Verdict:
         return said
 
 
+@dataclass(frozen=True)
+class Looks:
+    """What is known of a question.
+
+    Attributes:
+        differences: at each look so far; the last is over all finished seeds.
+        stage: whether the seeds are those planned.
+        rule: the looks that the sweep file names; None where there is one look at the end.
+    """
+
+    differences: tuple[Difference, ...]
+    stage: Stage
+    rule: SequentialRule | None = None
+
+
 def verdicts(
     family: Mapping[str, Difference],
     margin: float,
@@ -133,8 +148,7 @@ def verdicts(
         UserError: the margin is not above 0, or alpha or power is not between 0 and 1.
     """
     stages = dict.fromkeys(family, stage) if isinstance(stage, Stage) else stage
-    looks = {name: (each,) for name, each in family.items()}
-    return _judge(looks, margin, alpha, power, None, stages.__getitem__)
+    return judged({name: Looks((each,), stages[name]) for name, each in family.items()}, margin, 0, alpha, power)
 
 
 def sequential_verdicts(
@@ -162,7 +176,8 @@ def sequential_verdicts(
     if len({len(looks) for looks in family.values()}) > 1:
         raise UserError("looks: all questions of a table are judged at the same looks")
     last = max((len(looks) for looks in family.values()), default=0) == len(rule.looks)
-    return _judge(family, margin, alpha, power, rule, lambda _: Stage.FINAL if last else Stage.LOOK)
+    stage = Stage.FINAL if last else Stage.LOOK
+    return judged({n: Looks(tuple(each), stage, rule) for n, each in family.items()}, margin, 0, alpha, power)
 
 
 def answer(
@@ -198,55 +213,80 @@ def answer(
     names = [question.name for question in questions]
     if len(set(names)) < len(names):
         raise UserError(f"questions: a name occurs twice: {', '.join(names)}")
+    found = {question.name: looks_of(runs, question, planned, subjects, kept=kept, rule=rule) for question in questions}
+    known = {name: each for name, each in found.items() if each is not None}
+    verdict = judged(known, margin, len(found) - len(known), alpha, power)
+    return {name: verdict.get(name) for name in found}
+
+
+def looks_of(
+    runs: Mapping[str, Mapping[int, np.ndarray]],
+    question: Question,
+    planned: Sequence[int],
+    subjects: np.ndarray | None = None,
+    *,
+    kept: np.ndarray | None = None,
+    rule: SequentialRule | None = None,
+) -> Looks | None:
+    """Pair the runs of one question by seed, and compare its arms at every look that the finished seeds reach.
+
+    Args:
+        runs, planned, subjects, kept, rule: as in ``answer``.
+        question: its coefficients name arms of ``runs``.
+
+    Returns:
+        None where no seed is finished in all of its arms.
+
+    Raises:
+        UserError: an arm without any run, answers that do not fit, or looks that do not end with the planned seeds.
+    """
     if rule is not None and rule.looks[-1] != len(planned):
         raise UserError(
             f"looks: {list(rule.looks)} for {len(planned)} planned seeds; the last look is after all of them"
         )
-    family: dict[str, list[Difference]] = {}
-    stages: dict[str, Stage] = {}
+    unknown = [arm for arm in question.coefficients if arm not in runs]
+    if unknown:
+        raise UserError(f"{question.name}: no runs of arm '{unknown[0]}'; there are {', '.join(runs)}")
+    mine = {arm: runs[arm] for arm in question.coefficients}
+    if not set.intersection(*(set(each) for each in mine.values())):
+        return None
     chosen = slice(None) if kept is None else kept
     who = None if subjects is None else np.asarray(subjects)[chosen]
-    for question in questions:
-        unknown = [arm for arm in question.coefficients if arm not in runs]
-        if unknown:
-            raise UserError(f"{question.name}: no runs of arm '{unknown[0]}'; there are {', '.join(runs)}")
-        mine = {arm: runs[arm] for arm in question.coefficients}
-        if not set.intersection(*(set(each) for each in mine.values())):
-            continue
-        seeds, answers = common_seeds(mine)
-        stage = stage_of(planned, seeds, rule)
-        # In the order of the plan, which is that of the looks; seeds that it does not name come last.
-        order = sorted(
-            range(len(seeds)), key=lambda i: planned.index(seeds[i]) if seeds[i] in planned else len(planned)
-        )
-        looks = [len(seeds)]
-        if rule is not None and stage in (Stage.LOOK, Stage.FINAL):
-            looks = [look for look in rule.looks if look <= len(seeds)]
-        family[question.name] = [
-            contrast({arm: each[order[:look]][:, chosen] for arm, each in answers.items()}, question.coefficients, who)
-            for look in looks
-        ]
-        stages[question.name] = stage
-    asked = len(questions)
-    found = _judge(family, margin, alpha, power, rule, stages.__getitem__, asked - len(family))
-    return {name: found.get(name) for name in names}
+    seeds, answers = common_seeds(mine)
+    stage = stage_of(planned, seeds, rule)
+    # In the order of the plan, which is that of the looks; seeds that it does not name come last.
+    order = sorted(range(len(seeds)), key=lambda i: planned.index(seeds[i]) if seeds[i] in planned else len(planned))
+    counts = [len(seeds)]
+    if rule is not None and stage in (Stage.LOOK, Stage.FINAL):
+        counts = [look for look in rule.looks if look <= len(seeds)]
+    differences = tuple(
+        contrast({arm: each[order[:count]][:, chosen] for arm, each in answers.items()}, question.coefficients, who)
+        for count in counts
+    )
+    return Looks(differences, stage, rule)
 
 
-def _judge(
-    family: Mapping[str, Sequence[Difference]],
+def judged(
+    family: Mapping[str, Looks],
     margin: float,
-    alpha: float,
-    power: float,
-    rule: SequentialRule | None,
-    stage_of_question: Callable[[str], Stage],
     unanswered: int = 0,
+    alpha: float = ALPHA,
+    power: float = POWER,
 ) -> dict[str, Verdict]:
+    """Judge all questions of one table together, whichever sequences each is about.
+
+    Args:
+        family: per question what ``looks_of`` found.
+        margin, alpha, power: as in ``verdicts``.
+        unanswered: questions of the family that have no difference yet.
+    """
     if not 0.0 < alpha < power < 1.0:
         raise UserError(f"verdict: alpha {alpha:g}, power {power:g}; expected 0 < alpha < power < 1")
     differing: list[float] = []
     equivalent: list[float] = []
-    for name, looks in family.items():
-        by_rule = rule if stage_of_question(name) in (Stage.LOOK, Stage.FINAL) else None
+    for taken in family.values():
+        looks = taken.differences
+        by_rule = taken.rule if taken.stage in (Stage.LOOK, Stage.FINAL) else None
         none = [each.p for each in looks]
         large = [equivalence_p(each.estimate, each.interval.error, each.interval.freedom, margin) for each in looks]
         differing.append(none[-1] if by_rule is None else sequential_p(none, by_rule))
@@ -257,9 +297,8 @@ def _judge(
     count = len(family) + unanswered
     adjusted = zip(family.items(), holm([*differing, *missing]), holm([*equivalent, *missing]), strict=False)
     out = {}
-    for (name, looks), p, q in adjusted:
-        last = looks[-1]
-        stage = stage_of_question(name)
+    for (name, taken), p, q in adjusted:
+        last, stage = taken.differences[-1], taken.stage
         word = Word.UNDECIDED
         if stage is not Stage.INCOMPLETE:
             if p <= alpha:

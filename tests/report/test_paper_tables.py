@@ -20,7 +20,9 @@ from stdcl.report.paper_wording import paper_csv, paper_display
 from stdcl.report.published import reported_results
 from stdcl.results.fusion import fuse
 from stdcl.results.scores import read_scores
-from stdcl.statistics.verdict import Word
+from stdcl.statistics.questions import Question
+from stdcl.statistics.sequential import Stage
+from stdcl.statistics.verdict import Word, answer
 from tests.report.sweeps import Sweep, answers
 
 NW = ("nw-ucla", "cross-view")
@@ -64,7 +66,7 @@ def test_cells_of_table_2_are_ours_beside_the_papers(tmp_path: Path) -> None:
     assert table.remarks == ()
     entry = next(e for (row, c), e in table.entries.items() if row.name == "CTR-GCN w/STD-CL" and c.stream == "joint")
     assert entry.verdict is not None
-    assert entry.verdict.questions == table.questions == 3  # joint, bone and 2S
+    assert entry.verdict.questions == len(table.judgement.answers) == 3  # joint, bone and 2S
     assert entry.verdict.difference.estimate == pytest.approx(
         np.mean(right) - np.mean([answers(0.9, seed + 50).mean() for seed in (1, 2, 3)])
     )
@@ -256,3 +258,70 @@ def test_seeds_that_are_missing_or_new_give_no_verdict(tmp_path: Path) -> None:
     more.seeds = [1, 2]
     stages = {str(e.verdict.stage) for e in table_of("2", more).entries.values() if e.verdict is not None}
     assert stages == {"exploratory"}
+
+
+def temperatures(folder: Path, seeds: Sequence[int] = (1, 2, 3), planned: int = 3, **file: object) -> Sweep:
+    named = {"table": "tau", "seeds": list(range(1, planned + 1)), **file}
+    sweep = Sweep(folder, ("contrast.temperature",), seeds=named["seeds"], file=named)
+    for seed in seeds:
+        sweep.add({}, seed, arm="baseline", right=answers(0.8, seed))
+        for value, shift in ((0.1, 0.0), (0.5, 0.08), (0.8, 0.16)):
+            sweep.add({"contrast.temperature": value}, seed, right=answers(0.8, seed, shift=shift + 0.001))
+    return sweep
+
+
+def right(shift: float, seeds: Sequence[int] = (1, 2, 3)) -> dict[int, np.ndarray]:
+    return {seed: answers(0.8, seed, shift=shift + 0.001) for seed in seeds}
+
+
+def test_cells_are_compared_with_the_value_that_the_file_names(tmp_path: Path) -> None:
+    table = table_of("tau", temperatures(tmp_path / "a", compare={"to value": 0.5}))
+    verdicts = {row.value or row.name: e.verdict for (row, _), e in table.entries.items()}
+    runs = {"reference": right(0.08), "low": right(0.0), "high": right(0.16)}
+    questions = [Question(name, {"reference": -1.0, name: 1.0}) for name in ("low", "high")]
+    expected = answer(runs, questions, 0.01, [1, 2, 3], np.arange(464) * 10 // 464)
+    assert verdicts == {
+        "CTR-GCN": None,
+        "CTR-GCN w/STD-CL: temperature 0.1": expected["low"],
+        "CTR-GCN w/STD-CL: temperature 0.5": None,
+        "CTR-GCN w/STD-CL: temperature 0.8": expected["high"],
+    }
+    notes = paper_display(table).notes
+    assert any("against temperature 0.5 of the same column" in note for note in notes)
+    assert any(note.startswith("CTR-GCN w/STD-CL: temperature 0.1 - CTR-GCN") and "worse" in note for note in notes)
+
+
+def test_a_trend_is_one_question_and_stands_below_the_table(tmp_path: Path) -> None:
+    table = table_of("tau", temperatures(tmp_path / "a", compare={"trend": "rank"}))
+    assert all(entry.verdict is None for entry in table.entries.values())
+    (asked,) = table.judgement.answers
+    assert asked.verdict is not None
+    assert asked.verdict.word is Word.BETTER
+    # On ranks the middle value has no weight: the fitted rise is the last value's accuracy minus the first's.
+    rise = np.mean([right(0.16)[s].mean() - right(0.0)[s].mean() for s in (1, 2, 3)])
+    assert asked.verdict.difference.estimate == pytest.approx(rise)
+    assert any("temperature: trend from 0.1 to 0.8" in note and "better" in note for note in paper_display(table).notes)
+
+
+def test_a_named_look_is_judged_and_pays_for_it(tmp_path: Path) -> None:
+    """After two of four planned seeds: with looks there is a verdict at a stricter level, without there is none."""
+    looked = table_of("tau", temperatures(tmp_path / "a", (1, 2), 4, looks=[2, 4]))
+    early = table_of("tau", temperatures(tmp_path / "b", (1, 2), 4))
+    ends = [
+        next(e.verdict for (row, _), e in table.entries.items() if row.name.endswith("0.8"))
+        for table in (looked, early)
+    ]
+    assert ends[0] is not None
+    assert ends[1] is not None
+    assert ends[0].stage is Stage.LOOK
+    assert (ends[1].stage, ends[1].word) == (Stage.INCOMPLETE, Word.UNDECIDED)
+    assert ends[0].p > ends[1].p
+    assert any("looks after 2, 4 seeds" in note for note in paper_display(looked).notes)
+
+
+def test_sweeps_that_ask_different_things_have_no_common_verdicts(tmp_path: Path) -> None:
+    one = temperatures(tmp_path / "a", compare={"to value": 0.5})
+    table = table_of("tau", one, temperatures(tmp_path / "b", (4, 5, 6)))
+    assert all(entry.verdict is None for entry in table.entries.values())
+    assert any("differ in compare, looks or spending" in remark for remark in table.remarks)
+    assert table_of("tau", temperatures(tmp_path / "c", compare="nothing")).judgement.answers == ()

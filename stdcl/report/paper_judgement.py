@@ -1,0 +1,209 @@
+"""The questions of a table of the paper and their answers: what its sweeps' files ask, as one family of tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stdcl.config.compare import CompareConfig
+from stdcl.report.labels import short_names
+from stdcl.report.lines import Line
+from stdcl.report.load import SweepState
+from stdcl.results.scores import Answers
+from stdcl.statistics.margins import Margin, default_margin
+from stdcl.statistics.questions import Question, Scale, trend
+from stdcl.statistics.sequential import SequentialRule, Spending, Stage
+from stdcl.statistics.verdict import Looks, Verdict, judged, looks_of
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """A line in one column.
+
+    Attributes:
+        name: of its row.
+        line: its trials and settings; of fused streams, those of the first.
+        planned: its seeds, as they were planned.
+        answers: per finished seed.
+    """
+
+    name: str
+    line: Line
+    planned: tuple[int, ...]
+    answers: Mapping[int, Answers]
+
+
+@dataclass(frozen=True)
+class PaperAnswer:
+    """A question and its answer.
+
+    Attributes:
+        name: what is asked.
+        column: of the table, as it was given.
+        competitor: index within the column of the line that is compared with another; None for a trend.
+        verdict: None where no seed is finished, with scores, in all of its lines.
+    """
+
+    name: str
+    column: Hashable
+    competitor: int | None
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True)
+class PaperJudgement:
+    """All questions of a table.
+
+    Attributes:
+        answers: one per question.
+        margin: the equivalence margin; None where nothing is asked.
+        against: what lines are compared with, in words.
+        looks: numbers of seeds after which the table may be judged; empty where the files name none.
+        remarks: what does not fit.
+    """
+
+    answers: tuple[PaperAnswer, ...]
+    margin: Margin | None
+    against: str
+    looks: tuple[int, ...]
+    remarks: tuple[str, ...]
+
+
+def judge_table(columns: Mapping[Hashable, Sequence[Competitor]], sweeps: Sequence[SweepState]) -> PaperJudgement:
+    """Answer what the files of a table's sweeps ask.
+
+    Args:
+        columns: key of each column of accuracies -> its lines.
+        sweeps: their files name the questions, the margin and the looks.
+    """
+    files = [sweep.sweep.config for sweep in sweeps if sweep.sweep is not None]
+    asked = {json.dumps([_compare(f.compare), f.looks, f.spending if f.looks else None]) for f in files}
+    if len(asked) > 1:
+        said = (
+            "no verdicts: the sweeps' files differ in compare, looks or spending; one family needs one rule "
+            "(report them one by one)"
+        )
+        return PaperJudgement((), None, "", (), (said,))
+    compare = files[0].compare if files else None
+    key = next(iter(keys[0] for f in files if (keys := f.compared_keys())), "")
+    planned = [(column, each) for column, found in columns.items() for each in _questions(found, compare, key)]
+    if not planned:
+        return PaperJudgement((), None, "", (), ())
+    remarks: list[str] = []
+    margin = _margin(sweeps, {each.line.place.dataset for found in columns.values() for each in found}, remarks)
+    rule = None
+    if files and files[0].looks:
+        rule = SequentialRule(tuple(files[0].looks), Spending(files[0].spending or Spending.OBRIEN_FLEMING))
+    family: dict[str, Looks] = {}
+    for number, (column, (question, _)) in enumerate(planned):
+        arms = [columns[column][int(index)] for index in question.coefficients]
+        if (found := _looks(question, columns[column], arms, rule, remarks)) is not None:
+            family[str(number)] = found
+    verdicts = judged(family, margin.size, len(planned) - len(family)) if family else {}
+    return PaperJudgement(
+        answers=tuple(
+            PaperAnswer(question.name, column, arm, verdicts.get(str(number)))
+            for number, (column, (question, arm)) in enumerate(planned)
+        ),
+        margin=margin,
+        against=_against(compare, key),
+        looks=rule.looks if rule is not None else (),
+        remarks=tuple(dict.fromkeys(remarks)),
+    )
+
+
+def _compare(compare: CompareConfig | None) -> dict[str, object] | None:
+    return None if compare is None or compare.kind == "to baseline" else compare.model_dump()
+
+
+def _against(compare: CompareConfig | None, key: str) -> str:
+    name = short_names([key])[key] if key else ""
+    if compare is None or compare.kind == "to baseline":
+        return "against the baseline of the same column that differs in the method alone"
+    if compare.kind == "to value":
+        return f"against {name} {compare.value} of the same column, all else equal"
+    return f"trends over {name}, values placed by {compare.scale}"
+
+
+def _questions(
+    found: Sequence[Competitor], compare: CompareConfig | None, key: str
+) -> list[tuple[Question, int | None]]:
+    """The questions of a column; coefficients are by ``str`` of a line's index."""
+    kind = compare.kind if compare is not None else "to baseline"
+    if kind == "nothing":
+        return []
+    if compare is None or kind == "to baseline":
+        bases = {each.line.apart_from_treatment: i for i, each in enumerate(found) if each.line.place.arm == "baseline"}
+        pairs = [
+            (index, bases[each.line.apart_from_treatment])
+            for index, each in enumerate(found)
+            if each.line.place.arm != "baseline" and each.line.apart_from_treatment in bases
+        ]
+        return [(Question(found[i].name, {str(base): -1.0, str(i): 1.0}), i) for i, base in pairs]
+    groups: dict[str, dict[float, int]] = {}
+    for index, each in enumerate(found):
+        if key in each.line.settings:
+            rest = {name: value for name, value in each.line.settings.items() if name != key}
+            groups.setdefault(json.dumps(rest, sort_keys=True), {})[each.line.settings[key]] = index
+    out: list[tuple[Question, int | None]] = []
+    for group in groups.values():
+        reference = group.get(compare.value) if kind == "to value" else None  # type: ignore[arg-type]
+        if reference is not None:
+            out += [
+                (Question(f"{found[i].name} - {found[reference].name}", {str(reference): -1.0, str(i): 1.0}), i)
+                for i in group.values()
+                if i != reference
+            ]
+        elif kind == "trend" and len(group) > 2:
+            asked = trend({value: str(index) for value, index in group.items()}, Scale(compare.scale))
+            first = found[next(iter(group.values()))].line.place
+            name = f"{first.encoder} {first.arm}, {short_names([key])[key]}: {asked.name}"
+            out.append((Question(name, asked.coefficients), None))
+    return out
+
+
+def _looks(
+    question: Question,
+    found: Sequence[Competitor],
+    arms: Sequence[Competitor],
+    rule: SequentialRule | None,
+    remarks: list[str],
+) -> Looks | None:
+    answers = [each for arm in arms for each in arm.answers.values()]
+    if not all(arm.answers for arm in arms):
+        return None
+    if not _same_sequences(answers):
+        place = arms[0].line.place
+        remarks.append(
+            f"no verdict on '{question.name}', {place.dataset} {place.protocol} {place.stream}: runs of different "
+            "sequences"
+        )
+        return None
+    runs = {
+        index: {seed: each.right for seed, each in found[int(index)].answers.items()} for index in question.coefficients
+    }
+    planned = tuple(dict.fromkeys(seed for arm in arms for seed in arm.planned))
+    usable = rule if rule is not None and rule.looks[-1] == len(planned) else None
+    taken = looks_of(runs, question, planned, answers[0].subjects, rule=usable)
+    if taken is None or usable is rule:
+        return taken
+    # Looks that do not end with these seeds were named for another study.
+    return replace(taken, stage=Stage.EXPLORATORY)
+
+
+def _same_sequences(answers: Sequence[Answers]) -> bool:
+    first = answers[0]
+    return all(each.data_hash == first.data_hash and np.array_equal(each.ids, first.ids) for each in answers)
+
+
+def _margin(sweeps: Sequence[SweepState], datasets: Iterable[str], remarks: list[str]) -> Margin:
+    named = {sweep.sweep.config.margin for sweep in sweeps if sweep.sweep is not None} - {None}
+    if len(named) == 1:
+        return Margin(float(next(iter(named)) or 0) / 100.0, "named by the sweep's file")
+    if named:
+        remarks.append(f"the sweeps name different margins: {', '.join(map(str, sorted(filter(None, named))))}")
+        return Margin(min(filter(None, named)) / 100.0, "the smallest that the sweeps' files name")
+    return min((default_margin(dataset) for dataset in datasets), key=lambda margin: margin.size)
