@@ -62,6 +62,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "optuna": ("sweep/",),
     "wandb": ("tracking/",),
     "matplotlib": ("report/figures/",),
+    "onnxruntime": ("runs/export.py",),
     "open_clip": ("runs/text_features.py",),
     "transformers": ("runs/text_features.py",),
 }

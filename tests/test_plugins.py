@@ -180,7 +180,7 @@ def test_installed_by_pip_it_is_swept_on_two_ray_workers(tmp_path: Path) -> None
         [python, "-m", "stdcl", "sweep", str(tmp_path / "plugin" / "sweep.yaml")],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     rows = stdcl.load_sweep(tmp_path / "runs" / "plugin")
     assert len(rows) == 4
     assert set(rows["state"]) == {"finished"}

@@ -134,6 +134,30 @@ def predict(
         print("\n".join(each.render() for each in found))
 
 
+@click.command(cls=Verb, on_interrupt="no file was written")
+@click.argument("run", type=PATH)
+@click.option("--format", "form", type=click.Choice(("onnx", "torch")), required=True, help="ONNX, or torch.export's.")
+@click.option("--out", type=PATH, metavar="FILE", help="File to write (default: encoder.onnx or .pt2 in RUN).")
+@click.option("--checkpoint", type=click.Choice(("last", "best")), default="last", show_default=True)
+@click.option("--data", type=STORE, metavar="DIR", help="Where the run's prepared store is now, if it moved.")
+@click.option("--force", is_flag=True, help="Replace the file at --out.")
+def export(
+    run: Path,
+    form: Literal["onnx", "torch"],
+    out: Path | None,
+    checkpoint: Literal["last", "best"],
+    data: Path | None,
+    force: bool,
+) -> None:
+    """Write a run's encoder as a file for other programs.
+
+    RUN is a run folder. Beside the file, FILE.json describes the input, its preprocessing and the classes.
+    """
+    from stdcl.runs.export import export_run
+
+    print(export_run(run, form, out, which=checkpoint, data_path=data, force=force).render())
+
+
 @click.command(cls=Verb)
 @click.argument("runs", type=PATH, nargs=-1, required=True, metavar="RUN...")
 @click.option("--weights", default="default", help="A preset's name, or numbers: 0.6,0.6,0.4,0.4.")
@@ -149,4 +173,4 @@ def fuse(runs: tuple[Path, ...], weights: str, mixed: bool) -> None:
     print(render_fused(fuse_all(read_runs(runs), parse_weights(weights), mixed=mixed)))
 
 
-VERBS = (train, evaluate, predict, fuse)
+VERBS = (train, evaluate, predict, export, fuse)

@@ -10,17 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from stdcl import specs
-from stdcl.config import RunConfig, paths
 from stdcl.data.clips import read_clips, store_of
 from stdcl.data.dataset import SkeletonDataset
-from stdcl.data.store import MANIFEST_FILE, Clip, Manifest, read_manifest
-from stdcl.encoders.base import Layout
+from stdcl.data.store import Clip
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
 from stdcl.results.layout import Which
-from stdcl.runs.evaluate import find_checkpoint, read_config
-from stdcl.training.components import autocast_dtype, new_encoder, transform_of
+from stdcl.runs.trained import trained
+from stdcl.training.components import autocast_dtype, transform_of
 from stdcl.training.evaluate import evaluate
 
 TOP = 5
@@ -81,26 +78,15 @@ def predict(
     """
     if top < 1:
         raise UserError(f"--top {top}: at least 1 is needed")
-    folder, state = find_checkpoint(Path(run), which)
-    config = read_config(folder, state)
-    like = _manifest(config, data_path)
+    of = trained(Path(run), which, data_path)
+    config, like = of.config, of.manifest
     found: list[tuple[Path, Clip]] = [(file, clip) for file in map(Path, files) for clip in read_clips(file, like)]
-    layout = Layout(
-        num_joints=like.skeleton.num_joints,
-        num_persons=like.max_persons,
-        num_frames=config.data.frames,
-        num_classes=len(like.classes),
-        skeleton=like.skeleton,
-    )
-    encoder = new_encoder(config, layout)
-    prefix = "encoder."
-    encoder.load_state_dict({k.removeprefix(prefix): v for k, v in state["model"].items() if k.startswith(prefix)})
     dtype = torch.float64 if config.training.precision == "float64" else torch.float32
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with store_of([clip for _, clip in found], like) as store:
         data = SkeletonDataset(store, np.arange(len(found)), transform_of(config, like.dataset), train=False)
         scored = evaluate(
-            encoder.to(device=device, dtype=dtype), data, LocalComm(), device, autocast=autocast_dtype(config)
+            of.encoder.to(device=device, dtype=dtype), data, LocalComm(), device, autocast=autocast_dtype(config)
         )
     probabilities = torch.softmax(torch.from_numpy(scored.logits).double(), dim=1).numpy()
     out = []
@@ -108,26 +94,3 @@ def predict(
         order = np.argsort(-row, kind="stable")[:top].tolist()
         out.append(Prediction(file, clip.name, tuple((like.classes[label], float(row[label])) for label in order)))
     return out
-
-
-def _manifest(config: RunConfig, moved: Path | None) -> Manifest:
-    """Return what the run's store says of itself; a benchmark's own where the store is gone."""
-    place = paths.data_path(str(moved) if moved is not None else config.data.path)
-    spec = specs.dataset(config.data.dataset)
-    if moved is not None or (place / MANIFEST_FILE).exists() or spec.skeleton is None or spec.num_persons is None:
-        return read_manifest(place)
-    return Manifest(
-        dataset=spec.name,
-        schema_version=0,
-        content_hash="",
-        classes=spec.classes,
-        skeleton=spec.skeleton,
-        max_persons=spec.num_persons,
-        absent_person=spec.absent_person,
-        num_sequences=0,
-        num_frames=0,
-        protocols={},
-        counts={},
-        source={},
-        data_bytes=0,
-    )
