@@ -18,17 +18,24 @@ from stdcl.errors import UserError
 from stdcl.report import svg
 from stdcl.report.display import BREAK, one_line
 from stdcl.report.judgement import Asked
-from stdcl.report.labels import NOTHING, short_names, value_text
+from stdcl.report.labels import NOTHING, short_names, trial_number, value_text
 from stdcl.report.load import TrialState
+from stdcl.report.paper import PaperTable
+from stdcl.report.paper_wording import paper_display
 from stdcl.report.provenance import Provenance, cell_name, provenance
+from stdcl.report.searching import importance_basis, importances, parallel
 from stdcl.report.table import SweepTable
 from stdcl.report.wording import display
 from stdcl.results.history import read_history
 from stdcl.results.layout import RunFolder
 from stdcl.results.row import EpochRow
+from stdcl.results.state import UNFINISHED
+from stdcl.statistics.proportion import binomial_interval
 from stdcl.statistics.verdict import Verdict, Word
 
 PAGE = "report.html"
+_KINDS = {Word.BETTER: "better", Word.WORSE: "worse", Word.NO_DIFFERENCE: "same", Word.UNDECIDED: "undecided"}
+"""Classes of the style sheet."""
 
 
 @dataclass(frozen=True)
@@ -65,23 +72,46 @@ class TrialView:
     command: str
 
 
-def write_page(table: SweepTable, directory: Path, path: Path) -> Path:
+@dataclass(frozen=True)
+class PaperCell:
+    """A cell of the paper's table: its lines, the class of its verdict, and its runs as (anchor, name).
+
+    Runs of other sweeps have no anchor here.
+    """
+
+    lines: tuple[str, ...]
+    kind: str
+    runs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class PaperView:
+    """The paper's table as the page shows it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, bool, tuple[PaperCell, ...]], ...]
+    notes: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def write_page(table: SweepTable, directory: Path, path: Path, paper: PaperTable | None = None) -> Path:
     """Write a sweep's page, atomically; the same inputs give the same bytes."""
-    write_text(path, render(table, directory))
+    write_text(path, render(table, directory, paper))
     return path
 
 
-def render(table: SweepTable, directory: Path, refresh: int | None = None) -> str:
+def render(table: SweepTable, directory: Path, paper: PaperTable | None = None, refresh: int | None = None) -> str:
     """Return a sweep's page.
 
     Args:
         table: of the sweep.
         directory: the sweep's folder.
+        paper: the table of the paper that the sweep fills, alone or with others; None where its file names none.
         refresh: seconds after which a browser asks for it again; None for a page that stays as it is.
     """
     shown = display(table)
-    names = [cell_name(cell, table.parameters) for cell in table.cells]
-    series = {trial.key: index for index, cell in enumerate(table.cells) for trial in cell.trials}
+    names, series = _series(table)
     trials = _trials(table, directory, names, series)
     anchors = {trial.name: trial.anchor for trial in trials}
     template = _environment().get_template("report.html")
@@ -104,6 +134,10 @@ def render(table: SweepTable, directory: Path, refresh: int | None = None) -> st
         differences=_differences(table, names),
         accuracies=_accuracies(table, names),
         learning=_learning(table, names, series),
+        importance=_importance(table),
+        importance_basis=importance_basis(table),
+        parallel=_parallel(table),
+        paper=_paper_view(paper, table, anchors),
         arms=list(enumerate(names)),
         trials=trials,
         states=Counter(trial.state for trial in table.trials),
@@ -123,6 +157,15 @@ def _environment() -> Environment:
     )
 
 
+def _series(table: SweepTable) -> tuple[list[str], dict[str, int]]:
+    """What figures are filtered by, and its number for each trial: cells, or what became of a search's trials."""
+    if table.search == "grid":
+        names = [cell_name(cell, table.parameters) for cell in table.cells]
+        return names, {trial.key: index for index, cell in enumerate(table.cells) for trial in cell.trials}
+    known = [trial for trial in table.trials if trial.state in ("finished", "pruned")]
+    return ["finished", "stopped early"], {trial.key: int(trial.state == "pruned") for trial in known}
+
+
 def verdict_sentence(table: SweepTable) -> str:
     """What came out, in one sentence."""
     judgement = table.judgement
@@ -133,9 +176,12 @@ def verdict_sentence(table: SweepTable) -> str:
         values = ", ".join(
             f"{n} {value_text(best.parameters.get(k))}" for k, n in short_names(table.parameters).items()
         )
+        pruned = sum(trial.state == "pruned" for trial in table.trials)
+        stopped = f" ({pruned} more were stopped early)" if pruned else ""
         return (
-            f"The best of {len(table.finished)} finished trials has {100 * float(best.row['accuracy']):.2f} % "
-            f"({values}); it was picked by its result, so confirm it with several seeds."
+            f"The best of {len(table.finished)} finished trials{stopped} has "
+            f"{100 * float(best.row['accuracy']):.2f} % ({values}). {_rivals(table)}It was picked by its result, so "
+            "confirm it with several seeds, on the test sequences."
         )
     found = [(asked, asked.verdict) for asked in judgement.asked if asked.verdict] if judgement is not None else []
     if not table.finished:
@@ -163,6 +209,20 @@ def verdict_sentence(table: SweepTable) -> str:
     return f"Of {len(found) + without} comparisons: {said}. {largest}"
 
 
+def _rivals(table: SweepTable) -> str:
+    """How many trials cannot be told from a search's best, by the size of its sample of sequences alone."""
+    best = table.top[0]
+    total = int(best.row["num_test"])
+    low, _ = binomial_interval(float(best.row["accuracy"]) * total, total)
+    rivals = sum(float(trial.row["accuracy"]) >= low for trial in table.finished) - 1
+    if not rivals:
+        return ""
+    return (
+        f"{rivals} of the other {len(table.finished) - 1} may be as good: on {total} sequences its accuracy is only "
+        f"known to be {100 * low:.1f} % or more. "
+    )
+
+
 def _plainly(verdict: Verdict) -> str:
     """A verdict for those who do not read statistics."""
     d = verdict.difference
@@ -185,13 +245,58 @@ def _answer(asked: Asked) -> Answer:
         return Answer(
             asked.question.name, "no answer", "none", "no seed is finished, with its scores, in all its cells"
         )
-    kinds = {Word.BETTER: "better", Word.WORSE: "worse", Word.NO_DIFFERENCE: "same", Word.UNDECIDED: "undecided"}
-    return Answer(asked.question.name, str(verdict.word), kinds[verdict.word], verdict.sentence)
+    return Answer(asked.question.name, str(verdict.word), _KINDS[verdict.word], verdict.sentence)
 
 
 def _runs_of(table: SweepTable, row: int, anchors: Mapping[str, str]) -> list[tuple[str, str]]:
-    trials = table.cells[row].trials if table.search == "grid" and table.cells else table.top[row : row + 1]
+    if table.search == "optuna":
+        return [(anchors[trial.key], f"trial {trial_number(trial.key)}") for trial in table.top[row : row + 1]]
+    trials = table.cells[row].trials if table.cells else ()
     return [(anchors[trial.key], f"seed {trial.seed}") for trial in trials if trial.key in anchors]
+
+
+def _paper_view(paper: PaperTable | None, table: SweepTable, anchors: Mapping[str, str]) -> PaperView | None:
+    if paper is None:
+        return None
+    shown = paper_display(paper)
+    rows = []
+    for row, (name, *texts) in zip(paper.rows, shown.rows, strict=True):
+        entries = [paper.entry(row, column) for column in paper.columns]
+        cells = tuple(
+            PaperCell(
+                lines=tuple(text.split(BREAK)),
+                kind=_KINDS[entry.verdict.word] if entry.verdict is not None else "",
+                runs=tuple(_run_of(trial, table.name, anchors) for trial in entry.trials),
+            )
+            for text, entry in zip(texts, entries, strict=True)
+        )
+        rows.append((name, any(entry.planned for entry in entries), cells))
+    # What was run stands first: a reader of the page looks for it.
+    rows.sort(key=lambda each: not each[1])
+    return PaperView(
+        title=shown.title,
+        columns=tuple(one_line(column) for column in shown.columns),
+        rows=tuple(rows),
+        notes=tuple(note for note in shown.notes if not note.startswith("!")),
+        remarks=tuple(note.removeprefix("! ") for note in shown.notes if note.startswith("!")),
+    )
+
+
+def _run_of(trial: str, sweep: str, anchors: Mapping[str, str]) -> tuple[str, str]:
+    where, _, key = trial.partition("/")
+    return (anchors.get(key, ""), key) if where == sweep else ("", trial)
+
+
+def _importance(table: SweepTable) -> Markup | None:
+    shares = importances(table)
+    rows = [svg.Interval(each.label, each.share, each.low, each.high, (), f"{each.share:.0f} %", 0) for each in shares]
+    title = "importance of each searched parameter, in percent of the whole"
+    return svg.intervals(title, rows, "share of the importance, %", level=90) if rows else None
+
+
+def _parallel(table: SweepTable) -> Markup | None:
+    found = parallel(table) if table.search == "optuna" else None
+    return None if found is None else svg.parallel("all trials across the searched parameters", found)
 
 
 def _differences(table: SweepTable, names: Sequence[str]) -> Markup | None:
@@ -241,9 +346,17 @@ def _learning(table: SweepTable, names: Sequence[str], series: Mapping[str, int]
         values = _values(_history(trial), "accuracy", 100.0)
         if values and trial.key in series:
             number = series[trial.key]
-            lines.append(svg.Curve(f"{names[number]}, seed {trial.seed}", svg.thinned(values), number))
+            label = f"{names[number]}, seed {trial.seed}" if table.search == "grid" else _searched(trial, table)
+            lines.append(svg.Curve(label, svg.thinned(values), number))
     found = svg.curves("accuracy against epochs, one line per trial", lines, "accuracy, %")
     return found or None
+
+
+def _searched(trial: TrialState, table: SweepTable) -> str:
+    """A search's trial by its number and values."""
+    names = short_names(table.parameters)
+    values = ", ".join(f"{name} {value_text(trial.parameters.get(key))}" for key, name in names.items())
+    return f"trial {trial_number(trial.key)}: {values}"
 
 
 def _history(trial: TrialState) -> list[EpochRow]:
@@ -279,7 +392,7 @@ def _trials(table: SweepTable, directory: Path, names: Sequence[str], series: Ma
             TrialView(
                 anchor=f"trial-{number}",
                 name=trial.key,
-                cell=names[own] if trial.key in series else "",
+                cell=(names[own] if table.search == "grid" else _searched(trial, table)) if trial.key in series else "",
                 series=own,
                 state=trial.state,
                 seed=trial.seed,
@@ -322,13 +435,10 @@ def _duration(seconds: Any) -> str:
 def _missing(table: SweepTable) -> list[str]:
     """What would have to be run or written for the page to be complete; failed trials are among the remarks."""
     out = []
-    for state, what in (
-        ("not started", "not started"),
-        ("unfinished", "unfinished (running, or interrupted)"),
-    ):
+    for state in ("not started", *UNFINISHED):
         keys = [trial.key for trial in table.trials if trial.state == state]
         if keys:
-            out.append(f"{len(keys)} {what}: {', '.join(keys[:10])}{' and more' if len(keys) > 10 else ''}")
+            out.append(f"{len(keys)} {state}: {', '.join(keys[:10])}{' and more' if len(keys) > 10 else ''}")
     if table.answers.missing:
         keys = list(table.answers.missing)
         more = " and more" if len(keys) > 10 else ""

@@ -24,6 +24,7 @@ from stdcl.report.published import Reported, differences_to_published, reported_
 from stdcl.results.fusion import STREAMS, fuse
 from stdcl.results.layout import RunFolder
 from stdcl.results.scores import Answers, Scores, per_class_accuracy, read_scores
+from stdcl.results.state import UNFINISHED
 from stdcl.statistics.difficulty import NAMES, level_of
 from stdcl.statistics.verdict import Verdict
 
@@ -199,7 +200,7 @@ def paper_table(name: str, sweeps: Sequence[SweepState]) -> PaperTable:
     for line in lines:
         failed = [trial for trial in line.trials if trial.state == "failed"]
         remarks += [f"failed: {trial.key}: {_last_line(trial.row.get('error'))}" for trial in failed]
-    waiting = sum(trial.state in ("unfinished", "not started") for line in lines for trial in line.trials)
+    waiting = sum(trial.state in (*UNFINISHED, "not started") for line in lines for trial in line.trials)
     if waiting:
         remarks.append(f"{waiting} planned trials are not finished: this table is not complete")
     return PaperTable(
@@ -220,6 +221,18 @@ def tables_of(sweeps: Sequence[SweepState]) -> dict[str, list[SweepState]]:
         named = sweep.sweep.config.table if sweep.sweep is not None else None
         out.setdefault(named or sweep.name, []).append(sweep)
     return out
+
+
+def papers_of(sweeps: Sequence[SweepState]) -> dict[str, PaperTable]:
+    """Name of each sweep whose file names a table -> that table, filled from all of these sweeps that name it."""
+    grids = [sweep for sweep in sweeps if sweep.search == "grid"]
+    named = [sweep for sweep in grids if sweep.sweep is not None and sweep.sweep.config.table]
+    return {
+        sweep.name: table
+        for name, found in tables_of(named).items()
+        for table in [paper_table(name, found)]
+        for sweep in found
+    }
 
 
 def _inconsistencies(lines: Sequence[Line]) -> list[str]:

@@ -7,30 +7,37 @@ from pathlib import Path
 
 from stdcl.atomic import write_text
 from stdcl.report.files import write_display
-from stdcl.report.formats import text
-from stdcl.report.load import load_sweep_state
-from stdcl.report.paper import paper_table, tables_of
+from stdcl.report.formats import csv, text
+from stdcl.report.load import SweepState, load_sweep_state
+from stdcl.report.notes import remarks
+from stdcl.report.paper import paper_table, papers_of, tables_of
 from stdcl.report.paper_wording import paper_csv, paper_display
 from stdcl.report.provenance import write_inputs
-from stdcl.report.table import sweep_table
+from stdcl.report.table import build_table, sweep_table
+from stdcl.report.wording import display
 from stdcl.results.layout import SweepFolder
+from stdcl.results.state import UNFINISHED
 
 
 def write_pages(directories: Sequence[Path], out: Path | None) -> list[Path]:
     """Write the page of each sweep, ``report.html``; with several sweeps in one folder, ``report_<sweep>.html``.
+
+    Each has the paper's table that its sweep fills, together with the other sweeps of that table.
 
     Args:
         directories, out: as in ``write_reports``.
     """
     from stdcl.report.page import PAGE, write_page  # jinja2 is slow to import
 
+    states = [load_sweep_state(folder) for folder in dict.fromkeys(each.resolve() for each in directories)]
+    papers = papers_of(states)
     written = []
-    for directory in dict.fromkeys(each.resolve() for each in directories):
-        table = sweep_table(directory)
-        folder = out or SweepFolder(directory).report
-        name = PAGE if out is None or len(directories) == 1 else f"report_{table.name}.html"
-        written.append(write_page(table, directory, folder / name))
-        write_inputs(SweepFolder(directory).report, table.trials)
+    for state in states:
+        table = build_table(state)
+        folder = out or SweepFolder(state.directory).report
+        name = PAGE if out is None or len(states) == 1 else f"report_{table.name}.html"
+        written.append(write_page(table, state.directory, folder / name, papers.get(state.name)))
+        write_inputs(SweepFolder(state.directory).report, table.trials)
     return written
 
 
@@ -41,17 +48,20 @@ def write_figures(directories: Sequence[Path], out: Path | None) -> list[Path]:
         directories, out: as in ``write_reports``.
     """
     from stdcl.report.figures.comparison import draw_comparison  # Matplotlib is slow to import
+    from stdcl.report.figures.search import draw_search
 
     written = []
     for directory in dict.fromkeys(each.resolve() for each in directories):
         table = sweep_table(directory)
         folder = SweepFolder(directory).report if out is None else out / table.name if len(directories) > 1 else out
-        written += draw_comparison(table, folder)
+        written += (draw_search if table.search == "optuna" else draw_comparison)(table, folder)
     return written
 
 
 def write_reports(directories: Sequence[Path], out: Path | None, width: int = text.WIDTH) -> tuple[str, bool]:
     """Write the tables that sweeps' files name, ``table_<name>`` in every format.
+
+    A search fills no table of the paper: its own is written, under its name.
 
     Args:
         directories: the sweeps' folders; those of one table are joined.
@@ -62,12 +72,17 @@ def write_reports(directories: Sequence[Path], out: Path | None, width: int = te
         What a terminal shows, and whether every table is complete and without a fault.
 
     Raises:
-        UserError: a folder is no sweep's, or a sweep is a search.
+        UserError: a folder is no sweep's.
     """
     shown: list[str] = []
     complete = True
     folders = dict.fromkeys(directory.resolve() for directory in directories)
-    for name, sweeps in tables_of([load_sweep_state(folder) for folder in folders]).items():
+    states = [load_sweep_state(folder) for folder in folders]
+    for search in [state for state in states if state.search == "optuna"]:
+        said, whole = _write_search(search, out or SweepFolder(search.directory).report, width)
+        shown.append(said)
+        complete = complete and whole
+    for name, sweeps in tables_of([state for state in states if state.search == "grid"]).items():
         table = paper_table(name, sweeps)
         folder = out or SweepFolder(sweeps[0].directory).report
         display, stem = paper_display(table), f"table_{name}"
@@ -79,3 +94,16 @@ def write_reports(directories: Sequence[Path], out: Path | None, width: int = te
         shown.append(f"{text.render(display, width)}\nwritten to {folder}: {listed}")
         complete = complete and not table.remarks
     return "\n\n".join(shown), complete
+
+
+def _write_search(search: SweepState, folder: Path, width: int) -> tuple[str, bool]:
+    table = build_table(search)
+    shown, stem = display(table), f"table_{search.name}"
+    files = write_display(shown, folder, stem)
+    for name, content in ((f"{stem}.csv", csv.render(table)), (f"trials_{search.name}.csv", csv.render_trials(table))):
+        write_text(folder / name, content)
+        files.append(folder / name)
+    write_inputs(SweepFolder(search.directory).report, search.trials)
+    waiting = any(trial.state in (*UNFINISHED, "not started") for trial in search.trials)
+    complete = bool(table.finished) and not remarks(table) and not waiting
+    return f"{text.render(shown, width)}\nwritten to {folder}: {', '.join(file.name for file in files)}", complete

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from stdcl.errors import UserError
+from stdcl.report.load import load_sweep_state
 from stdcl.report.page import render
-from stdcl.report.table import sweep_table
+from stdcl.report.paper import papers_of
+from stdcl.report.table import build_table
 
 HOST = "127.0.0.1"
 REFRESH = 15
@@ -30,7 +32,7 @@ class PageServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, directory: Path, port: int) -> None:
-        sweep_table(directory)
+        load_sweep_state(directory)
         self.directory = directory
         try:
             super().__init__((HOST, port), _Handler)
@@ -55,7 +57,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, "there is one page, /")
         else:
             try:
-                page = render(sweep_table(self.server.directory), self.server.directory, refresh=REFRESH)
+                state = load_sweep_state(self.server.directory)
+                paper = papers_of([state]).get(state.name)
+                page = render(build_table(state), self.server.directory, paper, refresh=REFRESH)
             except UserError as error:  # for example while its folder is removed
                 self._answer(500, str(error))
             else:

@@ -12,6 +12,8 @@ from html import escape
 
 from markupsafe import Markup
 
+from stdcl.report.searching import Parallel
+
 WIDTH = 720.0
 _LABEL = 230.0
 _ROW = 34.0
@@ -59,7 +61,13 @@ class Curve:
 
 
 def intervals(
-    title: str, rows: Sequence[Interval], unit: str, *, zero: bool = False, margin: float | None = None
+    title: str,
+    rows: Sequence[Interval],
+    unit: str,
+    *,
+    zero: bool = False,
+    margin: float | None = None,
+    level: int = 95,
 ) -> Markup:
     """Values with intervals, one below the other.
 
@@ -69,6 +77,7 @@ def intervals(
         unit: below the axis.
         zero: whether a line stands at 0.
         margin: half the width of a band around 0, of differences that count as none.
+        level: of the intervals, percent.
     """
     numbers = [v for row in rows for v in (row.value, row.low, row.high, *(p for _, p in row.points)) if v is not None]
     if zero:
@@ -99,7 +108,7 @@ def intervals(
         y = 8 + _ROW * (index + 0.5)
         mark = [_label(row.label, left - 8, y)]
         if row.low is not None and row.high is not None:
-            said = f"{row.label}: 95 % interval from {row.low:.2f} to {row.high:.2f}"
+            said = f"{row.label}: {level} % interval from {row.low:.2f} to {row.high:.2f}"
             mark.append(
                 f'<line class="interval" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{y:.1f}" y2="{y:.1f}">'
                 f"<title>{escape(said)}</title></line>"
@@ -173,6 +182,44 @@ def sparkline(title: str, lines: Sequence[Curve]) -> Markup:
             f'<polyline class="curve c{line.series % COLOURS}" points="{path}"><title>{escape(said)}</title></polyline>'
         )
     return _figure(title, 160, 40, parts, "spark") if parts else Markup("")
+
+
+def parallel(title: str, found: Parallel) -> Markup:
+    """A path per trial across upright axes: series 0 finished, series 1 was stopped early."""
+    left, right, top, bottom = 40.0, WIDTH - 70, 30.0, 270.0
+    step = (right - left) / (len(found.axes) - 1)
+
+    def y(place: float) -> float:
+        return bottom - place * (bottom - top)
+
+    parts = []
+    for index, axis in enumerate(found.axes):
+        x = left + index * step
+        parts.append(f'<line class="zero" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
+        # The outer labels stay within the picture.
+        anchor = "start" if index == 0 else "end" if index == len(found.axes) - 1 else "middle"
+        shift = -36.0 if index == 0 else 66.0 if index == len(found.axes) - 1 else 0.0
+        parts.append(
+            f'<text class="axis" x="{x + shift:.1f}" y="{bottom + 20:.1f}" text-anchor="{anchor}">'
+            f"{_short(axis.label, 24)}</text>"
+        )
+    for path in found.paths:
+        points = _path([(left + index * step, y(place)) for index, place in enumerate(path.places)])
+        series = 0 if path.finished else 1
+        strength = 0.3 + 0.7 * path.strength if path.finished else 0.7
+        kind = "curve best" if path.best else "curve" if path.finished else "curve stopped"
+        parts.append(
+            f'<g class="series c{series}" data-series="{series}">'
+            f'<polyline class="{kind}" style="opacity:{strength:.2f}" points="{points}">'
+            f"<title>{escape(path.label)}</title></polyline></g>"
+        )
+    for index, axis in enumerate(found.axes):
+        for place, text in axis.ticks:
+            parts.append(
+                f'<text class="tick over" x="{left + index * step + 5:.1f}" y="{y(place) + 4:.1f}">'
+                f"{_short(text, 10)}</text>"
+            )
+    return _figure(title, WIDTH, bottom + 30, parts)
 
 
 def thinned(values: Sequence[tuple[float, float]], most: int = 150) -> tuple[tuple[float, float], ...]:

@@ -262,3 +262,38 @@ def test_thinned_curves_keep_both_ends() -> None:
     found = svg.thinned(values, 60)
     assert (len(found), found[0], found[-1]) == (60, values[0], values[-1])
     assert svg.thinned(values[:60], 60) == tuple(values[:60])
+
+
+def test_the_papers_table_stands_beside_and_its_cells_open_their_runs(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "two", ("encoder.name", "data.stream"), seeds=[1, 2], file={"table": "2", "seeds": [1, 2]})
+    for stream in ("joint", "bone"):
+        for seed in (1, 2):
+            parameters = {"encoder.name": "ctrgcn", "data.stream": stream}
+            sweep.add(parameters, seed, arm="baseline", right=answers(0.8, seed))
+            sweep.add(parameters, seed, right=answers(0.8, seed, shift=0.15))
+    directory = sweep.save()
+    assert main(["report", str(directory), "--html"]) == 0
+    page = (directory / "report" / "report.html").read_text()
+    reader = read(page)
+    text = " ".join("".join(reader.text).split())
+    assert "The paper's Table 2" in text
+    assert "[97.2*]" in text  # printed, not run here
+    section = page[page.index('id="paper"') : page.index('id="figures"')]
+    for trial in range(1, 9):
+        assert f'href="#trial-{trial}"' in section
+    assert re.search(r'<span class="whole better">\+15\.\d+ better</span>', section)
+    # What was run stands above what is only printed.
+    assert section.index('scope="row" class="l">CTR-GCN') < section.index('<tr class="printed">')
+    ids = {a.get("id") for _, a in reader.tags}
+    links = {str(a["href"]).removeprefix("#") for tag, a in reader.tags if tag == "a"}
+    assert links <= ids
+
+
+def test_what_is_unfinished_is_named_by_its_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = Sweep(tmp_path / "tau", (TAU,), seeds=[1], file={"table": "tau", "seeds": [1]})
+    sweep.add({TAU: 0.5}, right=answers(0.9, 1))
+    key = sweep.add({TAU: 0.8}, status="interrupted", epochs_done=2)
+    directory = sweep.save()
+    assert main(["report", str(directory), "--html"]) == 1
+    assert "1 planned trials are not finished" in " ".join(capsys.readouterr().out.split())
+    assert f"1 interrupted: {key}" in (directory / "report" / "report.html").read_text()

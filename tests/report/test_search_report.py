@@ -1,0 +1,99 @@
+"""The report of a search: its table, figures and page; how surely the parameters matter, and what was left out."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from stdcl.cli.command import main
+from stdcl.report.page import render
+from stdcl.report.searching import importance_basis, importances, parallel
+from stdcl.report.table import sweep_table
+from stdcl.results.layout import SweepFolder
+from tests.report.sweeps import Sweep
+
+TAU, R = "contrast.temperature", "contrast.channel_reduction"
+
+
+def search(folder: Path, *, failed: bool = False) -> Path:
+    """Ten trials that finished, and two that were stopped early."""
+    sweep = Sweep(folder, (TAU, R), "Which values suit?", search="optuna", file={"search": "optuna"})
+    for number in range(10):
+        parameters = {TAU: 0.1 * 2**number / 8, R: (2, 4, 8, 16)[number % 4]}
+        sweep.add(parameters, correct=300 + 2 * number, name=f"trial={number},x", evaluated_on="validation")
+    for number in (10, 11):
+        parameters = {TAU: 0.3, R: 8}
+        sweep.add(
+            parameters, correct=200 + number, status="pruned", name=f"trial={number},x", evaluated_on="validation"
+        )
+    if failed:
+        sweep.add({TAU: 0.2, R: 2}, status="failed", error="no memory left", name="trial=12,x")
+    directory = sweep.save()
+    share = {"share": 0.75, "low": 0.4, "high": 0.9}, {"share": 0.25, "low": 0.1, "high": 0.6}
+    found = {"method": "PED-ANOVA", "complete": 10, "pruned": 2, "parameters": {R: share[1], TAU: share[0]}}
+    place = SweepFolder(directory).importance
+    place.parent.mkdir()
+    place.write_text(json.dumps(found))
+    return directory
+
+
+def test_importance_has_its_uncertainty_and_says_what_it_left_out(tmp_path: Path) -> None:
+    table = sweep_table(search(tmp_path / "s"))
+    assert [(each.label, each.share, each.low, each.high) for each in importances(table)] == [
+        ("temperature", 75.0, 40.0, 90.0),
+        ("channel_reduction", 25.0, 10.0, 60.0),
+    ]
+    assert "10 complete trials, 2 that were stopped early left out" in importance_basis(table)
+
+
+def test_every_trial_is_a_path_across_the_axes(tmp_path: Path) -> None:
+    table = sweep_table(search(tmp_path / "s"))
+    found = parallel(table)
+    assert found is not None
+    assert [axis.label for axis in found.axes] == ["temperature", "channel_reduction", "accuracy, %"]
+    assert [text for _, text in found.axes[1].ticks] == ["2", "4", "8", "16"]  # few whole numbers: evenly
+    assert len(found.paths) == 12
+    assert sum(not path.finished for path in found.paths) == 2
+    best = found.paths[-1]
+    assert best.best
+    # Trial 9: the largest temperature and the highest accuracy; r = 4 is the second of four values.
+    assert best.strength == 1.0
+    assert best.places == pytest.approx((1.0, 1 / 3, 1.0))
+    assert best.label.startswith(f"trial 9: {100 * 318 / 464:.2f} % (temperature 6.4, channel_reduction 4)")
+    assert any("stopped after" in path.label for path in found.paths)
+
+
+def test_a_search_is_reported_under_its_own_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = search(tmp_path / "s")
+    assert main(["report", str(directory), "--html", "--figures"]) == 0
+    capsys.readouterr()
+    names = {path.name for path in (directory / "report").iterdir()}
+    assert {"table_s.txt", "table_s.md", "table_s.tex", "table_s.csv", "trials_s.csv", "report.html"} <= names
+    assert {"importance.png", "importance.pdf", "parallel.png", "parallel.pdf"} <= names
+    pdf = (directory / "report" / "parallel.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF")
+    assert b"/FontFile2" in pdf
+
+
+def test_a_failed_trial_of_a_search_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(search(tmp_path / "s", failed=True))]) == 1
+    assert "no memory left" in capsys.readouterr().out
+
+
+def test_the_page_of_a_search(tmp_path: Path) -> None:
+    directory = search(tmp_path / "s")
+    table = sweep_table(directory)
+    page = render(table, directory)
+    text = " ".join(re.sub("<[^>]*>", " ", page).split())
+    assert "The best of 10 finished trials (2 more were stopped early) has 68.53 %" in text
+    # Wilson's interval of 318 of 464 ends at 64.2 %, 298 sequences; the worst trial that ended has 300.
+    assert "9 of the other 9 may be as good: on 464 sequences its accuracy is only known to be 64.2 % or more" in text
+    assert "PED-ANOVA over 10 complete trials, 2 that were stopped early left out" in text
+    assert page.count('class="curve best"') == 1
+    assert page.count('class="curve stopped"') == 2
+    assert 'href="#trial-10"' in page  # the best trial's row leads to it
+    assert "trial 9" in text
+    assert render(table, directory) == page
