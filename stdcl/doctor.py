@@ -7,7 +7,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stdcl.config.paths import data_path, expand, storage_path, variable
+from stdcl.data.pool import available_cores
 from stdcl.data.store import MANIFEST_FILE, read_manifest
 from stdcl.errors import UserError
 from stdcl.launch.cluster import looking_at
@@ -64,8 +64,7 @@ def _devices() -> Iterator[Finding]:
     from stdcl.kernels import batch_norm, graph_product
     from stdcl.kernels.choice import SWITCH, switched_on
 
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    yield Finding("cpu", "ok", f"{cores} cores, {torch.get_num_threads()} torch threads")
+    yield Finding("cpu", "ok", f"{available_cores()} cores, {torch.get_num_threads()} torch threads")
     if not switched_on():
         yield Finding("C kernels", "note", f"off ({SWITCH}=0)")
     elif batch_norm.built():

@@ -26,6 +26,11 @@ CORPUS_FILE = "corpus.json"
 Action = Literal["written", "replaced", "unchanged"]
 
 
+def raw_folder(out: Path) -> Path:
+    """Return where the raw files of a synthetic corpus are whose store is ``out``."""
+    return out.with_name(f"{out.name}-raw")
+
+
 class Progress(Protocol):
     """Called as work goes on."""
 

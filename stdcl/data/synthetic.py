@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
+import math
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -13,9 +11,10 @@ from stdcl import specs
 from stdcl.config import RunConfig
 from stdcl.config.model import SyntheticConfig
 from stdcl.config.paths import data_path
-from stdcl.data.prepare import ConsoleProgress, Progress, prepare_dataset, silent
+from stdcl.data.prepare import ConsoleProgress, Progress, prepare_dataset, raw_folder, silent
 from stdcl.data.store import MANIFEST_FILE, read_manifest
 from stdcl.errors import UserError, not_written
+from stdcl.locks import exclusive
 
 
 class Synthesise(Protocol):
@@ -64,12 +63,13 @@ def ensure_data(config: RunConfig) -> bool:
     if wanted is None:
         return False
     out = data_path(config.data.path)
-    with _locked(out):
+    # One process makes it; the others wait, and find it.
+    with exclusive(out.parent / f".{out.name}.make.lock", f"the synthetic corpus {out}", wait=math.inf):
         if (out / MANIFEST_FILE).exists():
             _check_made_by(out, wanted)
             return False
         progress = ConsoleProgress(sys.stderr)
-        raw = out.with_name(f"{out.name}-raw")
+        raw = raw_folder(out)
         if not raw.exists():
             synthesise(dataset, raw, wanted.sequences, wanted.seed, progress=progress)
         prepare_dataset(dataset, out, raw=[raw], progress=progress)
@@ -84,13 +84,3 @@ def _check_made_by(out: Path, wanted: SyntheticConfig) -> None:
             f"{out}: holds a store made with {found}, but data.synthetic asks for {wanted.model_dump()}; "
             "remove it, or give another data.path"
         )
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Let one process at a time make the store; the others find it."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    lock = out.parent / f".{out.name}.make.lock"
-    with lock.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stdcl.config import ResourcesConfig
+from stdcl.data.pool import available_cores
 from stdcl.errors import UserError
 from stdcl.launch.address import probe
 from stdcl.launch.package import folder_of_package
@@ -125,7 +126,7 @@ def waiting_now(resources: ResourcesConfig) -> str:
 def oversubscribed(resources: ResourcesConfig) -> str:
     """Return a note if a training on this machine asks for more CPUs than there are; empty if it does not."""
     wanted = resources.workers * resources.cpus_per_worker
-    cores = _cores()
+    cores = available_cores()
     if os.environ.get("RAY_ADDRESS") or wanted <= cores:
         return ""
     return (
@@ -166,10 +167,6 @@ def prepare_environment(resources: ResourcesConfig) -> None:
         # Ray protects a new cluster by a token, which it would leave in the home folder, where it changes what later
         # 'ray start' commands do. A token in the environment protects as well and leaves nothing behind.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 @contextmanager
@@ -243,7 +240,7 @@ def _start(resources: ResourcesConfig, path: Path) -> None:
         try:
             ray.init(
                 address="local",
-                num_cpus=max(_cores(), math.ceil(wanted)),
+                num_cpus=max(available_cores(), math.ceil(wanted)),
                 object_store_memory=OBJECT_STORE_BYTES,
                 # Ray Train releases the placement group of a stopped trial through the dashboard's state service.
                 include_dashboard=resources.workers > 1,

@@ -21,7 +21,7 @@ from stdcl.results.layout import RunFolder, what_else
 from stdcl.results.result import RunResult, read_result
 from stdcl.results.scores import Scores, per_class_accuracy, write_scores
 from stdcl.training import checkpoint
-from stdcl.training.components import Data, autocast_dtype, new_encoder, open_data
+from stdcl.training.components import Data, autocast_dtype, new_encoder, open_data, parameter_dtype
 from stdcl.training.evaluate import evaluate
 from stdcl.training.scores import scores_of
 from stdcl.training.state import last_row
@@ -178,7 +178,7 @@ def evaluate_run(
     encoder = new_encoder(config, data.layout)
     weights = {k.removeprefix("encoder."): v for k, v in state["model"].items() if k.startswith("encoder.")}
     encoder.load_state_dict(weights)
-    dtype = torch.float64 if config.training.precision == "float64" else torch.float32
+    dtype = parameter_dtype(config)
     encoder = encoder.to(device=device, dtype=dtype)
     result = evaluate(encoder, data.test, LocalComm(), device, autocast=autocast_dtype(config))
     try:

@@ -17,7 +17,7 @@ from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
 from stdcl.results.layout import Which
 from stdcl.runs.trained import trained
-from stdcl.training.components import autocast_dtype, transform_of
+from stdcl.training.components import autocast_dtype, parameter_dtype, transform_of
 from stdcl.training.evaluate import evaluate
 
 TOP = 5
@@ -81,7 +81,7 @@ def predict(
     of = trained(Path(run), which, data_path)
     config, like = of.config, of.manifest
     found: list[tuple[Path, Clip]] = [(file, clip) for file in map(Path, files) for clip in read_clips(file, like)]
-    dtype = torch.float64 if config.training.precision == "float64" else torch.float32
+    dtype = parameter_dtype(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with store_of([clip for _, clip in found], like) as store:
         data = SkeletonDataset(store, np.arange(len(found)), transform_of(config, like.dataset), train=False)

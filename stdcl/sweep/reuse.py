@@ -77,7 +77,7 @@ def finished_runs(storage: Path, but: Path) -> Iterator[tuple[Identity, RunFolde
             try:
                 result = read_result(path)
             except UserError:
-                continue  # whoever asks for that run is told
+                continue  # the command that asks for that run says so
             identity = identity_of(result) if result is not None else None
             if identity is not None:
                 yield identity, RunFolder(path.parent)

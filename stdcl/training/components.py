@@ -81,6 +81,11 @@ def autocast_dtype(config: RunConfig) -> torch.dtype | None:
     return _AUTOCAST[config.training.precision]
 
 
+def parameter_dtype(config: RunConfig) -> torch.dtype:
+    """Return the type of the model's parameters."""
+    return torch.float64 if config.training.precision == "float64" else torch.float32
+
+
 def open_data(config: RunConfig) -> Data:
     """Open the store and cut it by protocol.
 
@@ -219,7 +224,7 @@ def build_components(config: RunConfig, comm: Comm, device: torch.device) -> Com
     """
     data = check_data(config)
     model, method = build_model(config, data)
-    dtype = torch.float64 if config.training.precision == "float64" else torch.float32
+    dtype = parameter_dtype(config)
     model = model.to(device=device, dtype=dtype)
     if config.training.batch_norm == "sync":
         use_synchronised(model, comm)

@@ -101,7 +101,7 @@ def test_what_a_training_waits_for() -> None:
 
 def test_more_cpus_than_the_machine_has_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("stdcl.launch.cluster._cores", lambda: 2)
+    monkeypatch.setattr("stdcl.launch.cluster.available_cores", lambda: 2)
     assert oversubscribed(resources(workers=2)) == ""
     note = oversubscribed(resources(workers=4))
     assert "resources.workers 4 x resources.cpus_per_worker 1 are more than the 2 core(s)" in note

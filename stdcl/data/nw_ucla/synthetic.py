@@ -27,7 +27,7 @@ from stdcl import atomic
 from stdcl.data.nw_ucla import CLASSES
 from stdcl.data.nw_ucla.prepare import prepare_nw_ucla
 from stdcl.data.nw_ucla.raw import VIEWS, Name, file_stem
-from stdcl.data.prepare import CORPUS_FILE, Prepared, Progress, silent
+from stdcl.data.prepare import CORPUS_FILE, Prepared, Progress, raw_folder, silent
 from stdcl.errors import UserError
 from stdcl.seeding import generator
 
@@ -496,7 +496,7 @@ def _same(file: Path, description: dict[str, Any]) -> bool:
 
 def prepare_synthetic(out: Path, sequences: int, seed: int, *, progress: Progress = silent) -> Prepared:
     """Write a corpus beside ``out`` (``<out>-raw``) and prepare it at ``out``, as real data would be."""
-    raw = out.with_name(f"{out.name}-raw")
+    raw = raw_folder(out)
     write_corpus(raw, sequences, seed, progress=progress)
     return prepare_nw_ucla(raw, out, progress=progress)
 
