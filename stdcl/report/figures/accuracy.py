@@ -281,10 +281,11 @@ def _draw_line(axes: Axes, line: Line, colour: str, shift: float, *, joined: boo
     x = [point.x + shift for point in line.points]
     assert axes.figure is not None
     beside = axes.transData + ScaledTranslation(6 / 72, 0, axes.figure.dpi_scale_trans)
-    for place, point in zip(x, line.points, strict=True):
-        if len(point.seeds) > 1:
-            places = [place] * len(point.seeds)
-            axes.scatter(places, point.seeds, s=11, color=colour, alpha=0.5, linewidth=0, zorder=2, transform=beside)
+    repeated = [(place, point.seeds) for place, point in zip(x, line.points, strict=True) if len(point.seeds) > 1]
+    if repeated:  # all at once: a collection per point takes seconds for hundreds
+        places = [place for place, seeds in repeated for _ in seeds]
+        values = [value for _, seeds in repeated for value in seeds]
+        axes.scatter(places, values, s=11, color=colour, alpha=0.5, linewidth=0, zorder=2, transform=beside)
     return axes.errorbar(
         x,
         [point.mean for point in line.points],
@@ -308,12 +309,17 @@ def _line_label(line: Line, columns: int) -> str:
     return line.group if line.label == "STD-CL" else f"{line.label}, {line.group}"
 
 
+_MOST_TICKS = 40
+
+
 def _horizontal_axis(axes: Axes, series: AccuracySeries) -> None:
     if series.logarithmic:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xticks([place for place, _ in series.ticks], [text for _, text in series.ticks])
+    # Of hundreds of values no more are written than can be read.
+    ticks = series.ticks[:: math.ceil(len(series.ticks) / _MOST_TICKS)] if series.ticks else ()
+    axes.set_xticks([place for place, _ in ticks], [text for _, text in ticks])
     if series.even:
         axes.set_xlim(-0.6, len(series.ticks) - 0.4)
         axes.tick_params(axis="x", length=0)
