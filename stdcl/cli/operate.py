@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stdcl.cli.codes import DONE
+from stdcl.cli.codes import DONE, FAILED
 from stdcl.cli.live import Live, room
 from stdcl.cli.verb import Verb
 from stdcl.errors import UserError
@@ -141,6 +141,30 @@ def clean(sweep: str, checkpoints: bool, yes: bool) -> int:
     return DONE
 
 
+@click.command(cls=Verb, on_interrupt="what was sent is sent; the same command sends the rest")
+@click.argument("sweep")
+def sync(sweep: str) -> int:
+    """Send a sweep's offline W&B runs; what was sent is not sent again.
+
+    Trials that run are left for later.
+    """
+    from stdcl.tracking.wandb_sync import send, unsent
+
+    found = _status(sweep)
+    ended = [found.folder.run(key).root for key, trial in found.trials.items() if trial.state != "running"]
+    runs = unsent([*ended, found.folder.root])
+    left = send(runs)
+    busy = len(found.trials) - len(ended)
+    later = f"; {busy} trial(s) run: type it again when they have ended" if busy else ""
+    if not runs:
+        print(f"nothing to send: {found.folder.root} holds no offline run that was not sent{later}")
+        return DONE
+    print(f"{len(runs) - len(left)} of {len(runs)} offline run(s) sent{later}")
+    if left:
+        print(f"not sent, to be tried again by the same command: {left[0]}{', ...' if len(left) > 1 else ''}")
+    return FAILED if left else DONE
+
+
 def _status(sweep: str) -> SweepStatus:
     from stdcl.results.layout import SweepFolder
     from stdcl.results.status import sweep_status
@@ -177,4 +201,4 @@ def _steer(verb: str, sweep: str, trials: tuple[str, ...]) -> None:
     print(steer_from_outside(_status(sweep), requests.request(verb, trials)))
 
 
-VERBS = (status, logs, stop, pause, unpause, retry, clean)
+VERBS = (status, logs, stop, pause, unpause, retry, sync, clean)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -94,11 +95,37 @@ def training(
     yield from trainer.run()
 
 
+LONGEST_TAG = 64
+"""Characters that W&B takes."""
+
+
+def shown_name(key: str) -> str:
+    """Return a trial's key without its fingerprint: what varies, and the seed."""
+    return re.sub(r",[0-9a-f]{8}$", "", key)
+
+
+def tags(config: RunConfig, sweep: str) -> list[str]:
+    """Return the labels by which a run is found: encoder, dataset, protocol, stream, arm, seed and sweep."""
+    data = config.data
+    named = (config.encoder.name, data.dataset, data.protocol, data.stream, config.arm, f"seed {config.training.seed}")
+    return [tag[:LONGEST_TAG] for tag in (*named, sweep) if tag]
+
+
 def default_callbacks(trainer: Trainer) -> list[Callback]:
     """Return the callbacks of every run: its history, its last scores, and tracking on rank 0."""
     config, name = trainer.config, trainer.trial
     settings, history = settings_of(config.tracking), trainer.folder.history
-    shown = [WandbSink(settings, sweep=trainer.sweep or name, key=name, directory=trainer.run_dir, history=history)]
+    shown = [
+        WandbSink(
+            settings,
+            sweep=trainer.sweep or name,
+            key=name,
+            directory=trainer.run_dir,
+            history=history,
+            name=shown_name(name) if trainer.sweep else name,
+            tags=tags(config, trainer.sweep),
+        )
+    ]
     return [
         History(HistoryFile(history), trainer.on_rank_zero),
         KeepScores(trainer.on_rank_zero),

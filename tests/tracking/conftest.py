@@ -27,6 +27,7 @@ class OfflineRun:
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     step_metrics: dict[str, str] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
     exit_code: int | None = None
 
 
@@ -71,6 +72,7 @@ def _read(path: Path) -> OfflineRun:
                     "entity": record.run.entity,
                     "job_type": record.run.job_type,
                 }
+                run.tags = list(record.run.tags)
                 run.config.update(_items(record.run.config.update))
             case "config":
                 run.config.update(_items(record.config.update))
