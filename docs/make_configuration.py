@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from stdcl import specs
-from stdcl.config import compare, contrast, model, sweep
+from stdcl.config import checkpoints, compare, contrast, model, sweep
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 METHODS = {name: spec for name, spec in specs.methods().items() if spec.section == model.METHOD}
@@ -24,8 +24,10 @@ SECTIONS: dict[str, type[BaseModel]] = {
     **{f"method, name: {name}": spec.options for name, spec in METHODS.items()},
     "training": model.TrainingConfig,
     "resources": model.ResourcesConfig,
+    "checkpoints": checkpoints.CheckpointsConfig,
     "tracking": model.TrackingConfig,
     "A sweep file": sweep.SweepConfig,
+    "checkpoints (of a sweep)": checkpoints.SweepCheckpointsConfig,
     "compare": compare.CompareConfig,
     "optuna": sweep.OptunaConfig,
     "space, type: float": sweep.FloatRange,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_va
 
 from stdcl import specs
 from stdcl.config import wandb_names
+from stdcl.config.checkpoints import CheckpointsConfig
 from stdcl.config.contrast import ContrastConfig, settle_contrast
 from stdcl.config.section import (
     Auto,
@@ -248,6 +249,7 @@ class RunConfig(Section):
     init_from: InitConfig | None = None
     """Start from another run instead of random weights."""
     resources: ResourcesConfig = ResourcesConfig()
+    checkpoints: CheckpointsConfig = CheckpointsConfig()
     tracking: TrackingConfig = TrackingConfig()
     plugins: dict[str, str] = Field(default_factory=dict)
     """Digest of the code of a dataset, an encoder or a method that another package brings, by section; filled in by the

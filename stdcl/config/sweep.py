@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from stdcl.config.checkpoints import CHECKPOINTS, SweepCheckpointsConfig
 from stdcl.config.compare import CompareConfig
 from stdcl.config.explain import Origin
 from stdcl.config.fingerprint import fingerprint
@@ -119,7 +120,7 @@ class SweepConfig(Section):
     question: str = Field(min_length=1)
     """What the sweep is to answer, in a sentence."""
     base: dict[str, Any]
-    """The run configuration that all trials share (as in a run file, without resources)."""
+    """The run configuration that all trials share (as in a run file, without resources and checkpoints)."""
     search: Literal["grid", "optuna"] = "grid"
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     """Dotted key -> values; every combination is a cell."""
@@ -146,6 +147,8 @@ class SweepConfig(Section):
     """How the looks share the error; null: obrien-fleming, little of it at first."""
     resources: ResourcesConfig = ResourcesConfig()
     """What each trial gets."""
+    checkpoints: SweepCheckpointsConfig = SweepCheckpointsConfig()
+    """What the trials' checkpoints may take of the disk."""
     max_concurrent_trials: Positive | Literal["auto"] = "auto"
     """auto: as many as the cluster holds."""
     retries: Natural = 1
@@ -439,12 +442,19 @@ def load_sweep(
             _check_varied(key, f"{origin.at(place)}: '{place[0]}'", config.search)
         except UserError as error:
             faults.append(str(error))
-    if "resources" in config.base:
-        faults.append(
-            f"{origin.at(('base', 'resources'))}: 'base.resources': resources stand once, at the top of a sweep file, "
-            "not in 'base'"
-        )
-    base = merge(config.base, {"resources": config.resources.model_dump(mode="json")})
+    for section in ("resources", CHECKPOINTS):
+        if section in config.base:
+            faults.append(
+                f"{origin.at(('base', section))}: 'base.{section}': {section} stand once, at the top of a sweep file, "
+                "not in 'base'"
+            )
+    base = merge(
+        config.base,
+        {
+            "resources": config.resources.model_dump(mode="json"),
+            CHECKPOINTS: {"keep": config.checkpoints.keep},
+        },
+    )
     if config.search == "optuna" and isinstance(base.get("data"), dict):
         if base["data"].get("evaluate_on", "validation") == "test":
             faults.append(
@@ -486,6 +496,8 @@ def _extended(raw: Raw, path: Path, origin: Origin) -> Raw:
 
 _VARIES = frozenset({"grid", "cells", "space"})
 """Keys of a sweep file that list what varies."""
+_NEVER_VARIED = ("resources", CHECKPOINTS, "tracking", "recipe")
+"""Sections of a run that are no question."""
 
 
 def _check_varied(key: str, where: str, search: str) -> None:
@@ -494,7 +506,7 @@ def _check_varied(key: str, where: str, search: str) -> None:
         raise UserError(
             f"{where}: '{key}' is a section; vary its keys, as in {key}.KEY; those that change together, in 'cells'"
         )
-    if key == "training.seed" or key.split(".")[0] in ("resources", "tracking", "recipe") or key == "data.path":
+    if key in ("training.seed", "data.path") or key.split(".")[0] in _NEVER_VARIED:
         raise UserError(f"{where}: '{key}' cannot be varied; seeds stand under 'seeds', the rest is not a question")
     if search == "optuna" and key == "data.evaluate_on":
         raise UserError(f"{where}: '{key}' cannot be varied: a search may not see the test set")

@@ -47,18 +47,21 @@ from stdcl.report.display import one_line
 from stdcl.report.files import write_report
 from stdcl.report.table import sweep_table
 from stdcl.report.wording import display
+from stdcl.results.cleaning import size_of
 from stdcl.results.history import read_history
 from stdcl.results.importance import write_importance
 from stdcl.results.layout import SweepFolder
-from stdcl.results.state import HELD
+from stdcl.results.state import HELD, Ending
 from stdcl.results.status import TrialStatus
 from stdcl.results.store import pack
+from stdcl.sweep.disk import DiskBudget, open_budget
 from stdcl.sweep.log import SweepLog
 from stdcl.sweep.plan import add_trial, check_same_question, left_out, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.reuse import take_over, wanted_identity
 from stdcl.tracking import wandb_settings
 from stdcl.tracking.wandb_sink import log_sweep_summary
+from stdcl.training.checkpoint import leave_one
 from stdcl.training.start_from import settled
 from stdcl.version import code_version, execution_digest
 
@@ -286,8 +289,9 @@ def _conclude(outcome: _Outcome, folder: SweepFolder, command: str, say: Say) ->
     if outcome.interrupted:
         say(f"interrupted; to resume from the last checkpoints:\n  {command}")
         return INTERRUPTED
-    if outcome.failures:
-        say(f"{len(outcome.failures)} trial(s) failed:")
+    if outcome.failures or outcome.stopped:
+        if outcome.failures:
+            say(f"{len(outcome.failures)} trial(s) failed:")
         for key, error in outcome.failures.items():
             say(f"  {key}: {error.splitlines()[0]}")
         if outcome.stopped:
@@ -326,6 +330,7 @@ class _Runner:
         self._write, self._on_board = log.write, on_board
         self._recorder = recorder
         self._stop = StopRequest()
+        self._disk: DiskBudget | None = None
         self.obedience = Obedience(folder, command, self._stop, self._say)
 
     def run_grid(self, trials: Sequence[Trial]) -> _Outcome:
@@ -356,6 +361,7 @@ class _Runner:
 
             from stdcl.sweep.trainables import payload
 
+            self._open_budget(cluster, todo, list(held))
             progress = self._progress({trial.key: trial for trial in trials}, len(trials), before)
             while todo:
                 space = {"trial": tune.grid_search([payload(trial) for trial in todo])}
@@ -413,6 +419,8 @@ class _Runner:
             self._write_importance(study)
             return _Outcome({}, False)
         with self._cluster(self._sweep.boundary_trials()) as cluster:
+            further = settings.trials - before
+            self._open_budget(cluster, self._sweep.boundary_trials(), list(known), further)
             progress = self._progress(known, settings.trials, before)
             self._search(cluster, study, settings, progress)
         self._write_importance(study)
@@ -482,6 +490,7 @@ class _Runner:
             detail=self._say if self._on_board is None else self._write,
             news=NodeWatch().news,
             waiting=lambda: waiting_now(self._sweep.config.resources),
+            on_ended=self._count_on_disk,
         )
         self.obedience.active = progress.active
         return progress
@@ -505,6 +514,21 @@ class _Runner:
         asked = self._sweep.config.max_concurrent_trials
         return fits if asked == "auto" else min(asked, fits)
 
+    def _open_budget(self, cluster: Cluster, todo: Sequence[Trial], others: Sequence[str], further: int = 0) -> None:
+        """Refuse a disk budget that is too small, before anything is trained."""
+        self._disk = open_budget(self._sweep, self._folder, todo, others, self._concurrency(cluster), further=further)
+
+    def _count_on_disk(self, key: str, ending: Ending) -> str:
+        """Count what an ended trial holds; return why no other trial may start."""
+        if self._disk is None:
+            return ""
+        checkpoints = self._folder.run(key).checkpoints
+        if ending == "pruned":  # its process may still be at it
+            return self._disk.ended(key, None)
+        if ending != "finished":
+            leave_one(checkpoints)
+        return self._disk.ended(key, size_of(checkpoints) if checkpoints.is_dir() else 0)
+
     def _fit(self, cluster: Cluster, progress: Progress, space: dict[str, Any], options: dict[str, Any]) -> None:
         """Run one Ray Tune experiment, in a folder of its own that is dropped at the end."""
         from ray import tune
@@ -520,6 +544,7 @@ class _Runner:
             scratch=self._folder.tune / "train",
             loop=self._loop,
             environment=environment_to_hand_on(),
+            copies=None if self._disk is None else self._disk.copies,
         )
         kind = LocalTrial if resources.workers == 1 else RayTrainTrial
         trainable = tune.with_resources(

@@ -22,6 +22,7 @@ _FREE = (
     "question",
     "table",
     "resources",
+    "checkpoints",
     "max_concurrent_trials",
     "retries",
     "optuna.trials",

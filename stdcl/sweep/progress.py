@@ -45,6 +45,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
         detail: takes the lines that the board shows better: of starts and epochs; ``say`` if None.
         news: what happened to the cluster since it was asked last.
         waiting: what the next trial waits for, in words.
+        on_ended: told of each trial that ended (key, how); returns why no other may start, empty if one may.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class Progress(tune.Callback):  # type: ignore[misc]
         detail: Say | None = None,
         news: Callable[[], Sequence[str]] = tuple,
         waiting: Callable[[], str] = str,
+        on_ended: Callable[[str, Ending], str] = lambda key, ending: "",
     ) -> None:
+        self._on_ended = on_ended
         self._news = news
         self._waiting = waiting
         self._running: set[str] = set()
@@ -210,6 +213,8 @@ class Progress(tune.Callback):  # type: ignore[misc]
             )
         except OSError as fault:  # of a full disk no other trial is to die
             self._line(key, f"{not_written('its row', fault)}; a finished trial's is added by the next invocation")
+        if reason := self._on_ended(key, status):
+            self._stop.request(reason)
 
     def _line(self, key: str, text: str, say: Say | None = None) -> None:
         (say or self._say)(f"[{self._board.ended}/{self._total}] {key}  {text}")

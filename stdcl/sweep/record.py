@@ -19,6 +19,7 @@ from stdcl.results.state import HELD, Ending
 from stdcl.results.status import Attempts, TrialStatus, ending_of, read_attempts_once, trial_status
 from stdcl.results.store import TrialRow, append
 from stdcl.tracking.wandb_identity import read_identity
+from stdcl.training.checkpoint import candidates, reduce_to_weights
 from stdcl.version import code_version
 
 
@@ -98,6 +99,9 @@ class Recorder:
         if not recorded:
             how = {"taken_from": result.taken_from} if result.taken_from else {"recovered": True}
             self.record(trial, "finished", result.row, how)
+            if trial.config.checkpoints.keep == "weights":  # its process was killed before it came to that, perhaps
+                for folder in candidates(self._folder.run(trial.key).checkpoints):
+                    reduce_to_weights(folder)
         return True
 
     def recover_pruned(self, trial: Trial, row: Mapping[str, Any]) -> None:

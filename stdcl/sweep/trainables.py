@@ -19,7 +19,7 @@ from ray import tune
 
 from stdcl.config import ResourcesConfig, RunConfig
 from stdcl.config.sweep import Trial
-from stdcl.errors import UserError
+from stdcl.errors import UserError, not_written
 from stdcl.launch.cluster import per_worker
 from stdcl.launch.failures import ClusterSetupFailed, TrainingFailed, is_divergence, one_sentence
 from stdcl.launch.package import ForeignCode
@@ -31,6 +31,8 @@ from stdcl.results.layout import RunFolder
 from stdcl.results.row import EpochRow
 from stdcl.results.state import HELD, Ending
 from stdcl.version import code_version
+
+_log = logging.getLogger(__name__)
 
 TrialStatus = Literal["running", "diverged"] | Ending
 
@@ -55,6 +57,8 @@ class TrialContext:
     scratch: Path
     loop: TrainingLoop
     environment: Mapping[str, str] = field(repr=False)
+    copies: int | None = None
+    """Checkpoints that a trial may hold at a moment, where the sweep's disk budget says so."""
     code: str = field(default_factory=code_version)
     """Version of the driver."""
 
@@ -107,8 +111,12 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
 
     def _take(self, config: Mapping[str, Any]) -> None:
         shared, trial = self._trial_context, config["trial"]
+        config_of_run = RunConfig.model_validate(trial["config"])
+        if shared.copies is not None:
+            kept = config_of_run.checkpoints.model_copy(update={"copies": shared.copies})
+            config_of_run = config_of_run.model_copy(update={"checkpoints": kept})
         self._job = Job(
-            config=RunConfig.model_validate(trial["config"]),
+            config=config_of_run,
             run_dir=shared.trials_folder / trial["key"],
             sweep=shared.sweep,
             trial=trial["key"],
@@ -183,6 +191,20 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
         rows, self._rows = self._rows, None
         if rows is not None:
             rows.close()  # type: ignore[attr-defined]
+            if read_ask(RunFolder(self._job.run_dir).ask) == "pruned":
+                self._reduce()
+
+    def _reduce(self) -> None:
+        """Leave of a trial that was stopped early, and never goes on, what a finished one keeps."""
+        from stdcl.training.checkpoint import candidates, leave_one, reduce_to_weights
+
+        root = RunFolder(self._job.run_dir).checkpoints
+        try:
+            leave_one(root)
+            for folder in candidates(root) if self._job.config.checkpoints.keep == "weights" else ():
+                reduce_to_weights(folder)
+        except OSError as error:
+            _log.warning("%s", not_written(root, error))
 
 
 class LocalTrial(_TrainingTrial):

@@ -8,6 +8,8 @@ A checkpoint is a folder ``epoch-0007-step-000000`` (the position at which train
 - ``manifest.json``: what the checkpoint belongs to (dataset hash, split, stream, fingerprint, slots, schema), and the
   size and checksum of each file.
 
+After a training's end it can be reduced to its weights: ``weights.pt`` in place of all but the manifest, which says so.
+
 It is staged in a hidden folder and renamed when every rank has written its part. A rank that cannot write (a full disk)
 makes all ranks give up this checkpoint together, with its reason; the one before stays.
 """
@@ -35,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 2
 _STATE = "state.pt"
+_WEIGHTS = "weights.pt"
+_HOLDS = "holds"
 _MANIFEST = "manifest.json"
 _NAME = re.compile(r"^epoch-(\d{4,})-step-(\d{6,})$")
 _CHUNK = 1 << 20
@@ -43,6 +47,9 @@ WAY_OUT = (
     "stdcl sweep --set name=NAME); to begin anew here, move this run folder away"
 )
 """What a user can do about a run folder that holds another training."""
+WEIGHTS_ALONE = (
+    "its checkpoint holds weights alone (imported, or checkpoints.keep: weights), so its training cannot go on"
+)
 _REASON_BYTES = 512
 
 
@@ -129,6 +136,7 @@ def save(
     device: torch.device,
     state: Callable[[], Mapping[str, Any]],
     save_shard: Callable[[Path], None],
+    make_room: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write a checkpoint; every rank calls this.
 
@@ -140,6 +148,7 @@ def save(
         device: of the collectives' tensors.
         state: gives rank 0's state of plain values and tensors; called on rank 0 alone.
         save_shard: writes this rank's bank files into the folder it is given.
+        make_room: called on rank 0 alone, before anything is written.
 
     Returns:
         The checkpoint's folder.
@@ -169,6 +178,7 @@ def save(
     def prepare() -> None:
         if comm.rank == 0:
             root.mkdir(parents=True, exist_ok=True)
+            make_room()
             for unfinished in root.glob(".epoch-*.part"):
                 shutil.rmtree(unfinished, ignore_errors=True)
             staged.mkdir()
@@ -192,6 +202,15 @@ def save(
     return final
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a file's JSON object.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is none.
+    """
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Check a checkpoint's files against their sizes and checksums and return its manifest.
 
@@ -199,7 +218,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         UserError: a file is missing, truncated or altered.
     """
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / _MANIFEST)
         files = manifest["files"]
         Identity(**manifest["identity"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -277,8 +296,65 @@ def agree(folder: Path | None, root: Path, comm: Comm, device: torch.device) -> 
 
 
 def load_state(folder: Path, device: torch.device) -> dict[str, Any]:
-    """Read ``state.pt``: tensors and plain values only, never code."""
-    return dict(torch.load(folder / _STATE, map_location=device, weights_only=True))
+    """Read a checkpoint's state: tensors and plain values only, never code."""
+    name = _WEIGHTS if holds_weights_alone(folder) else _STATE
+    return dict(torch.load(folder / name, map_location=device, weights_only=True))
+
+
+def holds_weights_alone(folder: Path) -> bool:
+    """Whether a checkpoint was reduced after its training's end, which cannot be continued from it."""
+    try:
+        return read_json(folder / _MANIFEST).get(_HOLDS) == _WEIGHTS
+    except (OSError, ValueError):  # damaged, which whoever reads it is told
+        return False
+
+
+def reduce_to_weights(folder: Path) -> None:
+    """Keep of a whole checkpoint what evaluation, prediction and fine-tuning read; optimiser and banks go.
+
+    A kill at any moment leaves the whole checkpoint or the reduced one, perhaps with files that nothing names.
+
+    Raises:
+        OSError: it could not be written; the checkpoint is whole.
+    """
+    if not holds_weights_alone(folder):
+        state = load_state(folder, torch.device("cpu"))
+        if _OF_TRAINING.isdisjoint(state):
+            return  # imported
+        with atomic.staging_file(folder / _WEIGHTS) as part:
+            torch.save(weights_of(state), part)
+        size, crc = _checksum(folder / _WEIGHTS)
+        identity = read_json(folder / _MANIFEST)["identity"]
+        files = {_WEIGHTS: {"bytes": size, "crc32": crc}}
+        atomic.write_json(folder / _MANIFEST, {"identity": identity, "files": files, _HOLDS: _WEIGHTS})
+    for path in folder.iterdir():
+        if path.name not in (_WEIGHTS, _MANIFEST):
+            path.unlink()
+
+
+_OF_TRAINING = frozenset({"optimizer", "scaler", "sums", "method"})
+"""Of a state: what only a training that goes on reads."""
+
+
+def weights_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state without what only a training that goes on reads."""
+    return {name: value for name, value in state.items() if name not in _OF_TRAINING}
+
+
+def make_room(root: Path, first: Sequence[str], count: int) -> None:
+    """Leave at most ``count`` checkpoints: those named, then the furthest; and nothing that an interruption left."""
+    if not root.is_dir():
+        return
+    found = [folder.name for folder in candidates(root)]
+    order = dict.fromkeys((*(name for name in first if name in found), *found))
+    prune(root, list(order)[:count])
+
+
+def leave_one(root: Path) -> None:
+    """Leave the furthest checkpoint that is whole; the process that wrote them has ended."""
+    if root.is_dir():
+        whole = newest(root)
+        make_room(root, [] if whole is None else [whole.name], 1)
 
 
 def prune(root: Path, keep: Collection[str]) -> None:

@@ -92,8 +92,8 @@ def start_from(init: InitConfig, state: TrainState, identity: Identity, epochs: 
         return run
     if "optimizer" not in saved:
         raise UserError(
-            f"init_from: {folder} holds weights alone (imported, or reduced after its end), so its training cannot be "
-            "continued; use init_from.what: encoder"
+            f"init_from.run: {run}: {checkpoint.WEIGHTS_ALONE}; use init_from.what: encoder, or train that run again "
+            "with checkpoints.keep: all"
         )
     found = checkpoint.read_manifest(folder)["identity"]
     wrong = [

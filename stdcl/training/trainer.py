@@ -22,7 +22,7 @@ from stdcl.config.model import InitConfig
 from stdcl.data.dataset import Batch
 from stdcl.data.loader import prefetch
 from stdcl.data.sampler import epoch_order, global_batches, local_part
-from stdcl.errors import UserError
+from stdcl.errors import UserError, not_written
 from stdcl.parallel.comm import Comm
 from stdcl.parallel.replicate import replicate
 from stdcl.results.ask import read_ask
@@ -209,7 +209,7 @@ class Trainer:
                 done = row["epoch"] == epochs
                 if done:
                     self._write_result(row)
-                    self._prune({self._newest, state.best.checkpoint})
+                    self._finish()
                     # Before the last row is handed on: its receiver may end this process at once.
                     status = "finished"
                     self._notify(lambda c: c.on_end(self, _summary(row), status))  # noqa: B023 - called at once
@@ -387,15 +387,36 @@ class Trainer:
 
         self._notify(lambda c: c.on_save(self, position))
         identity = self.parts.identity
-        checkpoint.save(self._root, position, identity, self.comm, self.device, content, method.save_shard)
+        beside = self.config.checkpoints.copies - 1
+        checkpoint.save(
+            self._root,
+            position,
+            identity,
+            self.comm,
+            self.device,
+            content,
+            method.save_shard,
+            lambda: checkpoint.make_room(self._root, (self._newest, state.best.checkpoint), beside),
+        )
         # The one before stays as well: this one may turn out to be damaged when it is needed.
-        keep = {position.name, self._newest, state.best.checkpoint}
+        keep = dict.fromkeys(name for name in (position.name, self._newest, state.best.checkpoint) if name)
         self._newest = position.name
-        self._prune(keep)
+        self._prune(list(keep)[:beside])
         self._notify(lambda c: c.on_saved(self, position))
 
     def _prune(self, keep: Collection[str]) -> None:
         self.on_rank_zero(lambda: checkpoint.prune(self._root, keep))
+
+    def _finish(self) -> None:
+        """Leave what a finished training keeps of its checkpoints; its result is on the disk already."""
+        keep = {self._newest, self.state.best.checkpoint}
+        self._prune(keep)
+        if self.config.checkpoints.keep == "weights" and self.comm.rank == 0:
+            try:
+                for folder in checkpoint.candidates(self._root):
+                    checkpoint.reduce_to_weights(folder)
+            except OSError as error:
+                _log.warning("%s", not_written("the checkpoints stay whole: their weights", error))
 
     def on_rank_zero(self, work: Callable[[], None]) -> None:
         """Let rank 0 change the run folder; if it cannot, every rank raises ``CheckpointError``."""
@@ -414,6 +435,11 @@ class Trainer:
         if folder is not None:
             manifest = checkpoint.read_manifest(folder)
             saved = checkpoint.load_state(folder, self.device)
+            if "optimizer" not in saved:
+                raise UserError(
+                    f"{self.folder.root}: {checkpoint.WEIGHTS_ALONE}. To train it again, move this run folder away; "
+                    "init_from.what: encoder begins another run with its weights"
+                )
             changed = changed_keys(saved["config"], self.config)
             checkpoint.check_identity(folder, manifest, self.parts.identity, changed)
             self.state.load_state_dict(saved, folder, self.comm)
@@ -429,10 +455,11 @@ class Trainer:
         self.on_rank_zero(lambda: atomic.write_text(self.folder.config, to_yaml(self.config)))
 
     def _complete_without_checkpoints(self) -> EpochRow | None:
-        """The last row of a complete run whose checkpoints were deleted; None for any other."""
+        """The last row of a complete run whose checkpoints were deleted or reduced; None for any other."""
         found = checkpoint.candidates(self._root) if self.comm.rank == 0 else []
         result = read_result(self.folder.result)
-        gone = torch.tensor([result is not None and not found], dtype=torch.int64, device=self.device)
+        ended = result is not None and all(map(checkpoint.holds_weights_alone, found))
+        gone = torch.tensor([ended], dtype=torch.int64, device=self.device)
         if not self.comm.broadcast(gone).item() or result is None:
             return None
         expected = (fingerprint(self.config), self.parts.identity.dataset_hash)
