@@ -39,9 +39,14 @@ class Origin:
                 return f"{self.file}:{self.lines[part]}"
         return self.file
 
-    def of_cell(self, parameters: Sequence[str]) -> Origin:
-        """Return, for a sweep file's origin, that of a trial: keys of ``base``, those of the cell, the resources."""
-        named = {(table, key): (*key.split("."),) for key in parameters for table in ("grid", "space")}
+    def of_cell(self, parameters: Sequence[str], arm: str = "") -> Origin:
+        """Return, for a sweep file's origin, that of a trial: keys of ``base``, the cell, the arm, the resources."""
+        named: dict[Location, Location] = {
+            (table, key): (*key.split("."),) for key in parameters for table in ("grid", "space")
+        }
+        if arm:
+            places = {*self.lines, *self.overrides}
+            named |= {at: (*at[2].split("."),) for at in places if len(at) == 3 and at[:2] == ("arms", arm)}
 
         def inner(places: Mapping[Location, Any]) -> dict[Location, Any]:
             own = {at: place for at, place in places.items() if at[0] == "resources"}

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from stdcl import specs
+from stdcl.config.arms import AXES
 from stdcl.config.contrast import CONTRAST, long_key, long_keys, long_location, with_readings
 from stdcl.config.explain import Origin, explain
 from stdcl.config.keys import check_path
@@ -52,7 +53,8 @@ def read_located(path: Path) -> tuple[Raw, Origin]:
             f"{path}: a mapping of keys to values is expected, found {'nothing' if value is None else show(value)}"
         )
     lines = locate(text)
-    return long_spelling(value), Origin(str(path), lines | {long_location(at): line for at, line in lines.items()})
+    long = {_axis_location(long_location(at)): line for at, line in lines.items()}
+    return long_spelling(value), Origin(str(path), lines | long)
 
 
 def long_spelling(raw: Mapping[str, Any]) -> Raw:
@@ -60,14 +62,36 @@ def long_spelling(raw: Mapping[str, Any]) -> Raw:
     out = dict(raw)
     for key, value in raw.items():
         if key in ("grid", "space") and isinstance(value, Mapping):
-            out[key] = long_keys(value)
-        elif key == "cells" and isinstance(value, list):
-            out[key] = [long_keys(cell) if isinstance(cell, Mapping) else cell for cell in value]
+            out[key] = _dotted(value)
+        elif key in ("cells", "exclude") and isinstance(value, list):
+            out[key] = [_dotted(cell) if isinstance(cell, Mapping) else cell for cell in value]
+        elif key == "arms" and isinstance(value, Mapping):
+            out[key] = {name: _dotted(arm) if isinstance(arm, Mapping) else arm for name, arm in value.items()}
         elif key == "base" and isinstance(value, Mapping):
             out[key] = long_spelling(value)
         elif key == CONTRAST and isinstance(value, Mapping):
             out[key] = with_readings(value)
     return out
+
+
+def _dotted(values: Mapping[str, Any]) -> Raw:
+    """Return what a sweep file varies with the dotted key of each axis. (What is a section's content is left.)"""
+    out: Raw = {}
+    for key, value in long_keys(values).items():
+        sections = any(isinstance(each, Mapping) for each in (value if isinstance(value, list) else [value]))
+        dotted = AXES.get(key, key) if isinstance(key, str) and not sections else key
+        out[key if dotted in values else dotted] = value
+    return out
+
+
+_KEY_PLACE = {"grid": 1, "space": 1, "cells": 2, "exclude": 2, "arms": 2}
+"""Section of a sweep file -> which part of a location in it is a dotted key or an axis."""
+
+
+def _axis_location(at: Location) -> Location:
+    """Return the place of a key in a file, with the dotted key of an axis."""
+    place = _KEY_PLACE.get(at[0], len(at)) if at else 0
+    return tuple(AXES.get(part, part) if index == place else part for index, part in enumerate(at))
 
 
 _KINDS = {

@@ -87,10 +87,10 @@ class DataConfig(Section):
 
     dataset: Annotated[str, OneOf(_dataset_names)]
     """Which dataset the store at ``path`` must hold; or the import path of another package's record."""
-    path: str = Field(min_length=1)
+    path: Annotated[str, Field(min_length=1), Auto()]
     """Folder of the prepared store; a relative one is looked up under $STDCL_DATA, then under the current folder (one
-    that begins with ./ or ../ there alone).
-    $NAME and ~ are replaced."""
+    that begins with ./ or ../ there alone). $NAME and ~ are replaced. auto: the dataset's name, unless the data are
+    synthetic."""
     protocol: str = "default"
     """The split: cross-view (NW-UCLA), x-sub, x-view (NTU60), x-sub, x-set (NTU120), or a custom dataset's own;
     default: the first of them."""
@@ -280,6 +280,9 @@ class RunConfig(Section):
             "frames": ("auto", dataset.frames if dataset else 1),
             "convention": ("auto", kind.convention if kind else "plain"),
         }
+        # A synthetic corpus is made at its path: not where the real data are looked for.
+        if dataset is not None and data.get("synthetic") is None:
+            settled["path"] = ("auto", dataset.name)
         for key, (unsettled, value) in settled.items():
             if data.get(key, unsettled) == unsettled:
                 data[key] = value

@@ -6,18 +6,18 @@ Optuna, judged on held-out training subjects). Its trials are listed, named and 
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from stdcl.config import arms as arm_rules
+from stdcl.config.arms import ARM, BASELINE, DATASET, Arm, method_of, trial_key
 from stdcl.config.checkpoints import CHECKPOINTS, SweepCheckpointsConfig
 from stdcl.config.compare import CompareConfig
 from stdcl.config.explain import Origin
@@ -43,7 +43,6 @@ from stdcl.config.model import (
     ResourcesConfig,
     RunConfig,
     is_baseline,
-    is_treatment,
 )
 from stdcl.config.paths import SINGLE_RUNS
 from stdcl.config.section import Natural, Positive, Section, Seed
@@ -52,8 +51,6 @@ from stdcl.config.yaml_text import show
 from stdcl.errors import UserError, nearest
 
 ENCODER_NAME = "encoder.name"
-ARM_BASELINE = "baseline"
-ARM_GRID = "grid"
 
 
 class FloatRange(Section):
@@ -123,11 +120,20 @@ class SweepConfig(Section):
     """The run configuration that all trials share (as in a run file, without resources and checkpoints)."""
     search: Literal["grid", "optuna"] = "grid"
     grid: dict[str, list[Any]] = Field(default_factory=dict)
-    """Dotted key -> values; every combination is a cell."""
+    """Dotted key, or encoder, dataset, protocol, stream -> values; every combination is a cell."""
     cells: list[dict[str, Any]] = Field(default_factory=list)
-    """Instead of a grid: the cells one by one, each with a value for the same dotted keys."""
+    """Instead of a grid: the cells one by one, each with a value for the same keys."""
+    paths: dict[str, str] = Field(default_factory=dict)
+    """Dataset -> path of its store, where the sweep varies the dataset; by default its name, under $STDCL_DATA."""
+    exclude: list[dict[str, Any]] = Field(default_factory=list)
+    """Rules that take cells out of the product: each names keys of the grid, or arm, with a value or several."""
+    arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Name -> dotted keys over the base: the lines of the comparison. They multiply with grid, cells and seeds; an arm
+    is trained once where it does not read what a cell varies. Without, arms are named by their method."""
+    reference: str | None = None
+    """The arm that the others are compared with; null: the one of cross-entropy alone, else the first."""
     baseline: bool = False
-    """Also train without contrast (contrast.strategy: none), once for each value of the other keys."""
+    """Without arms: also train without contrast, once for each value of the other keys."""
     space: dict[str, Parameter] = Field(default_factory=dict)
     """Dotted key -> range or choices, for search: optuna."""
     optuna: OptunaConfig | None = None
@@ -169,12 +175,13 @@ class SweepConfig(Section):
                 raise ValueError("'grid' and 'cells' both list cells; give one of them")
             if len({tuple(sorted(cell)) for cell in self.cells}) > 1 or {} in self.cells:
                 raise ValueError("each of 'cells' must give a value for the same keys")
-            if not self.grid and not self.cells and not self.baseline:
+            if not self.grid and not self.cells and not self.baseline and not self.arms:
                 raise ValueError("'grid' names no key to vary; give one, for example contrast.temperature: [0.5, 0.8]")
         else:
-            if self.grid or self.cells or self.baseline:
+            if self.grid or self.cells or self.baseline or self.arms or self.exclude:
                 raise ValueError(
-                    "'grid', 'cells' and 'baseline' belong to search: grid; a search lists ranges under 'space'"
+                    "'grid', 'cells', 'exclude', 'arms' and 'baseline' belong to search: grid; a search lists ranges "
+                    "under 'space'"
                 )
             if not self.space:
                 raise ValueError("'space' names no key to search")
@@ -186,6 +193,7 @@ class SweepConfig(Section):
             raise ValueError(f"the name '{self.name}' is that of the folder of single runs; choose another")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {self.seeds} repeat")
+        self._check_arms()
         self._check_questions()
         for key, values in self.grid.items():
             if not values:
@@ -194,11 +202,34 @@ class SweepConfig(Section):
                 raise ValueError(f"grid '{key}' repeats a value: {values}")
         return self
 
+    def _check_arms(self) -> None:
+        if self.arms and self.baseline:
+            raise ValueError(
+                f"'baseline' adds an arm to a file without arms; state it under 'arms', as in "
+                f"{BASELINE}: {{{METHOD_NAME}: {NO_METHOD}}}"
+            )
+        if self.reference is not None and not self.arms:
+            raise ValueError("'reference' names one of 'arms', which are not given")
+        for name, settings in self.arms.items():
+            if fault := arm_rules.name_fault(name):
+                raise ValueError(f"arms: {fault}")
+            both = [key for key in settings if key in self.values()]
+            if both:
+                raise ValueError(
+                    f"the arm '{name}' sets '{both[0]}', which the cells vary; leave it out of one of them"
+                )
+        if self.exclude and self.cells:
+            raise ValueError("'exclude' takes cells out of a grid's product; of 'cells', leave them out")
+        axes = {**self.grid, **({ARM: list(self.arms)} if self.arms else {})}
+        faults = list(arm_rules.exclusion_faults(self.exclude, axes))
+        if faults:
+            raise ValueError(faults[0])
+
     def _check_questions(self) -> None:
         kind = self.compare.kind if self.compare else "nothing"
         has_baseline = any(is_baseline({key: value}) for key, values in self.values().items() for value in values)
-        if kind == "to baseline" and not self.baseline and not has_baseline:
-            raise ValueError("compare: to baseline, but there is none; set baseline: true")
+        if kind == "to baseline" and not self.baseline and not has_baseline and len(self.arms) < 2:
+            raise ValueError("compare: to baseline, but there is none; set baseline: true, or state arms")
         if kind == "to value" and self.compare and not self.compared_keys():
             raise ValueError(f"compare: to value: {self.compare.value}, which no key of the grid has")
         if kind == "trend" and not self.compared_keys():
@@ -254,11 +285,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A checked sweep: its file's content and the base it resolves to."""
+    """A checked sweep: its file's content and the base it resolves to.
+
+    Attributes:
+        config: the file's content.
+        base: what its trials share.
+        origin: where each key was written.
+        paths: dataset -> path of its store, where the base gives none and they are settled.
+    """
 
     config: SweepConfig
     base: Raw
     origin: Origin
+    paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
@@ -271,6 +310,23 @@ class Sweep:
         first = self.config.cells[0] if self.config.cells else {}
         return tuple(self.config.grid or self.config.space or first)
 
+    @cached_property
+    def arms(self) -> tuple[Arm, ...]:
+        """The arms that the file states."""
+        return tuple(Arm(name, settings, method_of(self._raw(settings))) for name, settings in self.config.arms.items())
+
+    @property
+    def reference(self) -> str:
+        """The arm that the others are compared with; a file that states none may have no such arm."""
+        return arm_rules.reference_of(self.arms, self.config.reference) if self.arms else BASELINE
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The datasets of its trials."""
+        varied = self.config.values().get(DATASET, [])
+        stated = [settings[DATASET] for settings in self.config.arms.values() if DATASET in settings]
+        return tuple(dict.fromkeys([*varied, *stated, *filter(None, [self.base_value(DATASET)])]))
+
     def base_value(self, path: str) -> Any:
         """Return what the base says at a dotted path; None if nothing."""
         at: Any = self.base
@@ -278,39 +334,63 @@ class Sweep:
             at = at.get(name) if isinstance(at, Mapping) else None
         return at
 
+    def settings_of(self, arm: str) -> Mapping[str, Any]:
+        """Return what an arm puts over the base: dotted key -> value."""
+        if self.config.arms:
+            return self.config.arms.get(arm, {})
+        return {METHOD_NAME: NO_METHOD} if arm == BASELINE and self.config.baseline else {}
+
     def make_trial(self, arm: str, parameters: dict[str, Any], seed: int) -> Trial:
-        """Resolve one trial; UserError names the cell if it is impossible."""
+        """Resolve one trial; UserError names the cell if it is impossible.
+
+        Args:
+            arm: a stated one, or ``baseline``; any other text where the file states none.
+            parameters: dotted key -> value, of what is varied.
+            seed: of the training.
+        """
         try:
             return self._resolve(arm, parameters, seed)
         except UserError as error:
-            cell = cell_name(arm, parameters)
+            cell = cell_name(arm, parameters, stated=bool(self.config.arms))
             raise UserError("\n".join(f"{line} (in {cell})" for line in str(error).splitlines())) from None
 
-    def _resolve(self, arm: str, parameters: dict[str, Any], seed: int) -> Trial:
+    def _raw(self, given: Mapping[str, Any]) -> Raw:
+        """The base with dotted keys put over it."""
         raw = merge(self.base, {})
         # Names first: another encoder or method has other options, so none of the base's survive.
-        for key, value in sorted(parameters.items(), key=lambda pair: pair[0] not in (ENCODER_NAME, METHOD_NAME)):
+        for key, value in sorted(given.items(), key=lambda pair: pair[0] not in (ENCODER_NAME, METHOD_NAME)):
             if key == ENCODER_NAME:
                 raw["encoder"] = {"name": value}
             elif key == METHOD_NAME:
                 _put_method(raw, value)
             else:
                 put(raw, key, value)
-        if arm == ARM_BASELINE:
-            _put_method(raw, NO_METHOD)
-        put(raw, "training.seed", seed)
-        config = resolve(raw, self._origin_of(tuple(parameters)))
-        digest = fingerprint(config)
-        return Trial(_trial_key(arm, parameters, seed, digest), arm, parameters, seed, config, digest)
+        return raw
 
-    def _origin_of(self, parameters: tuple[str, ...]) -> Origin:
-        """Where the keys of a cell stand; all cells of the same parameters share one."""
-        if parameters not in self._origins:
-            self._origins[parameters] = self.origin.of_cell(parameters)
-        return self._origins[parameters]
+    def _resolve(self, arm: str, parameters: dict[str, Any], seed: int) -> Trial:
+        settings = self.settings_of(arm)
+        raw = self._raw({**settings, **parameters})
+        put(raw, "training.seed", seed)
+        data = raw.get("data")
+        if isinstance(data, dict) and not {"path", "synthetic"} & data.keys() and data.get("dataset") in self.paths:
+            data["path"] = self.paths[data["dataset"]]
+        stated = bool(self.config.arms)
+        config = resolve(raw, self._origin_of(tuple(parameters), arm if stated else ""))
+        if stated:
+            first = f"{ARM}={arm}"
+        else:
+            first, arm = (BASELINE if settings else ""), arm_rules.arm_of(config)
+        digest = fingerprint(config)
+        return Trial(trial_key(first, parameters, seed, digest), arm, parameters, seed, config, digest)
+
+    def _origin_of(self, parameters: tuple[str, ...], arm: str) -> Origin:
+        """Where the keys of a cell stand; all cells of an arm with the same parameters share one."""
+        if (arm, parameters) not in self._origins:
+            self._origins[arm, parameters] = self.origin.of_cell(parameters, arm)
+        return self._origins[arm, parameters]
 
     @cached_property
-    def _origins(self) -> dict[tuple[str, ...], Origin]:
+    def _origins(self) -> dict[tuple[str, tuple[str, ...]], Origin]:
         return {}
 
     def make_trials(self, cells: Sequence[tuple[str, dict[str, Any]]], seeds: Sequence[int]) -> list[Trial]:
@@ -324,7 +404,8 @@ class Sweep:
                     out.append(self._resolve(arm, parameters, seed))
                 except UserError as error:
                     for line in str(error).splitlines():
-                        faults.setdefault(line, {})[cell_name(arm, parameters)] = None
+                        cell = cell_name(arm, parameters, stated=bool(self.config.arms))
+                        faults.setdefault(line, {})[cell] = None
         if faults:
             raise UserError("\n".join(with_cells(line, list(which), len(cells)) for line, which in faults.items()))
         return out
@@ -343,30 +424,55 @@ class Sweep:
         ends = {key: list(p.values) if isinstance(p, Choices) else [p.low, p.high] for key, p in space.items()}
         longest = max((len(values) for values in ends.values()), default=0)
         cells = [{key: values[min(i, len(values) - 1)] for key, values in ends.items()} for i in range(longest)]
-        return self.make_trials([(ARM_GRID, cell) for cell in cells], self.config.seeds)
+        return self.make_trials([("", cell) for cell in cells], self.config.seeds)
+
+    def cells(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return the cells of a grid, each as an arm's name (empty for one that the cell itself decides) and a cell.
+
+        Raises:
+            UserError: a rule of ``exclude`` takes out no cell, or all are taken out.
+        """
+        config = self.config
+        whole = arm_rules.product(config.grid) + config.cells
+        if config.arms:
+            pairs = [(arm, cell) for cell in whole or [{}] for arm in self.arms]
+            kept = [(arm, cell) for arm, cell in pairs if not arm_rules.excluded(config.exclude, cell, arm.name)]
+            in_vain = [r for r in config.exclude if not any(arm_rules.excluded([r], c, a.name) for a, c in pairs)]
+            out = arm_rules.unique((arm.name, arm.own(cell)) for arm, cell in kept)
+        else:
+            remaining = [cell for cell in whole if not arm_rules.excluded(config.exclude, cell)]
+            in_vain = [r for r in config.exclude if not any(arm_rules.excluded([r], cell) for cell in whole)]
+            # A baseline differs along the keys that are not a method's: those have no meaning in it.
+            baselines = [(BASELINE, arm_rules.shared(cell)) for cell in remaining or [{}] if config.baseline]
+            out = arm_rules.unique(baselines) + [("", cell) for cell in remaining]
+        where = self.origin.at(("exclude",))
+        if in_vain:
+            raise UserError(f"{where}: the rule {in_vain[0]} takes out no cell; leave it out")
+        if not out or (config.exclude and all(arm == BASELINE and not cell for arm, cell in out)):
+            raise UserError(f"{where}: every cell is taken out; leave a rule out")
+        return out
 
     @cached_property
     def _trials(self) -> Sequence[Trial]:
         if self.config.search != "grid":
             return []
-        grid = self.config.grid
-        cells = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())] if grid else []
-        cells += self.config.cells
-        # A baseline differs along the keys that are not a method's: those have no meaning in it.
-        plain = [{key: value for key, value in cell.items() if not is_treatment(key)} for cell in cells]
-        baselines = list({json.dumps(cell, sort_keys=True): cell for cell in plain or [{}]}.values())
-        arms = [(ARM_BASELINE, cell) for cell in baselines if self.config.baseline] + [(ARM_GRID, c) for c in cells]
-        out = self.make_trials(arms, self.config.seeds)
+        out = self.make_trials(self.cells(), self.config.seeds)
         seen: dict[str, Trial] = {}
         for trial in out:
             twin = seen.setdefault(trial.fingerprint, trial)
             if twin is not trial:
-                reasons = [f"; {why}" for key, why in unread(trial.config).items() if key in trial.parameters]
-                raise UserError(
-                    f"{self.where}: the cells {twin.parameters or twin.arm} and {trial.parameters or trial.arm} "
-                    f"are the same configuration (seed {trial.seed}){''.join(reasons)}; remove one"
-                )
+                raise UserError(self._twins(twin, trial))
         return out
+
+    def _twins(self, one: Trial, other: Trial) -> str:
+        given = {**self.settings_of(other.arm), **other.parameters}
+        reasons = [f"; {why}" for key, why in unread(other.config).items() if key in given]
+        what = f"the same configuration (seed {other.seed}){''.join(reasons)}; remove one"
+        if one.arm != other.arm:
+            cell = f" in {cell_name('', other.parameters)}" if other.parameters else ""
+            return f"{self.where}: the arms '{one.arm}' and '{other.arm}' are{cell} {what}"
+        names = (trial.parameters or trial.arm for trial in (one, other))
+        return f"{self.where}: the cells {' and '.join(map(str, names))} are {what}"
 
 
 def _put_method(raw: Raw, name: Any) -> None:
@@ -376,9 +482,10 @@ def _put_method(raw: Raw, name: Any) -> None:
     raw[METHOD] = {"name": name}
 
 
-def cell_name(arm: str, parameters: dict[str, Any]) -> str:
-    """Return how a message names a cell: what it varies, else its arm."""
-    return ", ".join(f"{key}={value}" for key, value in parameters.items()) or arm
+def cell_name(arm: str, parameters: Mapping[str, Any], *, stated: bool = False) -> str:
+    """Return how a message names a cell: what it varies, else its arm; both where the sweep states its arms."""
+    varied = [f"{key}={value}" for key, value in parameters.items()]
+    return ", ".join([f"{ARM}={arm}", *varied] if stated else varied) or arm
 
 
 def with_cells(line: str, which: Sequence[str], cells: int) -> str:
@@ -387,17 +494,6 @@ def with_cells(line: str, which: Sequence[str], cells: int) -> str:
         return line
     more = f" and {len(which) - 1} more" if len(which) > 1 else ""
     return f"{line} (in {which[0]}{more})"
-
-
-def _slug(value: Any) -> str:
-    return re.sub(r"[^A-Za-z0-9.+-]+", "-", str(value)).strip("-")
-
-
-def _trial_key(arm: str, parameters: dict[str, Any], seed: int, digest: str) -> str:
-    parts = [f"{key.split('.')[0 if key.endswith('.name') else -1]}={_slug(v)}" for key, v in parameters.items()]
-    if arm == ARM_BASELINE:
-        parts.insert(0, ARM_BASELINE)
-    return f"{','.join(parts)[:96]},seed={seed},{digest[:8]}"
 
 
 def _as_it_is(base: Raw) -> Raw:
@@ -436,6 +532,7 @@ def load_sweep(
         *((("grid", key), key) for key in config.grid),
         *((("space", key), key) for key in config.space),
         *((("cells", index, key), key) for index, cell in enumerate(config.cells) for key in cell),
+        *((("arms", name, key), key) for name, settings in config.arms.items() for key in settings),
     ]
     for place, key in varied:
         try:
@@ -448,6 +545,7 @@ def load_sweep(
                 f"{origin.at(('base', section))}: 'base.{section}': {section} stand once, at the top of a sweep file, "
                 "not in 'base'"
             )
+    faults += _path_faults(config, origin)
     base = merge(
         config.base,
         {
@@ -466,10 +564,18 @@ def load_sweep(
     if faults:
         raise UserError("\n".join(faults))
     sweep = Sweep(config, settle(base), origin)
+    if sweep.base_value("data.path") is None:
+        paths = {name: settle({"data": {"path": config.paths.get(name, name)}}) for name in sweep.datasets}
+        sweep = replace(sweep, paths={name: each["data"]["path"] for name, each in paths.items()})
     if saved:
         return sweep
+    if config.arms:
+        try:
+            arm_rules.reference_of(sweep.arms, config.reference)
+        except UserError as error:
+            raise UserError(f"{origin.at(('reference',))}: {error}") from None
     trials = sweep.trials() or sweep.boundary_trials()
-    faults = [*_given_in_vain(sweep, trials), *_varied_in_vain(sweep, trials)]
+    faults = [*_given_in_vain(sweep, trials), *_varied_in_vain(sweep, trials), *_stated_in_vain(sweep, trials)]
     if faults:
         raise UserError("\n".join(faults))
     return sweep
@@ -489,15 +595,34 @@ def _extended(raw: Raw, path: Path, origin: Origin) -> Raw:
     if "extends" in shared:
         raise UserError(f"{where} is '{named}', which extends another file itself; one level is allowed")
     own = {key: value for key, value in raw.items() if key != "extends"}
-    if not _VARIES.isdisjoint(own):
-        shared = {key: value for key, value in shared.items() if key not in _VARIES}
+    for keys in (_VARIES, _ARMS):
+        if not keys.isdisjoint(own):
+            shared = {key: value for key, value in shared.items() if key not in keys}
     return merge(shared, own)
 
 
-_VARIES = frozenset({"grid", "cells", "space"})
+_VARIES = frozenset({"grid", "cells", "space", "exclude"})
 """Keys of a sweep file that list what varies."""
+_ARMS = frozenset({"arms", "reference", "baseline"})
+"""Keys of a sweep file that list its arms."""
 _NEVER_VARIED = ("resources", CHECKPOINTS, "tracking", "recipe")
 """Sections of a run that are no question."""
+
+
+def _path_faults(config: SweepConfig, origin: Origin) -> Iterator[str]:
+    """Yield what is wrong with where the data are: one path cannot hold several datasets."""
+    given, varied = config.base.get("data"), config.values().get(DATASET, [])
+    varied += [settings[DATASET] for settings in config.arms.values() if DATASET in settings]
+    has_path = isinstance(given, Mapping) and "path" in given
+    if varied and has_path:
+        yield (
+            f"{origin.at(('base', 'data', 'path'))}: 'base.data.path' is one path, but the dataset is varied; leave it "
+            "out (each dataset is looked for under its name), or give 'paths', as in paths: {ntu60: /data/ntu60}"
+        )
+    for name in config.paths:
+        if name not in varied:
+            where = origin.at(("paths", name))
+            yield f"{where}: 'paths.{name}' is the path of no dataset that the sweep varies{nearest(name, varied)}"
 
 
 def _check_varied(key: str, where: str, search: str) -> None:
@@ -520,7 +645,7 @@ def _given_in_vain(sweep: Sweep, trials: Sequence[Trial]) -> Iterator[str]:
     """
     varied = sweep.config.values()
     given = sweep.origin.overrides
-    replaced_here = {key for key in sweep.parameters if any(at[0] in ("grid", "cells", "space") for at in given)}
+    replaced_here = {key for key in sweep.parameters if any(at[0] in _VARIES | _ARMS for at in given)}
 
     def repeats(path: str) -> bool:
         return path in replaced_here or sweep.base_value(path) in varied.get(path, ())
@@ -533,7 +658,7 @@ def _given_in_vain(sweep: Sweep, trials: Sequence[Trial]) -> Iterator[str]:
             return
         not_read = unread(trial.config)
         because = {
-            path: replaced(path, trial.parameters, baseline=trial.arm == ARM_BASELINE) or not_read.get(path, "")
+            path: replaced(path, {**sweep.settings_of(trial.arm), **trial.parameters}) or not_read.get(path, "")
             for path in in_vain
         }
         in_vain = {path: reason for path, reason in because.items() if reason}
@@ -555,6 +680,8 @@ def _instead(sweep: Sweep, path: str) -> str:
         return f" under 'grid'; leave it out, or change its values there, as in --set {typed}"
     if path in sweep.parameters:
         return f" under '{'space' if config.space else 'cells'}'; leave it out, or change it there"
+    if any(path in settings for settings in config.arms.values()):
+        return " by every arm that reads it; leave it out, or change it under 'arms'"
     return "; leave it out"
 
 
@@ -572,12 +699,23 @@ def _varied_in_vain(sweep: Sweep, trials: Sequence[Trial]) -> Iterator[str]:
         yield f"{sweep.origin.at(place)}: '{table}': {reason}; leave it out"
 
 
+def _stated_in_vain(sweep: Sweep, trials: Sequence[Trial]) -> Iterator[str]:
+    """Yield a line for each key of a stated arm that none of its trials reads."""
+    for arm in sweep.arms:
+        in_vain = dict.fromkeys(arm.settings, "")
+        for trial in (trial for trial in trials if trial.arm == arm.name):
+            not_read = unread(trial.config)
+            in_vain = {key: not_read[key] for key in in_vain if key in not_read}
+        for key, reason in in_vain.items():
+            yield f"{sweep.origin.at(('arms', arm.name, key))}: the arm '{arm.name}': {reason}; leave it out"
+
+
 def _sweep_path(key: str, where: str) -> str:
     head = key.split(".")[0]
     if head in SweepConfig.model_fields:
         if head == "base":
             check_path(key.removeprefix("base."), where)
-        elif head not in ("grid", "space", "cells"):
+        elif head not in ("grid", "space", "cells", "arms", "exclude", "paths"):
             check_path(key, where, SweepConfig)
         elif head != key:
             # 'grid.contrast.temperature' names one entry whose key itself has dots: only whole replacement is clear.

@@ -64,13 +64,12 @@ def leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def replaced(path: str, parameters: Mapping[str, Any], *, baseline: bool) -> str:
+def replaced(path: str, parameters: Mapping[str, Any]) -> str:
     """Return why a trial does not take the key at ``path`` from its base; empty if it does.
 
     Args:
         path: the dotted key.
-        parameters: what is varied, as the trial has it.
-        baseline: whether the trial is a sweep's baseline, which has no method.
+        parameters: what its arm and its cell put over the base.
     """
     section = path.split(".")[0]
     if path == "training.seed":
@@ -80,8 +79,8 @@ def replaced(path: str, parameters: Mapping[str, Any], *, baseline: bool) -> str
     if "encoder.name" in parameters and section == "encoder":
         return "is an option of one encoder, and the sweep varies encoder.name"
     method = parameters.get(METHOD_NAME)
-    if section == METHOD and (method is not None or baseline):
-        return "belongs to a method, and the sweep varies it" if method is not None else "is not the baseline's"
-    if section == "contrast" and (baseline or method not in (None, STDCL)):
+    if section == METHOD and method is not None:
+        return "belongs to a method, and the sweep varies it"
+    if section == "contrast" and method not in (None, STDCL):
         return "is read by STD-CL alone"
     return ""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stdcl.config.arms import BASELINE
 from stdcl.config.model import is_baseline
 from stdcl.config.sweep import SweepConfig
 from stdcl.report.answers import SweepAnswers
@@ -27,14 +28,18 @@ class Arm:
     """A line of a sweep's comparison: one configuration, over its seeds.
 
     Attributes:
-        parameters: dotted key -> value, of what the sweep varies.
+        name: of the arm.
+        parameters: dotted key -> value, of what the sweep varies beside its arms.
         trials: one per seed.
-        baseline: index of the arm that it is compared with; None for a baseline or without one.
+        reference: index of the line that it is compared with; None for a reference or without one.
+        stated: whether the sweep's file states its arms, so that the name says which line this is.
     """
 
+    name: str
     parameters: Mapping[str, Any]
     trials: tuple[TrialState, ...]
-    baseline: int | None
+    reference: int | None
+    stated: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,12 +164,13 @@ def questions_of(arms: Sequence[Arm], config: SweepConfig | None, parameters: Se
     if kind == "nothing":
         return []
     if kind == "to baseline" or config is None or compare is None:
-        return [_pair(names, index, arm.baseline) for index, arm in enumerate(arms) if arm.baseline is not None]
+        return [_pair(names, index, arm.reference) for index, arm in enumerate(arms) if arm.reference is not None]
     key = config.compared_keys()[0]
     groups: dict[str, dict[Any, int]] = {}
     for index, arm in enumerate(arms):
         if key in arm.parameters:
             rest = repr(sorted((name, value) for name, value in arm.parameters.items() if name != key))
+            rest += f" of {arm.name}" if arm.stated else ""
             groups.setdefault(rest, {})[arm.parameters[key]] = index
     out: list[_Planned] = []
     for group in groups.values():
@@ -173,8 +179,10 @@ def questions_of(arms: Sequence[Arm], config: SweepConfig | None, parameters: Se
             out += [_pair(names, i, reference) for i in group.values() if reference is not None and i != reference]
         elif len(group) > 2:
             asked = trend({value: str(index) for value, index in group.items()}, Scale(compare.scale))
-            others = {name: v for name, v in arms[next(iter(group.values()))].parameters.items() if name != key}
-            where = f", {_text(others, parameters)}" if others else ""
+            first = arms[next(iter(group.values()))]
+            others = {name: v for name, v in first.parameters.items() if name != key}
+            parts = [first.name if first.stated else "", _text(others, parameters)]
+            where = "".join(f", {part}" for part in parts if part)
             name = f"{short_names(parameters)[key]}: {asked.name}{where}"
             out.append((Question(name, asked.coefficients), None, None))
     return out
@@ -186,9 +194,11 @@ def _pair(names: Sequence[str], arm: int, other: int) -> _Planned:
 
 def _name(arm: Arm, parameters: Sequence[str]) -> str:
     text = _text(arm.parameters, parameters)
-    if arm.baseline is not None or not any(trial.arm == "baseline" for trial in arm.trials):
+    if arm.stated:
+        return f"{arm.name}, {text}" if text else arm.name
+    if arm.name != BASELINE:
         return text or "contrast"
-    return f"baseline, {text}" if text and not is_baseline(arm.parameters) else text or "baseline"
+    return f"{BASELINE}, {text}" if text and not is_baseline(arm.parameters) else text or BASELINE
 
 
 def _text(values: Mapping[str, Any], parameters: Sequence[str]) -> str:

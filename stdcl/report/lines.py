@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stdcl.config.arms import shared
 from stdcl.config.fingerprint import flat_scientific
-from stdcl.config.model import TREATMENT
 from stdcl.report.load import SweepState, TrialState
 from stdcl.report.published import Place
 from stdcl.report.table import is_synthetic
@@ -62,7 +62,7 @@ class Line:
     @property
     def apart_from_treatment(self) -> str:
         """Equal for lines that differ in the method alone."""
-        return _text({key: value for key, value in self.settings.items() if not key.startswith(TREATMENT)})
+        return _text(shared(self.settings))
 
     @property
     def apart_from_stream(self) -> str:

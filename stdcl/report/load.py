@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from stdcl.config import RunConfig
+from stdcl.config.arms import BASELINE, FORMER
 from stdcl.config.contrast import long_key
-from stdcl.config.model import is_baseline
 from stdcl.config.sweep import Sweep, load_sweep
 from stdcl.errors import UserError
 from stdcl.results.heartbeat import Heartbeat, read_heartbeat
@@ -30,13 +30,14 @@ class TrialState:
 
     Attributes:
         key: its name within the sweep.
-        arm: ``baseline`` or ``grid``.
-        parameters: dotted key -> value, of what the sweep varies.
+        arm: its name.
+        parameters: dotted key -> value, of what the sweep varies beside its arms.
         seed: of the training.
         state: see ``results.state``.
         row: its latest result, as column -> value, without the empty ones.
         epochs_done: epochs trained so far.
         folder: the trial's folder, which need not exist.
+        stated: dotted key -> value, of what its arm states.
     """
 
     key: str
@@ -47,6 +48,7 @@ class TrialState:
     row: Mapping[str, Any]
     epochs_done: int
     folder: Path
+    stated: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -74,7 +76,7 @@ class TrialState:
 
     def fact(self, name: str, key: str) -> Any:
         """A fact of the result, else of what the sweep varies, else of the configuration; None when unknown."""
-        value = self.row.get(name, self.parameters.get(key))
+        value = self.row.get(name, self.parameters.get(key, self.stated.get(key)))
         return value if value is not None else self.settings.get(key)
 
 
@@ -94,6 +96,10 @@ class SweepState:
     importance: Importance | None
     """Of a search's parameters, where it has been computed."""
     remarks: tuple[str, ...]
+    arms: tuple[str, ...] = ()
+    """Those that the sweep's file states; without, an arm is named by its method."""
+    reference: str = BASELINE
+    """The arm that the others are compared with."""
 
     @cached_property
     def sweep(self) -> Sweep | None:
@@ -150,13 +156,16 @@ def load_sweep_state(directory: Path) -> SweepState:
     search = plan.search or _search_of(folder) or ("grid" if planned else "optuna")
     if search == "optuna":
         for key, row in rows.items():
-            new = PlannedTrial(key, str(row.get("arm", "grid")), row["parameters"], int(row["seed"]))
+            new = PlannedTrial(key, str(row.get("arm", FORMER)), row["parameters"], int(row["seed"]))
             planned.setdefault(key, new)
     else:
         strangers = sorted(rows.keys() - planned.keys())
         if strangers:
             remarks.append(f"left out, no longer in the plan: {_listed(strangers)}")
-    trials = tuple(_trial(folder.run(key), trial, attempts, remarks, driver) for key, trial in planned.items())
+    trials = tuple(
+        _trial(folder.run(key), trial, attempts, remarks, driver, plan.arms.get(trial.arm, {}))
+        for key, trial in planned.items()
+    )
     importance = None
     try:
         importance = read_importance(folder.importance)
@@ -172,6 +181,8 @@ def load_sweep_state(directory: Path) -> SweepState:
         seeds=plan.seeds or tuple(dict.fromkeys(trial.seed for trial in trials)),
         importance=importance,
         remarks=tuple(remarks),
+        arms=tuple(plan.arms),
+        reference=plan.reference,
     )
 
 
@@ -186,19 +197,24 @@ def _search_of(folder: SweepFolder) -> Search | None:
 
 
 def _trial(
-    folder: RunFolder, planned: PlannedTrial, attempts: Attempts, remarks: list[str], driver: Heartbeat | None
+    folder: RunFolder,
+    planned: PlannedTrial,
+    attempts: Attempts,
+    remarks: list[str],
+    driver: Heartbeat | None,
+    stated: Mapping[str, Any],
 ) -> TrialState:
     found = trial_status(planned, folder, attempts, remarks.append, driver=driver)
     return TrialState(
         key=planned.key,
-        # A grid over strategies may hold its baseline itself.
-        arm="baseline" if is_baseline(planned.parameters) else planned.arm,
+        arm=planned.arm,
         parameters=planned.parameters,
         seed=planned.seed,
         state=found.state,
         row=found.row,
         epochs_done=found.epochs_done,
         folder=folder.root,
+        stated=stated,
     )
 
 

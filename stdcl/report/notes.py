@@ -142,8 +142,8 @@ def _differences(table: SweepTable) -> list[str]:
         out = []
         if any(cell.difference for cell in cells):
             out.append(
-                "vs baseline: mean difference in points over the seeds that both have, (+/=/-) how many of them are "
-                "above, equal to and below the baseline's same seed, [95 % t-interval over seeds]"
+                f"vs {table.reference}: mean difference in points over the seeds that both have, (+/=/-) how many of "
+                f"them are above, equal to and below the same seed of {table.reference}, [95 % t-interval over seeds]"
             )
         if judgement is not None and table.answers.missing:
             out.append(

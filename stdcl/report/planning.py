@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from stdcl.config.model import is_baseline
-from stdcl.config.sweep import ARM_BASELINE, Sweep
+from stdcl.config.arms import setting, unique
+from stdcl.config.sweep import Sweep
 from stdcl.errors import UserError
 from stdcl.report.judgement import Arm, questions_of
 from stdcl.report.published import benchmark_test_sequences
-from stdcl.report.table import apart_from_treatment
 from stdcl.statistics.components import default_components
 from stdcl.statistics.margins import Margin, default_margin
 from stdcl.statistics.power import Plan, Study, plan
@@ -38,17 +37,15 @@ def what_seeds_can_show(sweep: Sweep) -> str:
     trials = sweep.trials()
     if config.search != "grid" or not trials:
         raise UserError(f"{sweep.where}: a search proves nothing; plan the grid that confirms its best")
-    cells: dict[str, tuple[bool, Mapping[str, object]]] = {}
-    for trial in trials:
-        # A grid over strategies may hold its baseline itself.
-        plain = trial.arm == ARM_BASELINE or is_baseline(trial.parameters)
-        cells.setdefault(f"{plain} {sorted(trial.parameters.items())!r}", (plain, trial.parameters))
-    pairs = list(cells.values())
-    baselines = {apart_from_treatment(keys): index for index, (plain, keys) in enumerate(pairs) if plain}
-    arms = [Arm(keys, (), None if plain else baselines.get(apart_from_treatment(keys))) for plain, keys in pairs]
+    cells = unique((trial.arm, trial.parameters) for trial in trials)
+    references = {setting(keys): index for index, (arm, keys) in enumerate(cells) if arm == sweep.reference}
+    arms = [
+        Arm(arm, keys, (), None if arm == sweep.reference else references.get(setting(keys)), bool(sweep.arms))
+        for arm, keys in cells
+    ]
     asked = questions_of(arms, config, sweep.parameters)
     if not asked:
-        raise UserError(f"{sweep.where}: it asks no question: set baseline: true, or compare")
+        raise UserError(f"{sweep.where}: it asks no question: set baseline: true, arms, or compare")
     lines = [f"{config.name}: {len(asked)} question(s), {len(config.seeds)} seed(s): {config.question}"]
     for dataset, protocol in dict.fromkeys((t.config.data.dataset, t.config.data.protocol) for t in trials):
         lines += _of_benchmark(sweep, dataset, str(protocol), len(asked))

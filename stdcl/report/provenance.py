@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from stdcl.atomic import write_json
+from stdcl.config.arms import BASELINE, setting
 from stdcl.config.fingerprint import differing_keys, flat_scientific
 from stdcl.config.model import METHOD_NAME, TREATMENT
 from stdcl.errors import UserError, nearest
 from stdcl.report.labels import short_names, value_text
 from stdcl.report.load import TrialState
 from stdcl.report.published import Place, differences_to_published
-from stdcl.report.table import BASELINE, Cell, SweepTable
+from stdcl.report.table import Cell, SweepTable
 from stdcl.results.layout import RunFolder, SweepFolder
 from stdcl.results.scores import read_scores
 from stdcl.results.store import scan
@@ -72,11 +73,11 @@ class Provenance:
 
 
 def cell_name(cell: Cell, parameters: Sequence[str]) -> str:
-    """How a cell is named on the command line: ``baseline``, ``temperature=0.5``, or both with commas."""
+    """How a cell is named on the command line: its arm, where it is stated, and ``temperature=0.5``, with commas."""
     names = short_names(parameters)
     parts = [f"{names[key]}={value_text(cell.parameters[key])}" for key in parameters if key in cell.parameters]
-    if cell.arm == BASELINE and not {"contrast.strategy", METHOD_NAME} & cell.parameters.keys():
-        parts.insert(0, BASELINE)
+    if cell.stated or (cell.arm == BASELINE and not {"contrast.strategy", METHOD_NAME} & cell.parameters.keys()):
+        parts.insert(0, cell.arm)
     return ",".join(parts) or cell.arm
 
 
@@ -139,12 +140,11 @@ def provenance(table: SweepTable, directory: Path, cells: Sequence[Cell] | None 
 
 
 def _reference(cell: Cell, cells: Sequence[Cell]) -> Cell | None:
-    """The cell that a cell is asked about, else its baseline, else the first; None for that itself."""
+    """The cell that a cell is asked about, else the reference of its setting, else the first; None for that itself."""
     if cell.asked is not None and cell.asked.other is not None:
         return cells[cell.asked.other]
-    rest = {key: value for key, value in cell.parameters.items() if not key.startswith(TREATMENT)}
     for other in cells:
-        if other.arm == BASELINE and rest.items() <= other.parameters.items():
+        if other.reference and setting(other.parameters) == setting(cell.parameters):
             return None if other is cell else other
     return None if cells[0] is cell else cells[0]
 
@@ -154,7 +154,8 @@ def _from_reference(
 ) -> dict[str, tuple[Any, Any]]:
     """What differs, without the options of a method that the reference is not trained with."""
     found = differing_keys(mine, theirs)
-    strange = {key for key in found if key.startswith(TREATMENT) and key not in theirs and key not in trial.parameters}
+    own = {**trial.stated, **trial.parameters}
+    strange = {key for key in found if key.startswith(TREATMENT) and key not in theirs and key not in own}
     return {key: pair for key, pair in found.items() if key not in strange}
 
 

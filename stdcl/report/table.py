@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from stdcl.config.model import METHOD_NAME, STDCL, is_treatment
+from stdcl.config.arms import BASELINE, setting
+from stdcl.config.model import METHOD_NAME, STDCL, is_baseline
 from stdcl.report.answers import SweepAnswers, read_sweep_answers
 from stdcl.report.judgement import Arm, Asked, Judgement, accuracy_of, judge
 from stdcl.report.load import SweepState, TrialState, load_sweep_state
@@ -17,7 +18,6 @@ from stdcl.statistics.margins import default_margin
 from stdcl.statistics.proportion import Accuracy
 from stdcl.statistics.repeats import PairedDifference, Summary, paired_difference, summarise
 
-BASELINE = "baseline"
 SHARED = ("encoder", "stream", "dataset", "protocol", "evaluated_on")
 """Facts of a cell's identity that are told once where all trials agree."""
 
@@ -37,15 +37,17 @@ class Cell:
     """One row of a grid's table: one configuration, over its seeds.
 
     Attributes:
-        arm: ``baseline`` or ``grid``.
-        parameters: dotted key -> value, of what the sweep varies.
+        arm: its name.
+        reference: whether the other arms are compared with it.
+        parameters: dotted key -> value, of what the sweep varies beside its arms.
         identity: dataset, protocol, evaluated_on, stream, encoder, strategy; what is unknown is left out.
         trials: one per seed, by seed.
         last: over the finished seeds, of the last epoch's accuracy; None where no seed has finished.
         best: the same of the best epoch's, chosen on the evaluated sequences themselves.
         num_test: number of evaluated sequences; None when unknown or not the same for all seeds.
-        difference: to the baseline of the same other parameters, by seed; None for the baseline or without one.
+        difference: to the reference of the same setting, by seed; None for the reference or without one.
         paper: the paper's number for this setting.
+        stated: whether the sweep's file states its arms.
         accuracy: over seeds and sequences, from the trials' scores; None where one has none.
         without_copies: the same over the sequences that are no copies of training sequences, with their number; None
             where there are no copies.
@@ -53,6 +55,7 @@ class Cell:
     """
 
     arm: str
+    reference: bool
     parameters: Mapping[str, Any]
     identity: Mapping[str, Any]
     trials: tuple[TrialState, ...]
@@ -61,6 +64,7 @@ class Cell:
     num_test: int | None
     difference: PairedDifference | None
     paper: PaperValue | None
+    stated: bool = False
     accuracy: Accuracy | None = None
     without_copies: tuple[Accuracy, int] | None = None
     asked: Asked | None = None
@@ -70,6 +74,11 @@ class Cell:
         """The trials with a result."""
         return tuple(trial for trial in self.trials if trial.state == "finished")
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is of cross-entropy alone."""
+        return is_plain(self.trials[0])
+
 
 @dataclass(frozen=True)
 class SweepTable:
@@ -77,7 +86,9 @@ class SweepTable:
 
     Attributes:
         name, question, search, parameters: of the sweep.
-        cells: the rows of a grid, baselines first; empty for a search.
+        arms: those that the file states; empty where an arm is named by its method.
+        reference: name of the arm that the others are compared with.
+        cells: the rows of a grid, those of the reference first; empty for a search.
         trials: all trials.
         top: of a search, its finished trials with the highest accuracy first.
         judgement: the questions that it asks and their answers; None where it asks none.
@@ -91,6 +102,8 @@ class SweepTable:
     question: str
     search: Literal["grid", "optuna"]
     parameters: tuple[str, ...]
+    arms: tuple[str, ...]
+    reference: str
     cells: tuple[Cell, ...]
     trials: tuple[TrialState, ...]
     top: tuple[TrialState, ...]
@@ -131,6 +144,8 @@ def build_table(sweep: SweepState) -> SweepTable:
         question=sweep.question,
         search=sweep.search,
         parameters=sweep.parameters,
+        arms=sweep.arms,
+        reference=sweep.reference,
         cells=cells,
         trials=sweep.trials,
         top=tuple(top),
@@ -143,12 +158,14 @@ def build_table(sweep: SweepState) -> SweepTable:
 
 
 def _judgement(sweep: SweepState, cells: Sequence[Cell], answers: SweepAnswers) -> Judgement | None:
-    baselines = {apart_from_treatment(cell.parameters): i for i, cell in enumerate(cells) if cell.arm == BASELINE}
+    references = {setting(cell.parameters): i for i, cell in enumerate(cells) if cell.reference}
     arms = [
         Arm(
+            cell.arm,
             cell.parameters,
             cell.trials,
-            None if cell.arm == BASELINE else baselines.get(apart_from_treatment(cell.parameters)),
+            None if cell.reference else references.get(setting(cell.parameters)),
+            stated=bool(sweep.arms),
         )
         for cell in cells
     ]
@@ -170,49 +187,50 @@ def _cells(sweep: SweepState) -> tuple[Cell, ...]:
         groups.setdefault((trial.arm, repr(sorted(trial.parameters.items()))), []).append(trial)
     # What all known trials share also holds for those that are not known yet.
     shared = _shared_identity(sweep.trials)
-    baselines: dict[str, list[TrialState]] = {}
-    for (arm, _), trials in groups.items():
-        if arm == BASELINE:
-            baselines.setdefault(apart_from_treatment(trials[0].parameters), trials)
+    references = {
+        setting(trials[0].parameters): trials for (arm, _), trials in groups.items() if arm == sweep.reference
+    }
     made = [
         _cell(
             sweep,
             sorted(trials, key=lambda trial: trial.seed),
             shared,
-            # In everything but the method they agree; a baseline has none of its own.
-            None if arm == BASELINE else baselines.get(apart_from_treatment(trials[0].parameters)),
+            # In everything but the arm they agree; a reference has none of its own.
+            None if arm == sweep.reference else references.get(setting(trials[0].parameters)),
         )
         for (arm, _), trials in groups.items()
     ]
-    # Each baseline stands above the cells that are compared with it; else the plan's order holds.
+    # Each reference is above the cells that are compared with it; else the plan's order holds.
     place: dict[str, int] = {}
     for cell in made:
-        place.setdefault(apart_from_treatment(cell.parameters), len(place))
-    made.sort(key=lambda cell: (place[apart_from_treatment(cell.parameters)], cell.arm != BASELINE))
+        place.setdefault(setting(cell.parameters), len(place))
+    made.sort(key=lambda cell: (place[setting(cell.parameters)], not cell.reference))
     return tuple(made)
 
 
 def _cell(
-    sweep: SweepState, trials: Sequence[TrialState], shared: Mapping[str, Any], baseline: Sequence[TrialState] | None
+    sweep: SweepState, trials: Sequence[TrialState], shared: Mapping[str, Any], reference: Sequence[TrialState] | None
 ) -> Cell:
     first = trials[0]
     finished = [trial for trial in trials if trial.state == "finished"]
     counts = {int(trial.row["num_test"]) for trial in finished}
     num_test = counts.pop() if len(counts) == 1 else None
     identity = {**shared, **_identity(finished[0] if finished else first)}
-    if first.arm == BASELINE:
+    given = {**first.stated, **first.parameters}
+    if is_plain(first):
         identity["strategy"] = "none"
-    elif "contrast.strategy" in first.parameters:
-        identity["strategy"] = first.parameters["contrast.strategy"]
-    elif first.parameters.get(METHOD_NAME, STDCL) != STDCL:
-        identity["strategy"] = first.parameters[METHOD_NAME]
+    elif "contrast.strategy" in given:
+        identity["strategy"] = given["contrast.strategy"]
+    elif given.get(METHOD_NAME, STDCL) != STDCL:
+        identity["strategy"] = given[METHOD_NAME]
     by_seed = {trial.seed: _accuracy(trial) for trial in finished}
     difference = None
-    if baseline is not None:
-        others = {trial.seed: _accuracy(trial) for trial in baseline if trial.state == "finished"}
+    if reference is not None:
+        others = {trial.seed: _accuracy(trial) for trial in reference if trial.state == "finished"}
         difference = paired_difference(by_seed, others)
     return Cell(
         arm=first.arm,
+        reference=first.arm == sweep.reference,
         parameters=first.parameters,
         identity=identity,
         trials=tuple(trials),
@@ -221,12 +239,16 @@ def _cell(
         num_test=num_test,
         difference=difference,
         paper=_paper(sweep, finished or trials, num_test if finished else shared.get("num_test")),
+        stated=bool(sweep.arms),
     )
 
 
-def apart_from_treatment(parameters: Mapping[str, Any]) -> str:
-    """Equal for cells that differ in the method alone."""
-    return repr(sorted((key, value) for key, value in parameters.items() if not is_treatment(key)))
+def is_plain(trial: TrialState) -> bool:
+    """Whether a trial is of cross-entropy alone."""
+    said = trial.row.get("strategy")
+    if said is not None:
+        return bool(said == "none")
+    return is_baseline({**trial.stated, **trial.parameters}) or (not trial.stated and trial.arm == BASELINE)
 
 
 def _paper(sweep: SweepState, trials: Sequence[TrialState], num_test: int | None) -> PaperValue | None:
@@ -245,8 +267,8 @@ def _identity(trial: TrialState) -> dict[str, Any]:
 def _shared_identity(trials: Sequence[TrialState]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name in _IDENTITY:
-        # Of the contrast, what the others share; the baseline has none.
-        alike = [trial for trial in trials if name != "strategy" or trial.arm != BASELINE]
+        # Of the contrast, what the others share; cross-entropy alone has none.
+        alike = [trial for trial in trials if name != "strategy" or not is_plain(trial)]
         values = {identity[name] for identity in map(_identity, alike) if name in identity}
         if len(values) == 1:
             out[name] = values.pop()

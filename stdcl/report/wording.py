@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from stdcl.config.arms import BASELINE
 from stdcl.config.model import METHOD_NAME, TREATMENT
 from stdcl.report.display import BREAK, Display
 from stdcl.report.labels import NOTHING, short_names, trial_number, value_text
 from stdcl.report.notes import counted, notes, remarks, setting_marks
-from stdcl.report.table import BASELINE, SHARED, Cell, SweepTable
+from stdcl.report.table import SHARED, Cell, SweepTable
 from stdcl.statistics.repeats import PairedDifference, Summary
 from stdcl.statistics.sequential import Stage
 from stdcl.statistics.verdict import Word
@@ -52,15 +53,16 @@ def _grid(table: SweepTable) -> list[_Column]:
     cells, names = table.cells, short_names(table.parameters)
     contrast = [key for key in table.parameters if key.startswith(TREATMENT)]
     columns = []
-    if not contrast:
+    if table.arms:
+        columns.append(_Column("arm", [cell.arm for cell in cells], left=True, leading=True))
+    elif not contrast:
         strategies = [
-            f"none{BREAK}(baseline)" if cell.arm == BASELINE else str(cell.identity.get("strategy", NOTHING))
-            for cell in cells
+            f"none{BREAK}(baseline)" if cell.plain else str(cell.identity.get("strategy", NOTHING)) for cell in cells
         ]
         columns.append(_Column("contrast", strategies, left=True, leading=True))
     for key, name in names.items():
         # Of a baseline, the first of the contrast's columns says so: the others mean nothing to it.
-        first = bool(contrast) and key == contrast[0]
+        first = bool(contrast) and key == contrast[0] and not table.arms
         values = [_parameter(cell, key, first) for cell in cells]
         columns.append(_Column(name, values, left=True, leading=True))
     columns.append(_Column("seeds", [f"{len(cell.finished)}/{len(cell.trials)}" for cell in cells]))
@@ -87,10 +89,10 @@ def _breakable(text: str) -> str:
 
 
 def _parameter(cell: Cell, key: str, first_of_contrast: bool) -> str:
-    if cell.arm == BASELINE and key in ("contrast.strategy", METHOD_NAME):
+    if cell.plain and not cell.stated and key in ("contrast.strategy", METHOD_NAME):
         return f"none{BREAK}(baseline)"
-    if cell.arm == BASELINE and first_of_contrast and key not in cell.parameters:
-        return "baseline"
+    if cell.plain and first_of_contrast and key not in cell.parameters:
+        return BASELINE
     return value_text(cell.parameters.get(key))
 
 
@@ -118,7 +120,8 @@ def _comparison(table: SweepTable) -> list[_Column]:
     if judgement is not None and any(asked.arm is not None and asked.verdict for asked in judgement.asked):
         pairs = [asked for asked in judgement.asked if asked.arm is not None]
         others = {asked.other for asked in pairs}
-        header = "vs baseline" if all(cells[other].arm == BASELINE for other in others if other is not None) else ""
+        referred = all(cells[other].reference for other in others if other is not None)
+        header = f"vs {table.reference}" if referred else ""
         if not header:
             reference = pairs[0].question.name.rpartition(" - ")[2] if len(others) == 1 else "the reference"
             header = f"vs {reference}"
@@ -126,8 +129,8 @@ def _comparison(table: SweepTable) -> list[_Column]:
             _Column(f"{header}{BREAK}(+/=/-)", [_judged_difference(cell) for cell in cells]),
             _Column("verdict", [_verdict(cell) for cell in cells]),
         ]
-    if any(cell.arm == BASELINE for cell in cells) and any(cell.arm != BASELINE for cell in cells):
-        return [_Column(f"vs baseline{BREAK}(+/=/-)", [_difference(cell.difference) for cell in cells])]
+    if any(cell.reference for cell in cells) and not all(cell.reference for cell in cells):
+        return [_Column(f"vs {table.reference}{BREAK}(+/=/-)", [_difference(cell.difference) for cell in cells])]
     return []
 
 
@@ -217,7 +220,7 @@ def _shared_facts(table: SweepTable) -> dict[str, str]:
     if len(sizes) == 1 and "evaluated_on" in out:
         out["evaluated_on"] += f" ({sizes.pop():,} sequences)"
     if any(key.startswith(TREATMENT) for key in table.parameters):
-        strategies = {str(cell.identity.get("strategy")) for cell in table.cells if cell.arm != BASELINE}
+        strategies = {str(cell.identity.get("strategy")) for cell in table.cells if not cell.plain}
         if not {"contrast.strategy", METHOD_NAME} & set(table.parameters) and len(strategies) == 1:
             out["contrast"] = strategies.pop()
     return out

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from stdcl import atomic
+from stdcl.config.arms import BASELINE, present_name
 from stdcl.config.contrast import long_key, long_keys
 from stdcl.errors import UserError
 
@@ -21,8 +22,8 @@ class PlannedTrial:
 
     Attributes:
         key: its name within the sweep.
-        arm: the line of the sweep's comparison that it belongs to.
-        parameters: dotted key -> value, of what the sweep varies.
+        arm: the name of the line of the sweep's comparison that it belongs to.
+        parameters: dotted key -> value, of what the sweep varies beside its arms.
         seed: of the training.
         fingerprint: of the configuration; empty where the plan does not say.
     """
@@ -45,6 +46,8 @@ class Plan:
         parameters: the varied keys.
         trials: those planned; of a search, those proposed so far.
         seeds: as they were before the first result, in their order; empty where the plan does not say.
+        arms: the arms that the sweep's file states, each with the dotted keys that it puts over the base.
+        reference: name of the arm that the others are compared with.
     """
 
     sweep: str
@@ -53,6 +56,8 @@ class Plan:
     parameters: tuple[str, ...]
     trials: tuple[PlannedTrial, ...]
     seeds: tuple[int, ...] = ()
+    arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    reference: str = BASELINE
 
 
 def write_plan(path: Path, plan: Plan) -> None:
@@ -89,16 +94,7 @@ def read_plan(path: Path) -> Plan | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         # Of a trial that was planned again, the later line.
         named = {str(trial["key"]): trial for trial in (*content["trials"], *_added_trials(path))}
-        trials = tuple(
-            PlannedTrial(
-                key=key,
-                arm=str(trial["arm"]),
-                parameters=long_keys(trial["parameters"]),
-                seed=int(trial["seed"]),
-                fingerprint=str(trial.get("fingerprint") or ""),
-            )
-            for key, trial in named.items()
-        )
+        trials = tuple(map(_trial, named.values()))
         search: Search | None = content.get("search")
         if search not in ("grid", "optuna", None):
             raise ValueError(f"search is {search!r}")
@@ -110,6 +106,8 @@ def read_plan(path: Path) -> Plan | None:
             parameters=tuple(long_key(str(key)) for key in varied),
             trials=trials,
             seeds=tuple(int(seed) for seed in content.get("seeds") or ()),
+            arms={str(name): long_keys(settings) for name, settings in (content.get("arms") or {}).items()},
+            reference=str(content.get("reference") or BASELINE),
         )
     except FileNotFoundError:
         return None
@@ -120,3 +118,14 @@ def read_plan(path: Path) -> Plan | None:
             f"{path}: not the plan of a sweep ({type(error).__name__}: {error}); move it away, and `stdcl sweep` "
             "writes it again"
         ) from None
+
+
+def _trial(content: Mapping[str, Any]) -> PlannedTrial:
+    parameters = long_keys(content["parameters"])
+    return PlannedTrial(
+        key=str(content["key"]),
+        arm=present_name(str(content["arm"]), parameters),
+        parameters=parameters,
+        seed=int(content["seed"]),
+        fingerprint=str(content.get("fingerprint") or ""),
+    )

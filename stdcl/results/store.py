@@ -15,13 +15,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stdcl.atomic import staging_file
+from stdcl.config.arms import present_name
 from stdcl.config.contrast import long_key, long_keys
 from stdcl.errors import UserError, nearest
 from stdcl.results.state import ENDINGS, Ending
@@ -29,8 +30,6 @@ from stdcl.results.state import ENDINGS, Ending
 SCHEMA_VERSION = 2
 PARAMETER_PREFIX = "parameter."
 """Before the dotted key, in the name of a varied parameter's own column."""
-
-Arm = Literal["baseline", "grid"]
 
 PART = "part-*.parquet"
 """The store's files: one per attempt."""
@@ -60,7 +59,8 @@ class TrialRow:
     """0 for the first launch of the trial, and one more for each launch after it."""
     status: Ending
     """How the attempt ended."""
-    arm: Arm
+    arm: str
+    """Name of the line of the sweep's comparison that the trial belongs to."""
     seed: int
     parameters: Mapping[str, Any]
     """Dotted key -> value, of what the sweep varies."""
@@ -102,12 +102,12 @@ class TrialRow:
     """Further facts, of JSON values."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("status", ENDINGS), ("arm", get_args(Arm))):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(
-                    f"TrialRow.{name} is '{value}'{nearest(value, allowed)}; allowed: {', '.join(allowed)}"
-                )
+        if self.status not in ENDINGS:
+            raise ValueError(
+                f"TrialRow.status is '{self.status}'{nearest(self.status, ENDINGS)}; allowed: {', '.join(ENDINGS)}"
+            )
+        if not self.arm:
+            raise ValueError("TrialRow.arm is empty; every trial belongs to an arm")
         if self.attempt < 0:
             raise ValueError(f"TrialRow.attempt is {self.attempt}; the first is 0")
         for name in ("accuracy", "best_accuracy"):
@@ -361,7 +361,9 @@ def _upgraded(row: dict[str, Any], version: int) -> dict[str, Any]:
         row["peak_memory_mib"] = None if memory is None else memory * 1e6 / 2**20
         if row.get("best_epoch") is not None:
             row["best_epoch"] += 1
-    row["parameters"] = json.dumps(long_keys(json.loads(row.get("parameters") or "{}")), ensure_ascii=False)
+    parameters = long_keys(json.loads(row.get("parameters") or "{}"))
+    row["parameters"] = json.dumps(parameters, ensure_ascii=False)
+    row["arm"] = present_name(str(row["arm"]), parameters, str(row.get("strategy") or ""))
     own = {name: name.removeprefix(PARAMETER_PREFIX) for name in row if name.startswith(PARAMETER_PREFIX)}
     return {PARAMETER_PREFIX + long_key(own[name]) if name in own else name: value for name, value in row.items()}
 

@@ -152,7 +152,7 @@ def run_sweep(
     wandb_settings.check(_tracking(sweep))
     recorder = Recorder(folder, sweep.config.name, command)
     if with_data:
-        recorder.check_data(trials, str(sweep.base["data"]["path"]), _content_hash)
+        recorder.check_data(trials, with_data[0].config.data.path, _content_hash)
     if dry_run:
         _list_trials(sweep, trials, recorder, say)
         return 0
@@ -244,7 +244,7 @@ def _check_against_data(sweep: Sweep, trials: Sequence[Trial], check: Check) -> 
             check(trial.config)
         except UserError as error:
             for line in str(error).splitlines():
-                faults.setdefault(line, []).append(cell_name(trial.arm, trial.parameters))
+                faults.setdefault(line, []).append(cell_name(trial.arm, trial.parameters, stated=bool(sweep.arms)))
     if faults:
         lines = [f"{sweep.where}: {with_cells(line, which, len(cells))}" for line, which in faults.items()]
         raise UserError("\n".join(lines))

@@ -29,7 +29,10 @@ _FREE = (
     "seeds",
     "grid",
     "cells",
+    "exclude",
+    "arms",
     "baseline",
+    "paths",
 )
 """Keys that may differ between two runs of a sweep, or that have a rule of their own below."""
 
@@ -49,7 +52,14 @@ def write_plan(folder: SweepFolder, sweep: Sweep, trials: Sequence[Trial]) -> No
     planned = map(_planned, trials)
     config = sweep.config
     plan = Plan(
-        config.name, config.question, config.search, tuple(sweep.parameters), tuple(planned), _seeds(folder, sweep)
+        config.name,
+        config.question,
+        config.search,
+        tuple(sweep.parameters),
+        tuple(planned),
+        _seeds(folder, sweep),
+        config.arms,
+        sweep.reference,
     )
     write_plan_file(folder.plan, plan)
 
@@ -80,9 +90,9 @@ def write_sweep(folder: SweepFolder, sweep: Sweep) -> None:
 def check_same_question(folder: SweepFolder, sweep: Sweep) -> bool:
     """Return whether ``folder`` holds the sweep already; check that what it holds is this sweep or a part of it.
 
-    Seeds, values of a grid, the baseline and the number of a search's trials may be added, and values of a grid left
-    out (their trials stay on the disk and leave the table). Anything else that changes what is measured needs a new
-    name: one table must not mix two questions.
+    Seeds, values of a grid, arms, the baseline and the number of a search's trials may be added, and values of a grid
+    and arms left out (their trials stay on the disk and leave the table). Anything else that changes what is measured
+    needs a new name: one table must not mix two questions.
 
     Raises:
         UserError: with a line for each difference.
@@ -101,6 +111,7 @@ def check_same_question(folder: SweepFolder, sweep: Sweep) -> bool:
         *_changes(_asked(old), _asked(new)),
         *_lost("seeds", old.get("seeds", []), new["seeds"]),
         *_grid_changes(old.get("grid", {}), new["grid"]),
+        *_arm_changes(old.get("arms", {}), new["arms"]),
     ]
     if old.get("baseline") and not new["baseline"]:
         faults.append("baseline: was true, is false")
@@ -112,7 +123,8 @@ def check_same_question(folder: SweepFolder, sweep: Sweep) -> bool:
             f"{sweep.where}: the sweep '{sweep.config.name}' exists in {folder.root} and asks something else:\n"
             f"{lines}\n"
             "Give the new question another name (--set name=...), or take the change back. "
-            "Seeds, values of the grid, the baseline and optuna.trials may be added, values of the grid left out."
+            "Seeds, values of the grid, arms, the baseline and optuna.trials may be added, values of the grid and arms "
+            "left out."
         )
     return True
 
@@ -165,7 +177,15 @@ def _lost(key: str, old: Sequence[Any], new: Sequence[Any]) -> Iterator[str]:
 def _grid_changes(old: Mapping[str, Sequence[Any]], new: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     if set(old) != set(new):
         yield f"grid: varied {', '.join(old) or 'nothing'}, varies {', '.join(new) or 'nothing'}"
+
+
+def _arm_changes(old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    if bool(old) != bool(new):
+        yield f"arms: were {', '.join(old) or 'not stated'}, are {', '.join(new) or 'not stated'}"
         return
+    for name in old:
+        if name in new and dict(old[name]) != dict(new[name]):
+            yield f"arms: '{name}' was {dict(old[name])}, is {dict(new[name])}; a new arm needs a name of its own"
 
 
 def _trial_changes(folder: SweepFolder, sweep: Sweep) -> list[str]:

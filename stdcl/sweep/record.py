@@ -161,7 +161,7 @@ class Recorder:
             key=trial.key,
             attempt=attempt,
             status=status,
-            arm="baseline" if trial.arm == "baseline" else "grid",
+            arm=trial.arm,
             seed=trial.seed,
             parameters=trial.parameters,
             dataset=config.data.dataset,

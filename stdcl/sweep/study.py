@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from stdcl.config.contrast import long_keys
-from stdcl.config.sweep import ARM_GRID, Sweep, Trial
+from stdcl.config.sweep import Sweep, Trial
 from stdcl.errors import UserError
 from stdcl.sweep.names import TrialNames
 from stdcl.sweep.pruning import RungPruner
@@ -137,7 +137,7 @@ def known_trials(study: optuna.Study, sweep: Sweep) -> dict[str, Trial]:
     names = TrialNames(trials)
     for old in trials:
         if "trial" in old.user_attrs:
-            trial = names.named(sweep.make_trial(ARM_GRID, long_keys(old.params), sweep.config.seeds[0]), old.number)
+            trial = names.named(sweep.make_trial("", long_keys(old.params), sweep.config.seeds[0]), old.number)
             out[trial.key] = trial
     return out
 
@@ -261,7 +261,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
                 self._on_note(f"trial {found.trial.number} of the study is left out: {reason}")
                 continue
             try:
-                trial = self._sweep.make_trial(ARM_GRID, parameters, self._sweep.config.seeds[0])
+                trial = self._sweep.make_trial("", parameters, self._sweep.config.seeds[0])
                 return found, self._names.named(trial, found.trial.number)
             except UserError as error:
                 reason = str(error)

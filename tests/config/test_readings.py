@@ -129,7 +129,7 @@ def test_what_the_first_release_stored_is_read_in_the_long_spelling(tmp_path: Pa
     plan = read_plan(tmp_path / "plan.json")
     assert plan is not None
     assert plan.parameters == tuple(long)
-    assert plan.trials == (replace(planned, parameters=long),)
+    assert plan.trials == (replace(planned, parameters=long, arm="stdcl"),)
 
     for key, parameters in (("old", short), ("new", long)):
         row = TrialRow("s", key, 0, "failed", "grid", 1, parameters, "d", "p", "test", "joint", "e", "none")

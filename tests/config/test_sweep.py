@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from stdcl.config.arms import BASELINE
 from stdcl.config.shipped import find_sweep
-from stdcl.config.sweep import ARM_BASELINE, load_sweep
+from stdcl.config.sweep import load_sweep
 from stdcl.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,9 +57,9 @@ def refusal(folder: Path, text: str, *overrides: str) -> str:
 def test_a_grid_lists_every_cell_for_every_seed(tmp_path: Path) -> None:
     trials = load_sweep(write(tmp_path, GRID)).trials()
     assert [(t.arm, t.parameters, t.seed) for t in trials if t.seed == 1] == [
-        (ARM_BASELINE, {}, 1),
-        ("grid", {"contrast.temperature": 0.5}, 1),
-        ("grid", {"contrast.temperature": 0.8}, 1),
+        (BASELINE, {}, 1),
+        ("stdcl", {"contrast.temperature": 0.5}, 1),
+        ("stdcl", {"contrast.temperature": 0.8}, 1),
     ]
     assert len(trials) == 6
     assert len({t.key for t in trials}) == 6
@@ -75,7 +76,7 @@ def test_names_come_from_content_not_from_order(tmp_path: Path) -> None:
 def test_a_baseline_is_trained_once_for_each_value_that_concerns_it(tmp_path: Path) -> None:
     text = GRID.replace("grid:\n", "grid:\n  encoder.name: [ctrgcn, hcn]\n")
     trials = load_sweep(write(tmp_path, text), ["seeds=[1]"]).trials()
-    baselines = [t.parameters for t in trials if t.arm == ARM_BASELINE]
+    baselines = [t.parameters for t in trials if t.arm == BASELINE]
     assert baselines == [{"encoder.name": "ctrgcn"}, {"encoder.name": "hcn"}]
     assert len(trials) == 2 + 4
 
@@ -105,7 +106,7 @@ def test_mistakes_are_refused_before_anything_starts(tmp_path: Path, text: str, 
 
 def test_a_search_never_sees_the_test_set(tmp_path: Path) -> None:
     sweep = load_sweep(write(tmp_path, SEARCH))
-    trial = sweep.make_trial("grid", {"contrast.temperature": 0.7, "contrast.channel_reduction": 4}, 1)
+    trial = sweep.make_trial("stdcl", {"contrast.temperature": 0.7, "contrast.channel_reduction": 4}, 1)
     assert trial.config.data.evaluate_on == "validation"
     assert sweep.trials() == []
 
@@ -153,7 +154,7 @@ def test_a_typo_inside_a_range_gets_the_nearest_spelling(tmp_path: Path) -> None
 def test_a_grid_over_slots_needs_no_second_key(tmp_path: Path) -> None:
     text = GRID.replace("contrast.temperature: [0.5, 0.8]", "contrast.slots: [item, clip]")
     shortages = {
-        t.config.contrast.readings.shortage for t in load_sweep(write(tmp_path, text)).trials() if t.arm == "grid"
+        t.config.contrast.readings.shortage for t in load_sweep(write(tmp_path, text)).trials() if t.arm == "stdcl"
     }
     assert shortages == {"skip", "clamp"}
 
@@ -179,11 +180,11 @@ def test_cells_are_listed_one_by_one(tmp_path: Path) -> None:
     trials = load_sweep(write(tmp_path, CELLS)).trials()
     first = [(t.arm, t.config.encoder.name, t.config.arm) for t in trials if t.seed == 1]
     assert first == [
-        (ARM_BASELINE, "ctrgcn", "none"),
-        (ARM_BASELINE, "hyperformer", "none"),
-        ("grid", "ctrgcn", "frhead"),
-        ("grid", "ctrgcn", "spatial+temporal"),
-        ("grid", "hyperformer", "spatial+temporal"),
+        (BASELINE, "ctrgcn", "none"),
+        (BASELINE, "hyperformer", "none"),
+        ("frhead", "ctrgcn", "frhead"),
+        ("stdcl", "ctrgcn", "spatial+temporal"),
+        ("stdcl", "hyperformer", "spatial+temporal"),
     ]
     # The base's contrast is STD-CL's: another method does not read it, and refuses it in a run.
     by_arm = {t.config.arm: t.config.contrast.temperature for t in trials if t.seed == 1}
@@ -323,9 +324,9 @@ def test_cells_that_differ_in_what_the_baseline_does_not_read_share_it(tmp_path:
     text = GRID.replace("ctrgcn", "hcn").replace("contrast.temperature: [0.5, 0.8]", "encoder.hook: [final, mid]")
     trials = load_sweep(write(tmp_path, text), ["seeds=[1]"]).trials()
     assert [(t.arm, t.parameters) for t in trials] == [
-        (ARM_BASELINE, {}),
-        ("grid", {"encoder.hook": "final"}),
-        ("grid", {"encoder.hook": "mid"}),
+        (BASELINE, {}),
+        ("stdcl", {"encoder.hook": "final"}),
+        ("stdcl", {"encoder.hook": "mid"}),
     ]
 
 

@@ -26,7 +26,7 @@ from tests.report.sweeps import Sweep, temperature_sweep
 TAU = "contrast.temperature"
 
 
-def cell(table: SweepTable, arm: str = "grid", **parameters: Any) -> Cell:
+def cell(table: SweepTable, arm: str = "stdcl", **parameters: Any) -> Cell:
     wanted = {name.replace("__", "."): value for name, value in parameters.items()}
     (found,) = (each for each in table.cells if each.arm == arm and wanted.items() <= each.parameters.items())
     return found
@@ -49,8 +49,8 @@ def test_a_grid_over_the_temperature(tmp_path: Path) -> None:
     table = sweep_table(sweep.save())
     assert [(each.arm, dict(each.parameters)) for each in table.cells] == [
         ("baseline", {}),
-        ("grid", {TAU: 0.5}),
-        ("grid", {TAU: 0.8}),
+        ("stdcl", {TAU: 0.5}),
+        ("stdcl", {TAU: 0.8}),
     ]
     half = cell(table, contrast__temperature=0.5)
     assert half.last is not None
@@ -132,17 +132,17 @@ def test_baselines_go_with_their_own_encoder(tmp_path: Path) -> None:
             sweep.add({"encoder.name": encoder, TAU: tau}, correct=base + 5)
     table = sweep_table(sweep.save())
     assert [each.parameters["encoder.name"] for each in table.cells] == ["ctrgcn"] * 3 + ["hyperformer"] * 3
-    assert [each.arm for each in table.cells] == ["baseline", "grid", "grid"] * 2
+    assert [each.arm for each in table.cells] == ["baseline", "stdcl", "stdcl"] * 2
     for each in table.cells:
-        if each.arm == "grid":
+        if each.arm == "stdcl":
             assert each.difference is not None
             assert each.difference.mean == pytest.approx(5 / 464)
     papers = {(each.parameters["encoder.name"], each.arm): each.paper for each in table.cells}
     assert {key: paper and paper.accuracy for key, paper in papers.items()} == {
         ("ctrgcn", "baseline"): 94.6,
-        ("ctrgcn", "grid"): 94.8,
+        ("ctrgcn", "stdcl"): 94.8,
         ("hyperformer", "baseline"): 92.7,
-        ("hyperformer", "grid"): 95.3,
+        ("hyperformer", "stdcl"): 95.3,
     }
 
 
@@ -154,9 +154,9 @@ def test_a_grid_over_streams_and_strategies(tmp_path: Path) -> None:
     table = sweep_table(sweep.save())
     shown = display(table)
     assert shown.columns[:2] == ("stream", "strategy")
-    assert [each.arm for each in table.cells] == ["baseline", "grid", "grid"] * 2
+    assert [each.arm for each in table.cells] == ["baseline", "stdcl", "stdcl"] * 2
     assert [row[1] for row in shown.rows] == ["none\n(baseline)", "spatial", "spatial+temporal"] * 2
-    assert all(each.difference for each in table.cells if each.arm == "grid")
+    assert all(each.difference for each in table.cells if each.arm == "stdcl")
     assert write_table(table, display(table), tmp_path / "report")[-1].name == "accuracy.png"
     papers = [each.paper and each.paper.accuracy for each in table.cells]
     assert papers == [94.6, None, 94.8, 91.8, None, 94.6]

@@ -60,7 +60,7 @@ def test_a_damaged_result_is_named_with_the_way_out(tmp_path: Path, content: str
 def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path)
     assert read_plan(folder.plan) is None
-    trials = (PlannedTrial("k", "grid", {"contrast.temperature": 0.5}, 1, "abc"),)
+    trials = (PlannedTrial("k", "stdcl", {"contrast.temperature": 0.5}, 1, "abc"),)
     plan = Plan("name", "Why?", "grid", ("contrast.temperature",), trials)
     write_plan(folder.plan, plan)
     assert read_plan(folder.plan) == plan
@@ -91,7 +91,7 @@ def test_an_older_plan_without_its_keys_is_completed(tmp_path: Path) -> None:
         "",
         None,
         ("contrast.temperature",),
-        (PlannedTrial("k", "grid", trial["parameters"], 1),),  # type: ignore[arg-type]
+        (PlannedTrial("k", "stdcl", trial["parameters"], 1),),  # type: ignore[arg-type]
     )
 
 

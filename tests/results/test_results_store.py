@@ -181,7 +181,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         ({"accuracy": None}, "no accuracy"),
         ({"num_test": 0}, "no num_test"),
         ({"status": "finishd"}, "did you mean 'finished'"),
-        ({"arm": "base"}, "baseline"),
+        ({"arm": ""}, "belongs to an arm"),
         ({"attempt": -1}, "first is 0"),
         ({"started": datetime(2026, 1, 1)}, "time zone"),
     ],

@@ -40,7 +40,7 @@ def test_plan_lists_every_trial_with_what_identifies_it(folder: SweepFolder, mak
     assert plan["sweep"] == "small"
     assert plan["parameters"] == ["contrast.temperature"]
     assert len(plan["trials"]) == 6
-    assert {trial["arm"] for trial in plan["trials"]} == {"baseline", "grid"}
+    assert {trial["arm"] for trial in plan["trials"]} == {"baseline", "stdcl"}
     assert len({trial["key"] for trial in plan["trials"]}) == 6
     assert [asdict(trial) for trial in known_plan(folder).trials] == plan["trials"]
 

@@ -14,10 +14,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from matplotlib.transforms import ScaledTranslation
 
 from stdcl.atomic import staging_file
-from stdcl.config.model import TREATMENT
+from stdcl.config.arms import shared
 from stdcl.report.figures.style import COLOURS, GREY, dress, heading, sheet
 from stdcl.report.labels import short_names, value_text
-from stdcl.report.table import BASELINE, Cell, SweepTable
+from stdcl.report.table import Cell, SweepTable
 
 _LOG_FROM = 16.0  # largest over smallest value from which an axis is logarithmic
 _FEW_DECADES = 50.0  # largest over smallest value below which powers of ten are too few labels
@@ -113,16 +113,20 @@ def accuracy_series(table: SweepTable) -> AccuracySeries:
     bands: list[Band] = []
     lines: dict[tuple[str, str], Line] = {}
     for cell in shown:
-        plain = {name: value for name, value in cell.parameters.items() if not name.startswith(TREATMENT)}
+        plain = shared(cell.parameters)
         group = _label({name: value for name, value in plain.items() if name != key}, names)
-        if cell.arm == BASELINE and key is not None and key not in cell.parameters:
+        if cell.plain and key is not None and key not in cell.parameters:
             assert cell.last is not None
             std = None if cell.last.std is None else 100 * cell.last.std
             bands.append(Band(group, 100 * cell.last.mean, std))
             continue
-        baseline = cell.arm == BASELINE
+        baseline = cell.plain
         rest = {name: value for name, value in cell.parameters.items() if name in others and name not in plain}
-        label = _BASELINE_LABEL if baseline else _label(rest, names) or "STD-CL"
+        label = _label(rest, names)
+        if cell.stated:
+            label = ", ".join(filter(None, [cell.arm, label]))
+        elif baseline or not label:
+            label = _BASELINE_LABEL if baseline else "STD-CL"
         line = lines.get((group, label), Line(label, group, (), baseline))
         points = sorted([*line.points, _point(cell, places[_value(cell, key)])], key=lambda point: point.x)
         lines[group, label] = replace(line, points=tuple(points))
@@ -356,7 +360,7 @@ def _point(cell: Cell, x: float) -> Point:
 
 def _value(cell: Cell, key: str | None) -> Any:
     if key is None:
-        return "baseline" if cell.arm == BASELINE else str(cell.identity.get("strategy", cell.arm))
+        return cell.arm if cell.stated or cell.plain else str(cell.identity.get("strategy", cell.arm))
     value = cell.parameters.get(key)
     return tuple(value) if isinstance(value, list) else value
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from stdcl.errors import UserError
 from stdcl.report.figures.style import COLOURS, COLUMN, FAINT, GREY, LINES, MARKERS, dress, heading, sheet, write
 from stdcl.report.provenance import cell_name
-from stdcl.report.table import BASELINE, Cell, SweepTable
+from stdcl.report.table import Cell, SweepTable
 from stdcl.results.history import read_history
 from stdcl.results.layout import RunFolder
 from stdcl.results.scores import Scores, read_scores
@@ -132,7 +132,7 @@ def draw_comparison(table: SweepTable, folder: Path) -> list[Path]:
     if curves:
         written += write(_curves(table.name, table.question, curves), folder, "curves")
     for row, cell in enumerate(table.cells, 1):
-        if cell.arm == BASELINE:
+        if cell.reference:
             continue
         moved, number = classes(table, cell)
         if moved:
