@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -31,9 +32,25 @@ def table(sweep: str) -> None:
     "--out", type=PATH, metavar="DIR", help="Folder of the files; by default the first sweep's report folder."
 )
 @click.option("--html", is_flag=True, help="Also write each sweep's page, report.html, which opens without a network.")
-@click.option("--figures", is_flag=True, help="Also draw differences, learning curves and classes, as PNG and PDF.")
+@click.option("--figures", is_flag=True, help="Also draw what was compared or searched, as PNG and PDF.")
+@click.option(
+    "--projection",
+    type=click.Choice(("pca", "tsne")),
+    default="pca",
+    show_default=True,
+    help="Of the figures of features (`stdcl evaluate --features`).",
+)
+@click.option("--classes", metavar="NAME,...", default="", help="Classes that these show; default: at most ten.")
 @click.option("--bundle", type=PATH, metavar="FILE", help="Also pack what a reviewer needs into this .tar.gz.")
-def report(sweeps: tuple[str, ...], out: Path | None, html: bool, figures: bool, bundle: Path | None) -> int:
+def report(
+    sweeps: tuple[str, ...],
+    out: Path | None,
+    html: bool,
+    figures: bool,
+    projection: Literal["pca", "tsne"],
+    classes: str,
+    bundle: Path | None,
+) -> int:
     """Make the paper's tables from one or several sweeps.
 
     A sweep's file names its table with `table:`.
@@ -47,7 +64,8 @@ def report(sweeps: tuple[str, ...], out: Path | None, html: bool, figures: bool,
     text, complete = write_reports(folders, out, terminal_width())
     print(text)
     files = write_pages(folders, out) if html else []
-    files += write_figures(folders, out) if figures else []
+    named = tuple(name.strip() for name in classes.split(",") if name.strip())
+    files += write_figures(folders, out, projection, named) if figures else []
     for file in files:
         print(f"written to {file}")
     if bundle is not None:

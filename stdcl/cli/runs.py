@@ -90,7 +90,8 @@ def _out(out: Path | None) -> tuple[str | Path, ...]:
 @click.argument("runs", type=PATH, nargs=-1, required=True, metavar="RUN...")
 @click.option("--checkpoint", type=click.Choice(("last", "best")), default="last", show_default=True)
 @click.option("--data", type=STORE, metavar="DIR", help="Where the same prepared store is now, if it moved.")
-def evaluate(runs: tuple[Path, ...], checkpoint: Literal["last", "best"], data: Path | None) -> int:
+@click.option("--features", is_flag=True, help="Also write the vectors before the classifier, for `stdcl report`.")
+def evaluate(runs: tuple[Path, ...], checkpoint: Literal["last", "best"], data: Path | None, features: bool) -> int:
     """Repeat a run's accuracy; write per-sequence scores.
 
     RUN is a run folder.
@@ -100,7 +101,7 @@ def evaluate(runs: tuple[Path, ...], checkpoint: Literal["last", "best"], data: 
     code = DONE
     for run in runs:
         try:
-            report = evaluate_run(run, which=checkpoint, data_path=data)
+            report = evaluate_run(run, which=checkpoint, data_path=data, features=features)
         except UserError as error:  # the other runs are evaluated all the same
             print(f"error: {error}", file=sys.stderr)
             code = BAD_INPUT

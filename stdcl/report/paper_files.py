@@ -12,6 +12,7 @@ from stdcl.report.load import SweepState, load_sweep_state
 from stdcl.report.notes import remarks
 from stdcl.report.paper import paper_table, papers_of, tables_of
 from stdcl.report.paper_wording import paper_csv, paper_display
+from stdcl.report.projection import Method
 from stdcl.report.provenance import write_inputs
 from stdcl.report.table import build_table, sweep_table
 from stdcl.report.wording import display
@@ -41,20 +42,30 @@ def write_pages(directories: Sequence[Path], out: Path | None) -> list[Path]:
     return written
 
 
-def write_figures(directories: Sequence[Path], out: Path | None) -> list[Path]:
+def write_figures(
+    directories: Sequence[Path], out: Path | None, projection: Method = "pca", classes: Sequence[str] = ()
+) -> list[Path]:
     """Write the figures of each sweep as PNG and PDF; with several sweeps, into a folder of its name below ``out``.
 
     Args:
         directories, out: as in ``write_reports``.
+        projection, classes: of the figures of features, as in ``projection.feature_pair``.
     """
     from stdcl.report.figures.comparison import draw_comparison  # Matplotlib is slow to import
+    from stdcl.report.figures.confusion import draw_confusions
+    from stdcl.report.figures.features import draw_features
     from stdcl.report.figures.search import draw_search
 
     written = []
     for directory in dict.fromkeys(each.resolve() for each in directories):
         table = sweep_table(directory)
         folder = SweepFolder(directory).report if out is None else out / table.name if len(directories) > 1 else out
-        written += (draw_search if table.search == "optuna" else draw_comparison)(table, folder)
+        if table.search == "optuna":
+            written += draw_search(table, folder)
+            continue
+        written += draw_comparison(table, folder)
+        written += draw_confusions(table, folder)
+        written += draw_features(table, folder, projection, classes)
     return written
 
 

@@ -96,6 +96,10 @@ class RunFolder:
         """Per-sequence scores of a checkpoint (``results.scores``)."""
         return self.root / ("scores.parquet" if which == "last" else "scores-best.parquet")
 
+    def features(self, which: Which = "last") -> Path:
+        """The vectors before the classifier of a checkpoint's encoder (``results.features``)."""
+        return self.root / ("features.parquet" if which == "last" else "features-best.parquet")
+
     def evaluation(self, which: Which = "last") -> Path:
         """The accuracies of a checkpoint, per class."""
         return self.root / ("evaluation.json" if which == "last" else "evaluation-best.json")

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from stdcl import atomic
 from stdcl.config import RunConfig, paths
 from stdcl.config.load import validate_fragment
+from stdcl.encoders.base import EncoderOutput
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
+from stdcl.results.features import Features, write_features
 from stdcl.results.layout import RunFolder, what_else
 from stdcl.results.result import RunResult, read_result
 from stdcl.results.scores import Scores, per_class_accuracy, write_scores
@@ -46,6 +48,7 @@ class Report:
         class_accuracy: (K,) fractions; NaN for a class without sequences.
         class_counts: (K,) sequences.
         scores: the file of per-sequence scores.
+        features: the file of the vectors before the classifier; None where it was not asked for.
         not_saved: why the scores and the accuracies could not be written; empty if they were.
     """
 
@@ -62,6 +65,7 @@ class Report:
     class_accuracy: NDArray[np.float64]
     class_counts: NDArray[np.int64]
     scores: Path
+    features: Path | None = None
     not_saved: str = ""
 
     def render(self) -> str:
@@ -89,6 +93,8 @@ class Report:
             shown = f"{100 * value:6.2f} %" if count else "       -"
             lines.append(f"    {name:<{width}}  {shown}  of {count}")
         lines.append(f"  ! {self.not_saved}" if self.not_saved else f"  scores: {self.scores}")
+        if self.features is not None and not self.not_saved:
+            lines.append(f"  features: {self.features}")
         return "\n".join(lines)
 
 
@@ -145,6 +151,7 @@ def evaluate_run(
     which: Literal["last", "best"] = "last",
     data_path: Path | None = None,
     device: torch.device | None = None,
+    features: bool = False,
 ) -> Report:
     """Score a run's test part by its checkpoint's encoder; writes ``scores.parquet`` and ``evaluation.json`` there.
 
@@ -155,6 +162,7 @@ def evaluate_run(
         which: the last epoch's checkpoint, or the best one's.
         data_path: where the prepared store lies now, if it moved; it must be the same data.
         device: where to compute; None: a GPU if there is one.
+        features: also write ``features.parquet``, the vector that the classifier sees of each sequence.
 
     Raises:
         UserError: no whole checkpoint, no data, or other data than the checkpoint's.
@@ -180,7 +188,13 @@ def evaluate_run(
     encoder.load_state_dict(weights)
     dtype = parameter_dtype(config)
     encoder = encoder.to(device=device, dtype=dtype)
-    result = evaluate(encoder, data.test, LocalComm(), device, autocast=autocast_dtype(config))
+    vectors: list[torch.Tensor] = []
+
+    def collect(output: EncoderOutput) -> None:
+        if features:
+            vectors.append(output.pooled.float().cpu())
+
+    result = evaluate(encoder, data.test, LocalComm(), device, autocast=autocast_dtype(config), on_output=collect)
     try:
         scores = scores_of(result, data, config, run=run.name, checkpoint=folder.name)
     except ValueError as error:
@@ -200,9 +214,23 @@ def evaluate_run(
         class_accuracy=per_class_accuracy(scores),
         class_counts=np.bincount(scores.labels, minlength=len(data.store.manifest.classes)),
         scores=RunFolder(run).scores(which),
+        features=RunFolder(run).features(which) if features else None,
     )
     try:
         _save(report, scores)
+        if report.features is not None:
+            write_features(
+                report.features,
+                Features(
+                    ids=scores.ids,
+                    labels=scores.labels,
+                    vectors=torch.cat(vectors).numpy(),
+                    classes=scores.classes,
+                    data_hash=scores.data_hash,
+                    fingerprint=scores.fingerprint,
+                    checkpoint=scores.checkpoint,
+                ),
+            )
     except OSError as error:
         return replace(report, not_saved=f"{run}: not written to ({error.strerror}): the scores are not saved")
     return report

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stdcl.data.dataset import SkeletonDataset
 from stdcl.data.sampler import local_bounds
-from stdcl.encoders.base import Encoder
+from stdcl.encoders.base import Encoder, EncoderOutput
 from stdcl.parallel.comm import Comm
 
 
@@ -50,6 +50,7 @@ def evaluate(
     batch_size: int = 64,
     autocast: torch.dtype | None = None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
+    on_output: Callable[[EncoderOutput], None] = lambda output: None,
 ) -> Evaluation:
     """Score every item of ``dataset`` once; each rank takes a contiguous part, and all get the whole.
 
@@ -61,6 +62,7 @@ def evaluate(
         batch_size: sequences a forward pass.
         autocast: precision of the products; None: the parameters' own.
         on_batch: called with this rank's sequences (done, total) after each forward pass.
+        on_output: called with what each forward pass of this rank gives, in the order of its sequences.
     """
     total = dataset.num_items
     start, stop = local_bounds(total, comm.rank, comm.size)
@@ -73,7 +75,9 @@ def evaluate(
         with torch.inference_mode(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             for first in range(start, stop, batch_size):
                 batch = dataset.batch(0, np.arange(first, min(first + batch_size, stop))).to(device)
-                parts.append(encoder(batch.x.to(parameter.dtype)).logits.float())
+                output = encoder(batch.x.to(parameter.dtype))
+                parts.append(output.logits.float())
+                on_output(output)
                 on_batch(min(first + batch_size, stop) - start, stop - start)
     finally:
         encoder.train(was_training)

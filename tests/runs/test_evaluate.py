@@ -7,14 +7,19 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from stdcl import cli
 from stdcl.errors import UserError
+from stdcl.results.features import read_features
 from stdcl.results.layout import RunFolder
 from stdcl.results.result import read_result, write_result
-from stdcl.runs.evaluate import evaluate_run
+from stdcl.results.scores import read_scores
+from stdcl.runs.evaluate import evaluate_run, find_checkpoint, read_config
+from stdcl.training.components import new_encoder, open_data
 from tests.train.conftest import small_raw
 
 
@@ -84,6 +89,36 @@ def test_the_runs_after_one_that_cannot_be_evaluated_are(
     said = capsys.readouterr()
     assert "no whole checkpoint" in said.err
     assert "equal to the" in said.out
+
+
+def test_features_are_what_the_classifier_saw(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sequence by sequence, the encoder's pooled vector."""
+    assert cli.main(["evaluate", str(run.root), "--features"]) == cli.DONE
+    assert f"features: {run.features()}" in capsys.readouterr().out
+    found, scores = read_features(run.features()), read_scores(run.scores())
+    assert found.ids.tolist() == scores.ids.tolist()
+    assert found.labels.tolist() == scores.labels.tolist()
+    assert (found.fingerprint, found.data_hash, found.classes) == (scores.fingerprint, scores.data_hash, scores.classes)
+    folder, state = find_checkpoint(run.root, "last")
+    data = open_data(read_config(folder, state))
+    encoder = new_encoder(read_config(folder, state), data.layout)
+    encoder.load_state_dict(
+        {k.removeprefix("encoder."): v for k, v in state["model"].items() if k.startswith("encoder.")}
+    )
+    with torch.inference_mode():
+        output = encoder.eval()(data.test.batch(0, np.arange(len(found.ids))).x)
+    np.testing.assert_allclose(found.vectors, output.pooled.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_runs_from_before_score_files_are_completed(run: RunFolder) -> None:
+    """Of a sweep that finished before trials wrote their scores: the same numbers as its own."""
+    recorded = read_scores(run.scores())
+    run.scores().unlink()
+    report = evaluate_run(run.root)
+    assert report.recorded == report.accuracy
+    again = read_scores(run.scores())
+    assert again.correct.tolist() == recorded.correct.tolist()
+    assert not run.features().exists()
 
 
 def test_an_accuracy_that_cannot_be_saved_is_shown(

@@ -11,12 +11,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stdcl.errors import UserError
+from stdcl.report.confusion import scores_by_seed
 from stdcl.report.figures.style import COLOURS, COLUMN, FAINT, GREY, LINES, MARKERS, dress, heading, sheet, write
 from stdcl.report.provenance import cell_name
 from stdcl.report.table import Cell, SweepTable
 from stdcl.results.history import read_history
 from stdcl.results.layout import RunFolder
-from stdcl.results.scores import Scores, read_scores
 from stdcl.statistics.difference import compare
 
 MOVED = 0.03
@@ -85,7 +85,7 @@ def classes(table: SweepTable, cell: Cell) -> tuple[list[Bar], int]:
     asked = cell.asked
     if asked is None or asked.other is None:
         return [], 0
-    mine, others = _scores(table, cell), _scores(table, table.cells[asked.other])
+    mine, others = scores_by_seed(table, cell), scores_by_seed(table, table.cells[asked.other])
     seeds = sorted(mine.keys() & others.keys())
     if not seeds:
         return [], 0
@@ -112,12 +112,6 @@ def classes(table: SweepTable, cell: Cell) -> tuple[list[Bar], int]:
             low, high = 100 * found.interval.low, 100 * found.interval.high
             out.append(Bar(f"{name} ({int(members.sum())})", 100 * found.estimate, low, high, per_seed))
     return sorted(out, key=lambda bar: (-bar.value, bar.label)), len(present)
-
-
-def _scores(table: SweepTable, cell: Cell) -> dict[int, Scores]:
-    """By seed; those that the table leaves out are left out here."""
-    known = [trial for trial in cell.finished if trial.key in table.answers.by_trial]
-    return {trial.seed: read_scores(RunFolder(trial.folder).scores()) for trial in known}
 
 
 def draw_comparison(table: SweepTable, folder: Path) -> list[Path]:
