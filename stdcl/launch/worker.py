@@ -18,7 +18,7 @@ from stdcl.launch.cut_off import leaving_when_cut_off
 from stdcl.launch.malloc import keep_freed_memory
 from stdcl.launch.package import check_package
 from stdcl.locks import exclusive
-from stdcl.parallel.comm import Comm, LocalComm, ProcessGroupComm
+from stdcl.parallel.comm import Comm, LocalComm, ProcessGroupComm, RankOrderComm
 from stdcl.parallel.shared_memory import shared_memory_comm
 from stdcl.results.layout import RunFolder
 from stdcl.results.row import EpochRow
@@ -110,7 +110,7 @@ def train_worker(job: Job, loop: TrainingLoop) -> None:
     try:
         comm: Comm = ProcessGroupComm()
         if device.type == "cpu":
-            comm = shared_memory_comm(comm, job.config.resources.collective_timeout)
+            comm = shared_memory_comm(RankOrderComm(comm), job.config.resources.collective_timeout)
         head = ray.get_runtime_context().gcs_address
         with leaving_when_cut_off(head, job.config.resources.collective_timeout):
             for row in run_rank(job, comm, device, loop):

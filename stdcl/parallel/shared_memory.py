@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from stdcl.kernels.extension import extension
-from stdcl.parallel.comm import Comm, ReduceOp
+from stdcl.parallel.comm import SMALL, Comm, ReduceOp, is_small, reduce_in_rank_order
 
 _shared_memory = extension("stdcl.parallel._shared_memory")
 
-CAPACITY = 64 * 1024
+CAPACITY = SMALL
 """Bytes of the largest message; what is larger goes through the process group."""
 
 _LINE = 64
@@ -55,7 +55,7 @@ class SharedMemoryComm:
         self.size: int = inner.size
 
     def all_gather(self, x: Tensor) -> Tensor:
-        if not self._fits(x):
+        if not is_small(x):
             return self._inner.all_gather(x)
         x = x.detach().contiguous()
         out = x.new_empty((self.size, *x.shape))
@@ -63,15 +63,9 @@ class SharedMemoryComm:
         return out
 
     def all_reduce(self, x: Tensor, op: ReduceOp = "sum") -> Tensor:
-        if not self._fits(x):
+        if not is_small(x):
             return self._inner.all_reduce(x, op)
-        every = self.all_gather(x)
-        if op == "sum":
-            total = every[0].clone()
-            for other in every[1:]:
-                total += other
-            return total
-        return every.amax(0) if op == "max" else every.amin(0)
+        return reduce_in_rank_order(self.all_gather(x), op)
 
     def all_to_all(self, x: Tensor) -> Tensor:
         return self._inner.all_to_all(x)
@@ -81,9 +75,6 @@ class SharedMemoryComm:
 
     def barrier(self) -> None:
         self._inner.barrier()
-
-    def _fits(self, x: Tensor) -> bool:
-        return x.device.type == "cpu" and 0 < x.numel() * x.element_size() <= CAPACITY
 
     def _exchange(self, x: Tensor, out: Tensor) -> None:
         assert _shared_memory is not None

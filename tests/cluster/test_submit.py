@@ -25,7 +25,7 @@ def _cluster(make_machines: MakeMachines, tmp_path: Path) -> tuple[Machine, Mach
 
 def test_a_sweep_is_submitted_once_stopped_and_continued(make_machines: MakeMachines, tmp_path: Path) -> None:
     _, _, laptop, url = _cluster(make_machines, tmp_path)
-    content = tiny_sweep(tmp_path / "data" / "corpus", epochs=200, workers=2, placement="STRICT_SPREAD")
+    content = tiny_sweep(tmp_path / "data" / "corpus", epochs=100, workers=2, placement="STRICT_SPREAD")
     file = str(write_sweep(tmp_path / "home" / "mine.yaml", content))
     storage = tmp_path / "storage"
 
@@ -47,8 +47,8 @@ def test_a_sweep_is_submitted_once_stopped_and_continued(make_machines: MakeMach
     code, text = stdcl(laptop, "submit", file, "--address", url, "--follow")
     assert code == 0, text
     assert "tiny: submitted as job tiny-2" in text
-    assert epochs_of(storage) == list(range(1, 201))
-    assert reached < 200, "it was stopped before its end"
+    assert epochs_of(storage) == list(range(1, 101))
+    assert reached < 100, "it was stopped before its end"
 
 
 def test_what_differs_on_a_node_is_said_and_nothing_is_trained(make_machines: MakeMachines, tmp_path: Path) -> None:

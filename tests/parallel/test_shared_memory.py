@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stdcl.parallel import shared_memory
-from stdcl.parallel.comm import Comm, LocalComm
+from stdcl.parallel.comm import Comm, LocalComm, RankOrderComm
 from stdcl.parallel.shared_memory import CAPACITY, LostRank, SharedMemoryComm, shared_memory_comm
 from tests.distributed.ranks import run_on_ranks
 
@@ -55,6 +55,22 @@ def test_equals_the_process_group(size: int) -> None:
     before = names()
     assert run_on_ranks(compare, size, 5) == [200] * size
     assert names() <= before
+
+
+def sums_as_elsewhere(comm: Comm) -> bool:
+    """The sums of ranks that share memory, and of the same ranks as if each had a machine of its own."""
+    apart = RankOrderComm(comm)
+    together = shared_memory_comm(apart, 30.0)
+    assert isinstance(together, SharedMemoryComm)
+    own = torch.Generator().manual_seed(comm.rank)
+    pairs = [torch.randn(length, generator=own) for length in (1, 64, 1000, CAPACITY // 4, CAPACITY // 4 + 1)]
+    return all(torch.equal(together.all_reduce(x), apart.all_reduce(x)) for x in pairs)
+
+
+@needs_shared_memory
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_sums_have_the_same_bits_wherever_the_ranks_are(size: int) -> None:
+    assert run_on_ranks(sums_as_elsewhere, size) == [True] * size
 
 
 def come_late(comm: Comm) -> tuple[str, float]:
