@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -40,20 +42,27 @@ def make_key(folder: Path) -> Path:
 
 
 def own_home(machine: Machine) -> None:
-    """Let root's home folder be the machine's: a login knows no other."""
-    machine.run("mount", "--bind", str(machine.home), "/root")
+    """Let the account's home folder be the machine's, as a login sees it."""
+    name = pwd.getpwuid(os.getuid()).pw_name
+    lines = Path("/etc/passwd").read_text().splitlines()
+    fields = next(line.split(":") for line in lines if line.startswith(f"{name}:"))
+    fields[5:] = [str(machine.home), "/bin/bash"]
+    accounts = machine.home / "passwd"
+    accounts.write_text("\n".join([":".join(fields), *(line for line in lines if not line.startswith(f"{name}:")), ""]))
+    machine.run("mount", "--bind", str(accounts), "/etc/passwd")
 
 
-def serve(machine: Machine, key: Path) -> None:
-    """Start an SSH server that accepts a key."""
+def serve(machine: Machine, key: Path) -> subprocess.Popen[bytes]:
+    """Start an SSH server that accepts a key; the caller ends it."""
     home = machine.home
     (home / ".ssh").mkdir(exist_ok=True)
     (home / ".ssh" / "authorized_keys").write_text(key.with_suffix(".pub").read_text())
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(home / "host_key")], check=True)
     (home / "sshd_config").write_text(_SSHD.format(home=home))
     Path("/run/sshd").mkdir(exist_ok=True)
-    machine.start("/usr/sbin/sshd", "-D", "-e", "-f", str(home / "sshd_config"), output=home / "sshd.txt")
+    server = machine.start("/usr/sbin/sshd", "-D", "-e", "-f", str(home / "sshd_config"), output=home / "sshd.txt")
     wait_until(lambda: "listening" in (home / "sshd.txt").read_text(), 20, "sshd")
+    return server
 
 
 def make_environment(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ TOKEN = "ab" * 32
 
 
 @pytest.fixture
-def laptop(make_machines: MakeMachines, tmp_path: Path) -> Machine:
+def laptop(make_machines: MakeMachines, tmp_path: Path) -> Iterator[Machine]:
     """A machine that reaches three others by SSH, with ``ray_cluster/`` edited as its comments say."""
     reason = ssh.reason_to_skip()
     if reason:
@@ -35,8 +36,8 @@ def laptop(make_machines: MakeMachines, tmp_path: Path) -> Machine:
     ssh.build_wheel(ROOT, checkout / "dist")
     for machine in (laptop, head, *workers):
         ssh.own_home(machine)
+    servers = [ssh.serve(machine, key) for machine in (head, *workers)]
     for machine in (head, *workers):
-        ssh.serve(machine, key)
         ssh.make_environment(machine.home / "stdcl-venv")
         (machine.home / ".ray").mkdir()
         (machine.home / ".ray" / "auth_token").write_text(TOKEN)
@@ -56,7 +57,10 @@ def laptop(make_machines: MakeMachines, tmp_path: Path) -> Machine:
         checkout / "ray_cluster" / "env.sh",
         {r"STDCL_STORAGE=\S+": f"STDCL_STORAGE={tmp_path}/storage", r"STDCL_DATA=\S+": f"STDCL_DATA={tmp_path}/data"},
     )
-    return laptop
+    yield laptop
+    for server in servers:
+        server.terminate()
+        server.wait()
 
 
 def _edit(file: Path, changes: dict[str, str]) -> None:

@@ -53,8 +53,7 @@ def _submit(slurm: Slurm, output: Path, storage: Path, file: Path, scratch: str,
 
 def test_the_wall_time_saves_requeues_and_goes_on(slurm: Slurm, machines: list[Machine], tmp_path: Path) -> None:
     storage, output = tmp_path / "storage", tmp_path / "log.txt"
-    epochs = 600
-    content = tiny_sweep(tmp_path / "data" / "corpus", epochs, workers=2, placement="STRICT_SPREAD")
+    content = tiny_sweep(tmp_path / "data" / "corpus", 5000, workers=2, placement="STRICT_SPREAD")
     file = write_sweep(tmp_path / "mine.yaml", content)
     # Slurm counts in minutes, and may send the signal a minute early.
     job = _submit(slurm, output, storage, file, "/tmp/ray/a", "--time=3", "--signal=B:USR1@60")
@@ -67,13 +66,14 @@ def test_the_wall_time_saves_requeues_and_goes_on(slurm: Slurm, machines: list[M
     wait_until(lambda: slurm.state(job) == "PENDING", 90, "the requeued job")
     assert "interrupted; to resume from the last checkpoints" in text()
     reached = len(epochs_of(storage))
-    assert 0 < reached < epochs
+    assert reached > 0
     assert all(machine.run("ls", "/tmp/ray").stdout == "" for machine in machines), "its folder is gone everywhere"
 
     slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=30", "StartTime=now")  # Slurm waits for two minutes
-    wait_until(lambda: slurm.state(job) in ("COMPLETED", "FAILED"), 400, "its end")
-    assert slurm.state(job) == "COMPLETED", text()
-    assert epochs_of(storage) == list(range(1, epochs + 1))
+    wait_until(lambda: len(epochs_of(storage)) > reached + 2, 240, "further epochs")
+    slurm.run("scancel", job)
+    wait_until(lambda: slurm.state(job) == "CANCELLED", 90, "its end")
+    assert epochs_of(storage) == list(range(1, len(epochs_of(storage)) + 1)), "each once"
 
 
 def test_two_jobs_share_a_node(slurm: Slurm, tmp_path: Path) -> None:
