@@ -99,10 +99,26 @@ def lines_of(sweeps: Iterable[SweepState]) -> tuple[tuple[Line, ...], tuple[str,
             settings = {key: value for key, value in flat_scientific(config).items() if key != _SEED}
             line = found.setdefault(_text(settings), _Open(settings, Place.of(settings), trial.parameters))
             known = line.by_seed.get(trial.seed)
+            if known is not None and (differing := _two_results(known, (sweep.name, trial))):
+                remarks.append(differing)
             if known is None or (known[1].state != "finished" and trial.state == "finished"):
                 line.by_seed[trial.seed] = (sweep.name, trial)
             line.planned |= dict.fromkeys(sweep.seeds)
     return tuple(map(_closed, found.values())), tuple(remarks)
+
+
+def _two_results(known: tuple[str, TrialState], other: tuple[str, TrialState]) -> str:
+    """What is wrong where two sweeps have different results of one training; empty where nothing is."""
+    if any(trial.state != "finished" for _, trial in (known, other)):
+        return ""
+    (first, one), (second, two) = known, other
+    values = [float(trial.row["accuracy"]) for trial in (one, two)]
+    if values[0] == values[1]:
+        return ""
+    return (
+        f"two results of one training: {first}/{one.key} has {100 * values[0]:.2f} %, {second}/{two.key} has "
+        f"{100 * values[1]:.2f} %; the first counts"
+    )
 
 
 def _closed(line: _Open) -> Line:

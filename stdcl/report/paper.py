@@ -6,8 +6,10 @@ A table has the paper's rows and columns, and further ones for what was run and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -185,6 +187,12 @@ def paper_table(name: str, sweeps: Sequence[SweepState]) -> PaperTable:
     answers = read_sweep_answers([trial for line in lines for trial in line.trials])
     remarks = [*(remark for sweep in sweeps for remark in sweep.remarks), *left_out, *answers.remarks]
     remarks += _inconsistencies(lines)
+    by_name = Counter(sweep.name for sweep in sweeps)
+    remarks += [
+        f"{number} sweeps are named {name}: {', '.join(str(s.directory) for s in sweeps if s.name == name)}"
+        for name, number in by_name.items()
+        if number > 1
+    ]
     remarks += [
         f"{sweep.name}: its sweep.yaml cannot be read: which table it fills and by what it is judged are not known"
         for sweep in sweeps
@@ -223,12 +231,12 @@ def tables_of(sweeps: Sequence[SweepState]) -> dict[str, list[SweepState]]:
     return out
 
 
-def papers_of(sweeps: Sequence[SweepState]) -> dict[str, PaperTable]:
-    """Name of each sweep whose file names a table -> that table, filled from all of these sweeps that name it."""
+def papers_of(sweeps: Sequence[SweepState]) -> dict[Path, PaperTable]:
+    """Folder of each sweep whose file names a table -> that table, filled from all of these sweeps that name it."""
     grids = [sweep for sweep in sweeps if sweep.search == "grid"]
     named = [sweep for sweep in grids if sweep.sweep is not None and sweep.sweep.config.table]
     return {
-        sweep.name: table
+        sweep.directory: table
         for name, found in tables_of(named).items()
         for table in [paper_table(name, found)]
         for sweep in found

@@ -37,7 +37,7 @@ def write_pages(directories: Sequence[Path], out: Path | None) -> list[Path]:
         table = build_table(state)
         folder = out or SweepFolder(state.directory).report
         name = PAGE if out is None or len(states) == 1 else f"report_{table.name}.html"
-        written.append(write_page(table, state.directory, folder / name, papers.get(state.name)))
+        written.append(write_page(table, state.directory, folder / name, papers.get(state.directory)))
         write_inputs(SweepFolder(state.directory).report, table.trials)
     return written
 

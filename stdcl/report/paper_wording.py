@@ -134,12 +134,16 @@ def _verdicts(table: PaperTable) -> list[str]:
     out = [
         f"verdicts: {judgement.against}, over seeds and people; one family of {count} question{'s' * (count != 1)}, "
         f"false claims in at most {100 * ALPHA:g} % of such tables (Holm); margin "
-        f"{100 * judgement.margin.size:g} points ({judgement.margin.reason})"
+        f"{100 * judgement.margin.size:g} point{'s' * (judgement.margin.size != 0.01)} ({judgement.margin.reason})"
     ]
     if judgement.looks:
         out.append(f"looks after {', '.join(map(str, judgement.looks))} seeds, as the sweeps' files name them")
+    # Of a cell that shows nothing, since several lines would be it, nothing is claimed either.
+    unclear = {(row.name, column) for (row, column), entry in table.entries.items() if entry.choices > 1}
     for each in judgement.answers:
         assert isinstance(each.column, Column)
+        if any(column == each.column and f"{each.name} - ".startswith(f"{name} - ") for name, column in unclear):
+            continue
         where = column_name(each.column).replace(BREAK, " ")
         said = each.verdict.sentence if each.verdict is not None else "no answer yet: no common seed with scores"
         out.append(f"{each.name}, {where}: {said}")

@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             try:
                 state = load_sweep_state(self.server.directory)
-                paper = papers_of([state]).get(state.name)
+                paper = papers_of([state]).get(state.directory)
                 page = render(build_table(state), self.server.directory, paper, refresh=REFRESH)
             except UserError as error:  # for example while its folder is removed
                 self._answer(500, str(error))

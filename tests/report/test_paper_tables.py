@@ -325,3 +325,25 @@ def test_sweeps_that_ask_different_things_have_no_common_verdicts(tmp_path: Path
     assert all(entry.verdict is None for entry in table.entries.values())
     assert any("differ in compare, looks or spending" in remark for remark in table.remarks)
     assert table_of("tau", temperatures(tmp_path / "c", compare="nothing")).judgement.answers == ()
+
+
+def test_what_two_sweeps_say_differently_of_one_training_is_told(tmp_path: Path) -> None:
+    one, two = encoders(tmp_path / "a"), encoders(tmp_path / "b", shift=0.06)
+    table = table_of("2", one, two)
+    entry = next(e for (row, c), e in table.entries.items() if row.name == "CTR-GCN w/STD-CL" and c.stream == "joint")
+    assert {name.split("/")[0] for name in entry.trials} == {"a"}
+    told = [remark for remark in table.remarks if remark.startswith("two results of one training: a/")]
+    assert len(told) == 6  # the arms with contrast, two streams and three seeds; the baselines are equal
+    assert f"{100 * answers(0.9, 51, shift=0.06).mean():.2f} %; the first counts" in told[0]
+
+
+def test_two_sweeps_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    table = table_of("2", encoders(tmp_path / "x" / "a"), encoders(tmp_path / "y" / "a", (4, 5, 6)))
+    assert f"2 sweeps are named a: {tmp_path / 'x' / 'a'}, {tmp_path / 'y' / 'a'}" in table.remarks
+
+
+def test_of_a_cell_with_two_configurations_nothing_is_claimed(tmp_path: Path) -> None:
+    looked = {"config": {"data.evaluate_on": "validation"}, "evaluated_on": "validation"}
+    table = table_of("2", encoders(tmp_path / "a"), encoders(tmp_path / "b", **looked))
+    assert any("they differ in data.evaluate_on" in remark for remark in table.remarks)
+    assert not any("NW-UCLA J:" in note for note in paper_display(table).notes)
