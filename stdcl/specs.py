@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 from stdcl.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from pydantic import BaseModel
 
     from stdcl.skeleton import Skeleton
@@ -242,6 +243,24 @@ class MethodSpec:
     fusion: FusionWeights | None = None
 
 
+@dataclass(frozen=True)
+class MetricSpec:
+    """A number that an evaluation gives beside accuracy.
+
+    Attributes:
+        name: its name in rows (after ``metric/``) and on the command line.
+        title: its name for people, as a table's header.
+        compute: (N, K) logits and (N,) labels -> the number, the same on every rank. It sees every evaluated sequence
+            once.
+        percent: whether it is a share, shown in percent.
+    """
+
+    name: str
+    title: str
+    compute: Callable[[NDArray[Any], NDArray[Any]], float]
+    percent: bool = True
+
+
 # ---- finding them ------------------------------------------------------------------------------------------------
 
 
@@ -297,9 +316,15 @@ def methods() -> Known[MethodSpec]:
     return Known(*found, lambda path: _plugged(path, "method", MethodSpec))
 
 
+@cache
+def metrics() -> Known[MetricSpec]:
+    """Return every metric by name."""
+    return Known(*_found("stdcl.metrics", "stdcl.metrics", MetricSpec, modules=True), _plugged_metric)
+
+
 def passed_over() -> list[str]:
     """Return a sentence for each broken entry point that was met by now."""
-    kinds: tuple[Any, ...] = (encoders, datasets, methods)
+    kinds: tuple[Any, ...] = (encoders, datasets, methods, metrics)
     return [why for find in kinds if find.cache_info().currsize for why in find().broken.values()]
 
 
@@ -321,6 +346,11 @@ def dataset(name: str) -> DatasetSpec:
 def method(name: str) -> MethodSpec:
     """Return the method of that name, or raise ``UserError`` with the names that there are."""
     return _one("method", name, methods())
+
+
+def metric(name: str) -> MetricSpec:
+    """Return the metric of that name, or raise ``UserError`` with the names that there are."""
+    return _one("metric", name, metrics())
 
 
 def load(path: str) -> Any:
@@ -371,6 +401,14 @@ def _plugged_dataset(path: str) -> DatasetSpec:
     return replace(offered, name=path)
 
 
+def _plugged_metric(path: str) -> MetricSpec:
+    """Return the record that an import path leads to, with the path as its name."""
+    offered = _imported(path, f"metric: {path}")
+    if not isinstance(offered, MetricSpec):
+        raise UserError(f"metric: {path}: a MetricSpec is expected, found a {type(offered).__name__}")
+    return replace(offered, name=path)
+
+
 def _imported(path: str, where: str) -> Any:
     try:
         return load(path)
@@ -414,15 +452,17 @@ def _one(kind: str, name: str, known: Known[Spec]) -> Spec:
     return known[name]
 
 
-def _found(package: str, group: str, kind: type[Spec]) -> tuple[dict[str, Spec], dict[str, str]]:
+def _found(
+    package: str, group: str, kind: type[Spec], *, modules: bool = False
+) -> tuple[dict[str, Spec], dict[str, str]]:
     """Return the records of the sub-packages of ``package`` and of the entry points of ``group`` by name, and why
-    entry points were passed over."""
+    entry points were passed over. With ``modules``, the records of its modules too."""
     found: dict[str, Spec] = {}
     places: dict[str, str] = {}
     broken: dict[str, str] = {}
     home = importlib.import_module(package)
     for info in pkgutil.iter_modules(home.__path__, f"{package}."):
-        if info.ispkg:
+        if info.ispkg or modules:
             for spec in getattr(importlib.import_module(info.name), "SPECS", ()):
                 if isinstance(spec, kind):
                     if spec.name in found:

@@ -16,14 +16,17 @@ TITLE = "Reports"
 
 @click.command(cls=Verb)
 @click.argument("sweep")
-def table(sweep: str) -> None:
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="NAME", help="Also show this metric, for example mean_class_accuracy."
+)
+def table(sweep: str, metrics: tuple[str, ...]) -> None:
     """Make a sweep's table and figure, from what is finished.
 
     SWEEP is the sweep's name, or its folder.
     """
     from stdcl.report.files import write_report
 
-    print(write_report(_folder(sweep), terminal_width()))
+    print(write_report(_folder(sweep), terminal_width(), metrics))
 
 
 @click.command(cls=Verb)

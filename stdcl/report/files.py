@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from stdcl.atomic import write_text
@@ -13,17 +14,18 @@ from stdcl.report.wording import display
 from stdcl.results.layout import FIGURE, SweepFolder
 
 
-def write_report(directory: Path, width: int = text.WIDTH) -> str:
+def write_report(directory: Path, width: int = text.WIDTH, metrics: Sequence[str] = ()) -> str:
     """Write a sweep's table in every format, and its figure, to ``<sweep>/report``; returns what a terminal shows.
 
     Args:
         directory: the sweep's folder.
         width: of what the terminal shows, in characters; files are as wide as ``text.WIDTH``.
+        metrics: names of metrics that are shown beside accuracy.
 
     Raises:
         UserError: as ``table.sweep_table``.
     """
-    table = sweep_table(directory)
+    table = sweep_table(directory, metrics)
     shown = display(table)
     folder = SweepFolder(directory).report
     try:

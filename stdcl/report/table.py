@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from stdcl import specs
 from stdcl.config.arms import BASELINE, setting
 from stdcl.config.model import METHOD_NAME, STDCL, is_baseline
 from stdcl.report.answers import SweepAnswers, read_sweep_answers
 from stdcl.report.judgement import Arm, Asked, Judgement, accuracy_of, judge
 from stdcl.report.load import SweepState, TrialState, load_sweep_state
+from stdcl.report.measured import metrics_of
 from stdcl.report.published import PaperValue, paper_value
 from stdcl.results.importance import Importance
 from stdcl.statistics.margins import default_margin
@@ -48,6 +50,7 @@ class Cell:
         difference: to the reference of the same setting, by seed; None for the reference or without one.
         paper: the paper's number for this setting.
         stated: whether the sweep's file states its arms.
+        metrics: name -> the same as ``last`` of each metric that was asked for.
         accuracy: over seeds and sequences, from the trials' scores; None where one has none.
         without_copies: the same over the sequences that are no copies of training sequences, with their number; None
             where there are no copies.
@@ -65,6 +68,7 @@ class Cell:
     difference: PairedDifference | None
     paper: PaperValue | None
     stated: bool = False
+    metrics: Mapping[str, Summary | None] = field(default_factory=dict)
     accuracy: Accuracy | None = None
     without_copies: tuple[Accuracy, int] | None = None
     asked: Asked | None = None
@@ -96,6 +100,7 @@ class SweepTable:
         logarithmic: keys that a search draws by logarithm.
         importance: of a search's parameters.
         remarks: what went wrong with reading the sweep.
+        metrics: names of those that it shows beside accuracy.
     """
 
     name: str
@@ -112,6 +117,7 @@ class SweepTable:
     logarithmic: frozenset[str]
     importance: Importance | None
     remarks: tuple[str, ...]
+    metrics: tuple[str, ...] = ()
 
     @property
     def finished(self) -> tuple[TrialState, ...]:
@@ -119,16 +125,21 @@ class SweepTable:
         return tuple(trial for trial in self.trials if trial.state == "finished")
 
 
-def sweep_table(directory: Path) -> SweepTable:
+def sweep_table(directory: Path, metrics: Sequence[str] = ()) -> SweepTable:
     """Make the table of a sweep from its folder, whatever its state.
 
     Args:
         directory: ``<storage>/<sweep>``.
+        metrics: names of metrics that it shows beside accuracy.
 
     Raises:
-        UserError: it is not a sweep's folder, or its plan or results cannot be read.
+        UserError: it is not a sweep's folder, its plan or results cannot be read, or there is no such metric.
     """
-    return build_table(load_sweep_state(directory))
+    for name in metrics:
+        specs.metric(name)
+    table = build_table(load_sweep_state(directory))
+    cells = tuple(replace(cell, metrics=metrics_of(cell.finished, metrics)) for cell in table.cells)
+    return replace(table, cells=cells, metrics=tuple(metrics))
 
 
 def build_table(sweep: SweepState) -> SweepTable:

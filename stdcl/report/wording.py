@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from stdcl import specs
 from stdcl.config.arms import BASELINE
 from stdcl.config.model import METHOD_NAME, TREATMENT
 from stdcl.report.display import BREAK, Display
 from stdcl.report.labels import NOTHING, short_names, trial_number, value_text
+from stdcl.report.measured import metric_of
 from stdcl.report.notes import counted, notes, remarks, setting_marks
 from stdcl.report.table import SHARED, Cell, SweepTable
 from stdcl.statistics.repeats import PairedDifference, Summary
@@ -67,6 +69,7 @@ def _grid(table: SweepTable) -> list[_Column]:
         columns.append(_Column(name, values, left=True, leading=True))
     columns.append(_Column("seeds", [f"{len(cell.finished)}/{len(cell.trials)}" for cell in cells]))
     columns.append(_Column("accuracy", [_accuracy(cell, _breakable(emptiness(cell))) for cell in cells]))
+    columns += [_Column(_title(name), [_metric(cell.metrics[name], name) for cell in cells]) for name in table.metrics]
     if len({cell.num_test for cell in cells if cell.num_test}) > 1:
         columns.append(_Column("sequences", [str(cell.num_test or NOTHING) for cell in cells]))
     columns += _comparison(table)
@@ -109,6 +112,9 @@ def _search(table: SweepTable) -> list[_Column]:
     columns.append(_Column("accuracy", [f"{100 * trial.row['accuracy']:.2f}" for trial in top]))
     for name, header in (("epochs", "epochs"), ("num_test", "sequences")):
         columns.append(_Column(header, [str(trial.row.get(name, NOTHING)) for trial in top]))
+    for metric in table.metrics:
+        values = [metric_of(trial, metric) for trial in top]
+        columns.append(_Column(_title(metric), [NOTHING if v is None else _in_units(v, metric) for v in values]))
     fingerprints = [str(trial.row.get("fingerprint", ""))[:8] for trial in top]
     columns.append(_Column("configuration", fingerprints, left=True))
     return columns
@@ -184,6 +190,21 @@ def _mean(summary: Summary | None) -> str:
         return NOTHING
     spread = "" if summary.std is None else f"{BREAK}± {100 * summary.std:.2f}"
     return f"{100 * summary.mean:.2f}{spread}"
+
+
+def _title(metric: str) -> str:
+    return specs.metric(metric).title.replace(" ", BREAK)
+
+
+def _in_units(value: float, metric: str) -> str:
+    return f"{100 * value:.2f}" if specs.metric(metric).percent else f"{value:.4g}"
+
+
+def _metric(summary: Summary | None, metric: str) -> str:
+    if summary is None:
+        return NOTHING
+    spread = "" if summary.std is None else f"{BREAK}± {_in_units(summary.std, metric)}"
+    return f"{_in_units(summary.mean, metric)}{spread}"
 
 
 def _difference(difference: PairedDifference | None) -> str:

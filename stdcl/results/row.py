@@ -19,7 +19,8 @@ class EpochRow(TypedDict, total=False):
     """The numbers of one epoch, equal on every rank.
 
     Beside these it has, as numbers, ``loss_<term>`` for each term of the method (before its weight), the encoder's own
-    loss terms as ``own/<term>``, and the method's figures as ``<method>/<figure>``.
+    loss terms as ``own/<term>``, the method's figures as ``<method>/<figure>``, and after an evaluation each
+    metric as ``metric/<name>``.
     """
 
     epoch: int

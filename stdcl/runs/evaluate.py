@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from stdcl import atomic
+from stdcl import atomic, specs
 from stdcl.config import RunConfig, paths
 from stdcl.config.load import validate_fragment
 from stdcl.encoders.base import EncoderOutput
@@ -20,6 +21,7 @@ from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
 from stdcl.results.features import Features, write_features
 from stdcl.results.layout import RunFolder, what_else
+from stdcl.results.measures import METRIC_PREFIX, measure
 from stdcl.results.result import RunResult, read_result
 from stdcl.results.scores import Scores, per_class_accuracy, write_scores
 from stdcl.training import checkpoint
@@ -65,6 +67,7 @@ class Report:
     class_accuracy: NDArray[np.float64]
     class_counts: NDArray[np.int64]
     scores: Path
+    metrics: Mapping[str, float]
     features: Path | None = None
     not_saved: str = ""
 
@@ -87,6 +90,9 @@ class Report:
             lines.append(
                 f"  {'equal to' if same else 'DIFFERENT from'} the {100 * self.recorded:.2f} % recorded in training"
             )
+        for name, number in self.metrics.items():
+            metric = specs.metric(name)
+            lines.append(f"  {metric.title} {f'{100 * number:.2f} %' if metric.percent else f'{number:g}'}")
         width = max(len(name) for name in self.classes)
         lines.append("  per class:")
         for name, value, count in zip(self.classes, self.class_accuracy, self.class_counts, strict=True):
@@ -214,6 +220,9 @@ def evaluate_run(
         class_accuracy=per_class_accuracy(scores),
         class_counts=np.bincount(scores.labels, minlength=len(data.store.manifest.classes)),
         scores=RunFolder(run).scores(which),
+        metrics={
+            name.removeprefix(METRIC_PREFIX): number for name, number in measure(scores.logits, scores.labels).items()
+        },
         features=RunFolder(run).features(which) if features else None,
     )
     try:
@@ -249,6 +258,7 @@ def _save(report: Report, scores: Scores) -> None:
             "num_sequences": report.num_sequences,
             "accuracy_without_copies": None if report.without_copies is None else report.without_copies[0],
             "num_sequences_without_copies": None if report.without_copies is None else report.without_copies[1],
+            "metrics": dict(report.metrics),
             "per_class": {
                 name: {"accuracy": None if count == 0 else value, "sequences": count}
                 for name, value, count in zip(

@@ -13,6 +13,7 @@ from stdcl.config.sweep import Trial
 from stdcl.errors import UserError
 from stdcl.results.ask import read_ask, write_ask
 from stdcl.results.layout import SweepFolder
+from stdcl.results.measures import METRIC_PREFIX
 from stdcl.results.plan import PlannedTrial
 from stdcl.results.result import RunResult, read_result
 from stdcl.results.state import HELD, Ending
@@ -189,7 +190,7 @@ class Recorder:
             finished=finished,
             wandb_id=read_identity(self._folder.run(trial.key).root).get("id"),
             command=self._command,
-            more=dict(more or {}),
+            more={**{name: row[name] for name in row if name.startswith(METRIC_PREFIX)}, **(more or {})},
         )
         append(self._folder.results, entry)
         self._attempts.add(entry)

@@ -18,6 +18,7 @@ import torch
 
 from stdcl import atomic
 from stdcl.config import RunConfig, changed_keys, fingerprint, to_yaml
+from stdcl.config.arms import stated_arm
 from stdcl.config.model import InitConfig
 from stdcl.data.dataset import Batch
 from stdcl.data.loader import prefetch
@@ -28,6 +29,7 @@ from stdcl.parallel.replicate import replicate
 from stdcl.results.ask import read_ask
 from stdcl.results.history import HistoryFile
 from stdcl.results.layout import RunFolder
+from stdcl.results.measures import measure
 from stdcl.results.result import RunResult, read_result, write_result
 from stdcl.results.row import SUMMARY, EpochRow, add_figures
 from stdcl.results.state import Ending
@@ -104,10 +106,10 @@ def shown_name(key: str) -> str:
     return re.sub(r",[0-9a-f]{8}$", "", key)
 
 
-def tags(config: RunConfig, sweep: str) -> list[str]:
+def tags(config: RunConfig, sweep: str, trial: str = "") -> list[str]:
     """Return the labels by which a run is found: encoder, dataset, protocol, stream, arm, seed and sweep."""
-    data = config.data
-    named = (config.encoder.name, data.dataset, data.protocol, data.stream, config.arm, f"seed {config.training.seed}")
+    data, arm = config.data, stated_arm(trial) or config.arm
+    named = (config.encoder.name, data.dataset, data.protocol, data.stream, arm, f"seed {config.training.seed}")
     return [tag[:LONGEST_TAG] for tag in (*named, sweep) if tag]
 
 
@@ -123,7 +125,7 @@ def default_callbacks(trainer: Trainer) -> list[Callback]:
             directory=trainer.run_dir,
             history=history,
             name=shown_name(name) if trainer.sweep else name,
-            tags=tags(config, trainer.sweep),
+            tags=tags(config, trainer.sweep, name),
         )
     ]
     return [
@@ -340,7 +342,7 @@ class Trainer:
         state.global_step += 1
 
     def evaluate(self, epoch: int) -> EpochRow:
-        """Score the test part, and return its accuracy and the best so far."""
+        """Score the test part, and return its accuracy, the best so far, and every metric."""
         self._notify(lambda c: c.on_evaluate(self, epoch))
         best = self.state.best
         if self.config.training.batch_norm == "local":
@@ -358,13 +360,15 @@ class Trainer:
         self._notify(lambda c: c.on_evaluated(self, epoch, result))
         if result.accuracy > best.accuracy:
             best.accuracy, best.epoch = result.accuracy, epoch
-        return {
+        row: EpochRow = {
             "accuracy": result.accuracy,
             "correct": result.correct,
             "num_test": len(result.labels),
             "best_accuracy": best.accuracy,
             "best_epoch": best.epoch + 1,
         }
+        add_figures(row, measure(result.logits, result.labels))
+        return row
 
     # ---- what outlives the process ----------------------------------------------------------------------------
 

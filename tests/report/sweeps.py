@@ -39,6 +39,8 @@ class Sweep:
     search: str = "grid"
     planned: list[dict[str, Any]] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
+    plan_facts: dict[str, Any] = field(default_factory=dict)
+    """Further keys of its plan."""
     file: dict[str, Any] = field(default_factory=dict)
     """Keys of the sweep's file, which is then a whole one; without, it is of no use."""
 
@@ -133,6 +135,7 @@ class Sweep:
             "parameters": list(self.parameters),
             "trials": self.planned if self.search == "grid" else [],
             "seeds": self.seeds,
+            **self.plan_facts,
         }
         (self.directory / "plan.json").write_text(json.dumps(plan))
         content: dict[str, Any] = {"name": "x", "search": self.search}

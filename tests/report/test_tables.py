@@ -16,6 +16,7 @@ from stdcl.report.files import write_report, write_table
 from stdcl.report.formats import csv as numbers
 from stdcl.report.formats import latex, markdown, text
 from stdcl.report.notes import remarks
+from stdcl.report.provenance import cell_name, find_cell
 from stdcl.report.table import Cell, SweepTable, sweep_table
 from stdcl.report.wording import display
 from stdcl.results.importance import Importance, Share, write_importance
@@ -385,3 +386,44 @@ def test_a_searchs_importance_and_numbers_are_data(tmp_path: Path) -> None:
     assert display(table).rows[0][1] == "7"
     SweepFolder(directory).importance.write_text("{")
     assert any("not the importances" in remark for remark in remarks(sweep_table(directory)))
+
+
+# ---- stated arms -----------------------------------------------------------------------------------------------------
+
+STATED = {"plain": {"method.name": "none"}, "ours": {TAU: 0.5}, "rival": {"method.name": "frhead"}}
+
+
+def stated(folder: Path, reference: str = "plain") -> Path:
+    """A sweep that states its arms, over two streams; ``ours`` leads."""
+    made = Sweep(folder, ("data.stream",))
+    made.plan_facts = {"arms": STATED, "reference": reference}
+    for stream in ("joint", "bone"):
+        for arm, correct in (("plain", 400), ("ours", 410), ("rival", 404)):
+            strategy = {"plain": "none", "ours": "spatial+temporal", "rival": "frhead"}[arm]
+            for seed in (1, 2):
+                facts = {"strategy": strategy, "config": None}
+                made.add({"data.stream": stream}, seed, arm=arm, correct=correct + seed, **facts)
+    return made.save()
+
+
+def test_stated_arms_are_a_column_and_are_compared_within_a_stream(tmp_path: Path) -> None:
+    table = sweep_table(stated(tmp_path / "arms"))
+    assert [each.arm for each in table.cells] == ["plain", "ours", "rival"] * 2
+    assert [each.reference for each in table.cells] == [True, False, False] * 2
+    differences = [None if each.difference is None else round(464 * each.difference.mean) for each in table.cells]
+    assert differences == [None, 10, 4] * 2
+    shown = display(table)
+    assert shown.columns[:2] == ("arm", "stream")
+    assert [row[:2] for row in shown.rows[:3]] == [("plain", "joint"), ("ours", "joint"), ("rival", "joint")]
+    assert any(column.startswith("vs plain") for column in shown.columns)
+
+
+def test_the_reference_can_be_any_arm(tmp_path: Path) -> None:
+    table = sweep_table(stated(tmp_path / "arms", reference="ours"))
+    assert [each.arm for each in table.cells][:3] == ["ours", "plain", "rival"]
+    assert any(column.startswith("vs ours") for column in display(table).columns)
+    assert [cell_name(each, table.parameters) for each in table.cells][:2] == [
+        "ours,stream=joint",
+        "plain,stream=joint",
+    ]
+    assert find_cell(table, "rival,stream=bone").arm == "rival"

@@ -52,6 +52,9 @@ def _csv_row(cell: Cell, parameters: Sequence[str]) -> dict[str, Any]:
     for name, summary in (("accuracy", cell.last), ("best_epoch_accuracy", cell.best)):
         for part in ("mean", "std", "low", "high"):
             row[f"{name}_{part}"] = _percent(summary, part)
+    for name, metric in cell.metrics.items():  # in their own units
+        for part in ("mean", "std"):
+            row[f"{name}_{part}"] = getattr(metric, part, None)
     row["accuracy_binomial_error"] = _percent(cell.last, "binomial_error")
     row["num_test"] = cell.num_test
     for part in ("mean", "std", "low", "high"):
