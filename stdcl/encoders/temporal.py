@@ -88,8 +88,9 @@ class MultiScale(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """Map (B, P, Q, Cin) to (B, P', Q', C); optionally add ``residual`` (B, P', Q', C), then apply ReLU."""
-        has_kernel = self.training and product_dtype(x) == x.dtype and branches.has_kernel(x)
-        raw = self._fused(x) if has_kernel else self._by_operations(x)
+        # The fused way normalises by the batch's statistics, in one type.
+        fits = self.training and product_dtype(x) == x.dtype
+        raw = branches.one_of(x, self._fused, self._by_operations) if fits else self._by_operations(x)
         return normalise([self.br0.bn2, self.br1.bn2, self.br2.bn2, self.br3.bn1], raw, residual, relu)
 
     def _fused(self, x: Tensor) -> Tensor:

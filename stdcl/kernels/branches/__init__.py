@@ -7,6 +7,8 @@ Letters: w channels of a branch; P and Q joints and frames in either order.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -18,12 +20,12 @@ from stdcl.kernels.extension import avx512_extension
 _kernel = avx512_extension("stdcl.kernels.branches._kernel")
 
 
-def has_kernel(x: Tensor) -> bool:
-    """Return whether the kernel runs on ``x``.
+def one_of(x: Tensor, fused: Callable[[Tensor], Tensor], separate: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return ``fused(x)``, which uses `forward`, or ``separate(x)``, which says the same by operations: the faster one.
 
-    Without it, separate normalisation, convolutions and pooling are faster than the reference.
+    Without the kernel, separate normalisation, convolutions and pooling are faster than the reference.
     """
-    return kernel_for(_kernel, x) is not None
+    return fused(x) if kernel_for(_kernel, x) is not None else separate(x)
 
 
 def forward(
