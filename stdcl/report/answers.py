@@ -6,10 +6,9 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from stdcl.errors import UserError
 from stdcl.report.load import TrialState
+from stdcl.results.comparable import same_sequences
 from stdcl.results.layout import RunFolder
 from stdcl.results.scores import Answers, read_answers
 
@@ -30,14 +29,9 @@ class SweepAnswers:
 
     def common(self, trials: Iterable[TrialState]) -> Answers | None:
         """The sequences of trials, as those of one of them; None where they are not the same or a trial has none."""
-        found = [self.by_trial.get(trial.key) for trial in trials]
-        first = found[0] if found else None
-        if first is None:
-            return None
-        for other in found[1:]:
-            if other is None or other.data_hash != first.data_hash or not np.array_equal(other.ids, first.ids):
-                return None
-        return first
+        wanted = [trial.key for trial in trials]
+        found = [self.by_trial[key] for key in wanted if key in self.by_trial]
+        return found[0] if found and len(found) == len(wanted) and same_sequences(found) else None
 
 
 def read_sweep_answers(trials: Iterable[TrialState]) -> SweepAnswers:

@@ -14,6 +14,7 @@ from stdcl.config.sweep import SweepConfig
 from stdcl.report.answers import SweepAnswers
 from stdcl.report.labels import short_names, value_text
 from stdcl.report.load import TrialState
+from stdcl.results.comparable import sequences_key
 from stdcl.statistics.difference import Difference
 from stdcl.statistics.margins import Margin, default_margin
 from stdcl.statistics.power import ALPHA
@@ -214,8 +215,7 @@ def _sequences(question: Question, arms: Sequence[Arm], answers: SweepAnswers) -
     """A number for the sequences of a question's arms: equal for equal sequences."""
     for arm in question.coefficients:
         for trial in _finished(arms[int(arm)], answers):
-            found = answers.by_trial[trial.key]
-            return hash((found.data_hash, found.ids.tobytes() if found.ids.dtype != object else tuple(found.ids)))
+            return sequences_key(answers.by_trial[trial.key])
     return 0
 
 

@@ -6,12 +6,11 @@ import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from stdcl.config.compare import CompareConfig
 from stdcl.report.labels import short_names
 from stdcl.report.lines import Line
 from stdcl.report.load import SweepState
+from stdcl.results.comparable import same_sequences
 from stdcl.results.scores import Answers
 from stdcl.statistics.margins import Margin, default_margin
 from stdcl.statistics.questions import Question, Scale, trend
@@ -175,7 +174,7 @@ def _looks(
     answers = [each for arm in arms for each in arm.answers.values()]
     if not all(arm.answers for arm in arms):
         return None
-    if not _same_sequences(answers):
+    if not same_sequences(answers):
         place = arms[0].line.place
         remarks.append(
             f"no verdict on '{question.name}', {place.dataset} {place.protocol} {place.stream}: runs of different "
@@ -192,11 +191,6 @@ def _looks(
         return taken
     # Looks that do not end with these seeds were named for another study.
     return replace(taken, stage=Stage.EXPLORATORY)
-
-
-def _same_sequences(answers: Sequence[Answers]) -> bool:
-    first = answers[0]
-    return all(each.data_hash == first.data_hash and np.array_equal(each.ids, first.ids) for each in answers)
 
 
 def _margin(sweeps: Sequence[SweepState], datasets: Iterable[str], remarks: list[str]) -> Margin:

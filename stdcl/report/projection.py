@@ -11,6 +11,7 @@ import numpy as np
 from stdcl.errors import UserError, nearest
 from stdcl.report.provenance import cell_name
 from stdcl.report.table import Cell, SweepTable
+from stdcl.results.comparable import same_sequences
 from stdcl.results.features import Features, read_features
 from stdcl.results.layout import RunFolder
 from stdcl.results.scores import read_scores
@@ -80,7 +81,7 @@ def feature_pair(table: SweepTable, cell: Cell, method: Method = "pca", classes:
     if found is None:
         return None
     seed, base, mine = found
-    if base.data_hash != mine.data_hash or not np.array_equal(base.ids, mine.ids):
+    if not same_sequences((base, mine)):
         raise UserError(f"features of {cell_name(cell, table.parameters)} and its reference are of different sequences")
     chosen, how = _chosen(base, other, seed, classes)
     kept = np.isin(mine.labels, chosen)

@@ -92,7 +92,8 @@ def classes(table: SweepTable, cell: Cell) -> tuple[list[Bar], int]:
     first = mine[seeds[0]]
     order = np.argsort(first.ids, kind="stable")
     pairs = [(others[seed], mine[seed]) for seed in seeds]
-    if any(not np.array_equal(np.sort(each.ids), first.ids[order]) for pair in pairs for each in pair):
+    paired = [trial for each in (cell, table.cells[asked.other]) for trial in each.finished if trial.seed in seeds]
+    if table.answers.common(paired) is None:
         return [], 0
     base, arm = (
         np.stack([pair[side].correct[np.argsort(pair[side].ids, kind="stable")] for pair in pairs]) for side in (0, 1)
