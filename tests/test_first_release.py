@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from stdcl.config import RunConfig, fingerprint, load_run
+from stdcl.config import RunConfig, fingerprint, read_run_file
 from stdcl.config.sweep import load_sweep
 from stdcl.data.store import read_manifest
 from stdcl.data.synthetic import ensure_data
@@ -63,7 +63,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = path.parent / "run.yaml"
     content = make.run_file(1)
     file.write_text(yaml.safe_dump({**content, "data": {**content["data"], "path": str(path)}}))
-    ensure_data(load_run(file))
+    ensure_data(read_run_file(file))
     return path
 
 
@@ -85,7 +85,7 @@ def configured(content: dict[str, Any], store: Path, folder: Path) -> RunConfig:
     """Load a run file's content with the store that was made again."""
     file = folder / "run.yaml"
     file.write_text(yaml.safe_dump({**content, "data": {**content["data"], "path": str(store)}}))
-    return load_run(file)
+    return read_run_file(file)
 
 
 def assert_same_rows(folder: Path, expected: list[dict[str, Any]], bound: float) -> None:
@@ -124,7 +124,7 @@ def test_recipes_keep_their_fingerprints(name: str, tmp_path: Path) -> None:
     data = {"dataset": dataset, "path": "nothing"}
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump({"recipe": recipe, "data": data, "encoder": {"name": encoder}}))
-    assert fingerprint(load_run(file)) == EXPECTED["recipes"][name]
+    assert fingerprint(read_run_file(file)) == EXPECTED["recipes"][name]
 
 
 @pytest.mark.parametrize("encoder", sorted(EXPECTED["parameters"]))

@@ -21,7 +21,7 @@ import stdcl
 from stdcl import specs
 from stdcl.cli import main
 from stdcl.config import RunConfig, fingerprint, to_yaml
-from stdcl.config.load import load_run, merge, resolve
+from stdcl.config.load import merge, read_run_file, resolve
 from stdcl.config.sweep import load_sweep
 from stdcl.config.yaml_text import dump_yaml, parse_yaml
 from stdcl.data.nw_ucla.synthetic import prepare_synthetic
@@ -89,15 +89,15 @@ def test_a_plug_in_is_trained(package: Path, store: Path, tmp_path: Path, encode
     last = read_history(tmp_path / "run" / "history.jsonl")[-1]
     assert last["epoch"] == 2
     assert [key for key in last if key.startswith("loss_")] == ["loss_center"] or method == "stdcl"
-    assert load_run(tmp_path / "run" / "config.yaml") == config
+    assert read_run_file(tmp_path / "run" / "config.yaml") == config
 
 
 def test_its_options_are_keys_like_all_others(package: Path, store: Path, tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(dump_yaml(raw_config(store, PATH)))
-    assert load_run(file, ["encoder.width=4"]).encoder.model_dump()["width"] == 4
+    assert read_run_file(file, ["encoder.width=4"]).encoder.model_dump()["width"] == 4
     with pytest.raises(UserError, match=r"'encoder\.width' is 0; it must be above 0"):
-        load_run(file, ["encoder.width=0"])
+        read_run_file(file, ["encoder.width=0"])
     with pytest.raises(UserError, match="did you mean 'width'"):
         resolve(merge(raw_config(store, PATH), {"encoder": {"widht": 3}}), "test")
     base = raw_config(store, PATH)

@@ -38,7 +38,7 @@ def raw(encoder: str) -> dict[str, Any]:
 
 def test_records_import_neither_torch_nor_ray_nor_numpy() -> None:
     code = (
-        "import sys; from stdcl import specs; from stdcl.config import load_run\n"
+        "import sys; from stdcl import specs; from stdcl.config import read_run_file\n"
         "specs.encoders(), specs.datasets(), specs.methods()\n"
         "print([name for name in ('torch', 'ray', 'numpy', 'pyarrow', 'pandas') if name in sys.modules])"
     )

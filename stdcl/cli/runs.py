@@ -30,14 +30,14 @@ def train(file: Path, overrides: tuple[str, ...], out: Path | None) -> int:
 
     FILE is a run file (YAML).
     """
-    from stdcl.config import fingerprint, load_run
+    from stdcl.config import fingerprint, read_run_file
     from stdcl.results.progress import follow_run
     from stdcl.results.wording import describe_epoch
     from stdcl.runs.train import RunFailed, open_run, train_run
     from stdcl.training.trainer import Stopped
 
     outlive_terminal()
-    run = open_run(load_run(file, overrides), file, out, on_event=lambda text: print(text, file=sys.stderr))
+    run = open_run(read_run_file(file, overrides), file, out, on_event=lambda text: print(text, file=sys.stderr))
     again = command_line("train", file, *(word for text in overrides for word in ("--set", text)), *_out(out))
     workers = run.config.resources.workers
     print(f"run     {run.folder.root}")

@@ -2,7 +2,7 @@
 
 from stdcl.config.contrast import ContrastConfig
 from stdcl.config.fingerprint import changed_keys, fingerprint, to_yaml
-from stdcl.config.load import load_run
+from stdcl.config.load import read_run_file
 from stdcl.config.model import (
     DataConfig,
     EncoderConfig,
@@ -20,6 +20,6 @@ __all__ = [
     "TrainingConfig",
     "changed_keys",
     "fingerprint",
-    "load_run",
+    "read_run_file",
     "to_yaml",
 ]

@@ -259,7 +259,7 @@ def override(
     return given, faults
 
 
-def load_run(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read, merge and check a run file.
 
     Args:
@@ -275,7 +275,7 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def resolve_with(raw: Raw, where: str | Origin, overrides: Sequence[str]) -> RunConfig:
-    """Put ``a.b=c`` texts into ``raw`` (changed in place) and check the whole; raises as ``load_run``."""
+    """Put ``a.b=c`` texts into ``raw`` (changed in place) and check the whole; raises as ``read_run_file``."""
     origin = where if isinstance(where, Origin) else Origin(where)
     meet_plugins(raw)
     given, faults = override(raw, overrides, _run_path)

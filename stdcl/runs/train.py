@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from stdcl.config import RunConfig, fingerprint
-from stdcl.config import load_run as load_file
+from stdcl.config import RunConfig, fingerprint, read_run_file
 from stdcl.config.load import merge, resolve_with
 from stdcl.config.paths import SINGLE_RUNS, data_path, storage_path
 from stdcl.data.synthetic import ensure_data
@@ -188,7 +187,7 @@ def train(
         resolved = resolve_with(merge({}, config), str(name), overrides)
     else:
         name = Path(config)
-        resolved = load_file(name, overrides)
+        resolved = read_run_file(name, overrides)
     run = open_run(resolved, name, Path(out))
     train_run(run, on_row=on_row)
     return load_run(run.folder.root)

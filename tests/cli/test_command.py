@@ -113,7 +113,7 @@ def test_an_interruption_is_said_in_the_verbs_own_words(
     def interrupted(*args: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stdcl.config, "load_run", interrupted)
+    monkeypatch.setattr(stdcl.config, "read_run_file", interrupted)
     monkeypatch.setattr(synthetic, "synthesise", interrupted)
     monkeypatch.setattr(evaluate, "evaluate_run", interrupted)
     assert main(words) == INTERRUPTED

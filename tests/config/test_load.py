@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from stdcl import specs
-from stdcl.config import fingerprint, load_run, to_yaml
+from stdcl.config import fingerprint, read_run_file, to_yaml
 from stdcl.config.keys import all_paths, check_path, fields_of, models_at
 from stdcl.config.load import read_recipe, resolve
 from stdcl.config.model import RunConfig
@@ -31,12 +31,12 @@ def write(folder: Path, text: str) -> Path:
 
 def refusal(folder: Path, text: str, *overrides: str) -> str:
     with pytest.raises(UserError) as caught:
-        load_run(write(folder, text), overrides)
+        read_run_file(write(folder, text), overrides)
     return str(caught.value)
 
 
 def test_settled_values_are_written_out(tmp_path: Path) -> None:
-    config = load_run(write(tmp_path, GOOD))
+    config = read_run_file(write(tmp_path, GOOD))
     assert config.data.protocol == "cross-view"
     assert config.data.frames == 26
     assert config.data.convention == "plain"
@@ -44,8 +44,8 @@ def test_settled_values_are_written_out(tmp_path: Path) -> None:
 
 
 def test_a_saved_configuration_loads_to_the_same(tmp_path: Path) -> None:
-    config = load_run(write(tmp_path, GOOD), ["contrast.temperature=0.5", "training.learning_rate=1e-2"])
-    again = load_run(write(tmp_path, to_yaml(config)))
+    config = read_run_file(write(tmp_path, GOOD), ["contrast.temperature=0.5", "training.learning_rate=1e-2"])
+    again = read_run_file(write(tmp_path, to_yaml(config)))
     assert again == config
     assert fingerprint(again) == fingerprint(config)
 
@@ -110,7 +110,7 @@ def test_misspelt_overrides_are_refused(tmp_path: Path) -> None:
 def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
     with pytest.raises(UserError, match="did you mean"):
-        load_run(tmp_path / "rum.yaml")
+        read_run_file(tmp_path / "rum.yaml")
 
 
 def test_yaml_numbers_with_exponents_are_numbers() -> None:
@@ -124,26 +124,28 @@ def test_yaml_cannot_construct_objects() -> None:
 
 def test_fingerprint_ignores_what_cannot_change_a_result(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
-    base = fingerprint(load_run(path))
+    base = fingerprint(read_run_file(path))
     for same in (
         "data.path=elsewhere",
         "resources.workers=4",
         "tracking.wandb=disabled",
         "contrast.exchange=allgather",
     ):
-        assert fingerprint(load_run(path, [same])) == base
+        assert fingerprint(read_run_file(path, [same])) == base
     for other in ("training.seed=2", "contrast.temperature=0.5", "data.stream=bone", "training.batch_norm=local"):
-        assert fingerprint(load_run(path, [other])) != base
+        assert fingerprint(read_run_file(path, [other])) != base
 
 
 def test_fingerprint_of_local_batch_norm_knows_the_workers(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     local = [["training.batch_norm=local", f"resources.workers={n}"] for n in (1, 2)]
-    assert fingerprint(load_run(path, local[0])) != fingerprint(load_run(path, local[1]))
+    assert fingerprint(read_run_file(path, local[0])) != fingerprint(read_run_file(path, local[1]))
 
 
 def test_fingerprint_without_contrast_ignores_contrast_options(tmp_path: Path) -> None:
-    plain = [load_run(write(tmp_path, GOOD + f"contrast: {{strategy: none, temperature: {t}}}")) for t in (0.5, 1.0)]
+    plain = [
+        read_run_file(write(tmp_path, GOOD + f"contrast: {{strategy: none, temperature: {t}}}")) for t in (0.5, 1.0)
+    ]
     assert fingerprint(plain[0]) == fingerprint(plain[1])
 
 
@@ -202,22 +204,22 @@ def test_strange_yaml_is_an_error_of_the_user(tmp_path: Path, text: str) -> None
 
 
 def test_one_slot_a_clip_means_using_what_exists(tmp_path: Path) -> None:
-    config = load_run(write(tmp_path, GOOD), ["contrast.slots=clip"])
+    config = read_run_file(write(tmp_path, GOOD), ["contrast.slots=clip"])
     assert config.contrast.readings.shortage == "clamp"
-    assert load_run(write(tmp_path, to_yaml(config))) == config
-    asked = load_run(write(tmp_path, GOOD), ["contrast.slots=clip", "contrast.shortage=skip"])
+    assert read_run_file(write(tmp_path, to_yaml(config))) == config
+    asked = read_run_file(write(tmp_path, GOOD), ["contrast.slots=clip", "contrast.shortage=skip"])
     assert asked.contrast.readings.shortage == "skip"
 
 
 def test_the_weights_of_the_release_are_a_preset(tmp_path: Path) -> None:
     file = write(tmp_path, GOOD)
-    printed, release = load_run(file), load_run(file, ["contrast.weights=release"])
+    printed, release = read_run_file(file), read_run_file(file, ["contrast.weights=release"])
     assert (printed.contrast.weight_spatial, printed.contrast.weight_temporal) == (1.0, 1.0)
     assert (release.contrast.weight_spatial, release.contrast.weight_temporal) == (0.5, 0.5)
-    assert load_run(file, ["contrast.weights=release", "contrast.weight_spatial=2"]).contrast.weight_spatial == 2.0
+    assert read_run_file(file, ["contrast.weights=release", "contrast.weight_spatial=2"]).contrast.weight_spatial == 2.0
     # The numbers are the configuration; the preset is only a name for them.
     assert fingerprint(release) == fingerprint(
-        load_run(file, ["contrast.weight_spatial=0.5", "contrast.weight_temporal=0.5"])
+        read_run_file(file, ["contrast.weight_spatial=0.5", "contrast.weight_temporal=0.5"])
     )
 
 
@@ -250,7 +252,7 @@ def test_what_nothing_reads_does_not_change_the_fingerprint(
 ) -> None:
     kept = [line for line in GOOD.splitlines() if line and line.split(":")[0] not in decides]
     texts = ["\n".join([*kept, decides % value]) for value in unread]
-    one, other = (load_run(write(tmp_path, text)) for text in texts)
+    one, other = (read_run_file(write(tmp_path, text)) for text in texts)
     assert one != other
     assert fingerprint(one) == fingerprint(other)
 

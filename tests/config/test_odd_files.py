@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stdcl.config import load_run, to_yaml
+from stdcl.config import read_run_file, to_yaml
 from stdcl.config.load import resolve
 from stdcl.config.sweep import load_sweep
 from stdcl.config.yaml_text import dump_yaml, parse_yaml
@@ -59,7 +59,7 @@ def load(folder: Path, kind: str, content: Any) -> None:
     file = folder / f"{kind}.yaml"
     file.write_text(dump_yaml(content), encoding="utf-8")
     if kind == "run":
-        load_run(file)
+        read_run_file(file)
     else:
         load_sweep(file)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stdcl.config import load_run
+from stdcl.config import read_run_file
 from stdcl.config.paths import also_looked_at, data_path, data_places, expand, storage_path
 from stdcl.errors import UserError
 
@@ -97,7 +97,7 @@ def test_variables_elsewhere_are_refused(tmp_path: Path, change: str) -> None:
     text = path.read_text().replace("data: {}", "data: {dataset: custom, path: $X}").replace("nw-ucla", "custom")
     path.write_text(text)
     with pytest.raises(UserError, match=r"replaced in data.path and method.texts alone; write the value itself"):
-        load_run(path)
+        read_run_file(path)
 
 
 @pytest.mark.parametrize("address", ["s3://bucket/runs", "gs://bucket", "file:///shared/runs"])

@@ -12,7 +12,7 @@ import optuna
 import pytest
 import yaml
 
-from stdcl.config import ContrastConfig, changed_keys, fingerprint, load_run, to_yaml
+from stdcl.config import ContrastConfig, changed_keys, fingerprint, read_run_file, to_yaml
 from stdcl.config.contrast import ReadingsConfig, long_key, short_key
 from stdcl.config.fingerprint import flat_scientific
 from stdcl.config.sweep import load_sweep
@@ -56,14 +56,14 @@ def write(folder: Path, content: object) -> Path:
 
 
 def test_both_spellings_are_one_configuration_with_the_fingerprint_of_before(tmp_path: Path) -> None:
-    short = load_run(write(tmp_path, {**RUN, "contrast": {"temperature": 0.5, **OTHER}}))
-    long = load_run(write(tmp_path, {**RUN, "contrast": {"temperature": 0.5, "readings": OTHER}}))
+    short = read_run_file(write(tmp_path, {**RUN, "contrast": {"temperature": 0.5, **OTHER}}))
+    long = read_run_file(write(tmp_path, {**RUN, "contrast": {"temperature": 0.5, "readings": OTHER}}))
     plain = write(tmp_path, RUN)
     typed = [f"{name}={json.dumps(value)}" for name, value in OTHER.items()]
     assert short == long
-    assert short == load_run(plain, [f"contrast.{text}" for text in typed])
-    assert short == load_run(plain, [f"contrast.readings.{text}" for text in typed])
-    assert short == load_run(plain, [f"contrast={json.dumps({'temperature': 0.5, **OTHER})}"])
+    assert short == read_run_file(plain, [f"contrast.{text}" for text in typed])
+    assert short == read_run_file(plain, [f"contrast.readings.{text}" for text in typed])
+    assert short == read_run_file(plain, [f"contrast={json.dumps({'temperature': 0.5, **OTHER})}"])
     assert short.contrast == ContrastConfig(temperature=0.5, **OTHER)
     assert fingerprint(short) == BEFORE
     saved = yaml.safe_load(to_yaml(short))
@@ -85,18 +85,18 @@ def test_a_fault_is_named_in_the_long_spelling_at_the_line_of_the_short_one(tmp_
     file = tmp_path / "run.yaml"
     file.write_text("data: {dataset: nw-ucla, path: s}\nencoder: {name: ctrgcn}\ncontrast:\n  slots: clips\n")
     with pytest.raises(UserError) as found:
-        load_run(file)
+        read_run_file(file)
     assert f"{file}:4: 'contrast.readings.slots' is 'clips' (did you mean 'clip'?)" in str(found.value)
     with pytest.raises(UserError, match=r"--set contrast.slots=clips: 'contrast.readings.slots' is 'clips'"):
-        load_run(write(tmp_path, RUN), ["contrast.slots=clips"])
+        read_run_file(write(tmp_path, RUN), ["contrast.slots=clips"])
     with pytest.raises(UserError, match=r"unknown key 'contrast.sluts' \(did you mean 'slots'\?\)"):
-        load_run(write(tmp_path, RUN), ["contrast.sluts=clip"])
+        read_run_file(write(tmp_path, RUN), ["contrast.sluts=clip"])
 
 
 def test_a_reading_given_in_both_spellings_is_refused(tmp_path: Path) -> None:
     both = {**RUN, "contrast": {"slots": "clip", "readings": {"slots": "item"}}}
     with pytest.raises(UserError, match=r"unknown key 'contrast.slots' .*did you mean 'contrast.readings.slots'"):
-        load_run(write(tmp_path, both))
+        read_run_file(write(tmp_path, both))
     cells = [{"contrast.slots": "clip", "contrast.readings.slots": "item"}]
     with pytest.raises(UserError, match=r"unknown key 'contrast.slots' .*did you mean 'contrast.readings.slots'"):
         load_sweep(write(tmp_path, {**SWEEP, "cells": cells}))
@@ -162,7 +162,7 @@ def test_scores_of_the_first_release_have_settings_in_the_long_spelling(tmp_path
 
 
 def test_a_saved_configuration_of_the_first_release_does_not_differ(tmp_path: Path) -> None:
-    config = load_run(write(tmp_path, {**RUN, "contrast": OTHER}))
+    config = read_run_file(write(tmp_path, {**RUN, "contrast": OTHER}))
     saved = yaml.safe_load(to_yaml(config))
     saved["contrast"] |= saved["contrast"].pop("readings")
     assert changed_keys(yaml.safe_dump(saved), config) == []

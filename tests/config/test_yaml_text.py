@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stdcl.config import load_run
+from stdcl.config import read_run_file
 from stdcl.config.sweep import load_sweep
 from stdcl.config.yaml_text import dump_yaml, locate, parse_yaml, show
 from stdcl.data.custom.prepare import load_spec
@@ -41,7 +41,7 @@ def write(folder: Path, text: str) -> Path:
 
 def refusal(folder: Path, text: str) -> str:
     with pytest.raises(UserError) as caught:
-        load_run(write(folder, text))
+        read_run_file(write(folder, text))
     return str(caught.value)
 
 
@@ -172,28 +172,28 @@ def test_class_names_that_older_yaml_would_turn_into_truth_are_texts(tmp_path: P
 
 
 def test_leading_zeros_are_decimal(tmp_path: Path) -> None:
-    assert load_run(write(tmp_path, RUN + "training: {epochs: 010}\n")).training.epochs == 10
+    assert read_run_file(write(tmp_path, RUN + "training: {epochs: 010}\n")).training.epochs == 10
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
     path.write_text(RUN.lstrip(), encoding="utf-8-sig")
-    assert load_run(path).recipe == "lite"
+    assert read_run_file(path).recipe == "lite"
 
 
 def test_merge_keys(tmp_path: Path) -> None:
     text = RUN + "tracking:\n  <<: {project: mine}\n  wandb: disabled\n"
-    tracking = load_run(write(tmp_path, text)).tracking
+    tracking = read_run_file(write(tmp_path, text)).tracking
     assert (tracking.project, tracking.wandb) == ("mine", "disabled")
 
 
 def test_a_file_of_another_kind_is_named_with_its_command(tmp_path: Path) -> None:
     description = write(tmp_path, "joints: [a]\nclasses: [b]\n")
     with pytest.raises(UserError, match=r"this is the description of a dataset, not a run file .*data prepare custom"):
-        load_run(description)
+        read_run_file(description)
     sweep = write(tmp_path, SWEEP)
     with pytest.raises(UserError, match=r"this is a sweep file, not a run file \(it has 'question'.*stdcl sweep"):
-        load_run(sweep)
+        read_run_file(sweep)
     run = write(tmp_path, RUN)
     with pytest.raises(UserError, match=r"this is a run file, not a sweep file .*stdcl train"):
         load_sweep(run)

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from stdcl import specs
-from stdcl.config import load_run
+from stdcl.config import read_run_file
 from stdcl.data.custom.prepare import branches, load_spec, prepare_custom, reroot
 from stdcl.data.dataset import SkeletonDataset, Transform
 from stdcl.data.prepare import BadFilesError
@@ -378,7 +378,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> SequenceStore:
 
 def test_the_example_loads(example: SequenceStore) -> None:
     assert len(example) == 288
-    run = load_run(EXAMPLE / "train.yaml")
+    run = read_run_file(EXAMPLE / "train.yaml")
     assert run.data.dataset == "custom"
     parts = split(example, example.rules, run.data.protocol, "gestures")
     data = SkeletonDataset(example, parts.train, Transform("resample", frames=64), train=True)
@@ -388,7 +388,7 @@ def test_the_example_loads(example: SequenceStore) -> None:
 
 @pytest.mark.parametrize("encoder", specs.encoders())
 def test_any_encoder_runs_on_the_example(example: SequenceStore, encoder: str) -> None:
-    run = load_run(EXAMPLE / "train.yaml", [f"encoder.name={encoder}"])
+    run = read_run_file(EXAMPLE / "train.yaml", [f"encoder.name={encoder}"])
     layout = Layout(num_joints=9, num_persons=1, num_frames=64, num_classes=4, skeleton=example.skeleton)
     model = build_encoder(run.encoder, layout)
     parts = split(example, example.rules, "cross-subject", "gestures")

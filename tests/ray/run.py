@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from stdcl.config import load_run
+from stdcl.config import read_run_file
 from stdcl.errors import UserError
 from tests.ray.stub import Stub
 
@@ -28,7 +28,7 @@ def main(kind: str, file: str, folder: str, stub: str, *overrides: str) -> int:
         from stdcl.launch.worker_group import launch
 
         last = launch(
-            load_run(Path(file), overrides),
+            read_run_file(Path(file), overrides),
             Path(folder),
             on_row=lambda row: print(json.dumps(row), flush=True),
             on_event=lambda text: print(text, flush=True),

@@ -11,7 +11,7 @@ import torch
 
 from stdcl import specs
 from stdcl.cli import BAD_INPUT, DONE, main
-from stdcl.config.load import load_run
+from stdcl.config.load import read_run_file
 from stdcl.data.nw_ucla.prepare import prepare_nw_ucla
 from stdcl.data.nw_ucla.synthetic import write_corpus
 from stdcl.runs import export
@@ -43,7 +43,7 @@ def test_an_exported_program_is_the_encoder(run: Path, tmp_path: Path, capsys: p
     command = ["export", str(run), "--format", "torch", "--out", str(file)]
     assert main(command) == DONE
     assert f"checked on {CLIPS} test clips of the run" in capsys.readouterr().out
-    test = open_data(load_run(run / "config.yaml")).test
+    test = open_data(read_run_file(run / "config.yaml")).test
     program = torch.export.load(file).module()
     for count in (1, 3):
         assert program(test.batch(0, np.arange(count)).x).shape == (count, 10)
@@ -64,7 +64,7 @@ def test_the_description_is_enough_to_make_the_input(run: Path, tmp_path: Path) 
         "derive the stream joint (plain): coordinates as they are",
         "put the axes in the order sequences, coordinates, frames, joints, persons",
     ]
-    test = open_data(load_run(run / "config.yaml")).test
+    test = open_data(read_run_file(run / "config.yaml")).test
     raw = json.loads((run.parent / "raw" / f"{test.ids[7]}.json").read_text())
     clip = np.array(raw["skeletons"], dtype=np.float32).astype(np.float64)
     clip -= clip[:, said["skeleton"]["origin"]][:, None]
