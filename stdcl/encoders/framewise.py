@@ -30,13 +30,13 @@ def pool(features: Tensor, num_persons: int) -> tuple[Tensor, Tensor]:
         features: (N M, T, V, C). Absent persons count like present ones.
         num_persons: M.
     """
-    by_person = features.view(len(features) // num_persons, num_persons, *features.shape[1:])
+    by_person = features.view(features.shape[0] // num_persons, num_persons, *features.shape[1:])
     return as_map(features, num_persons), by_person.mean(dim=(1, 2, 3))
 
 
 def as_map(features: Tensor, num_persons: int) -> Tensor:
     """View (N M, T, V, C) as a feature map (N, M, C, T, V)."""
-    by_person = features.view(len(features) // num_persons, num_persons, *features.shape[1:])
+    by_person = features.view(features.shape[0] // num_persons, num_persons, *features.shape[1:])
     return by_person.permute(0, 1, 4, 2, 3)
 
 

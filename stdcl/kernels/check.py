@@ -67,5 +67,11 @@ def tracing() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
+def recording() -> bool:
+    """Return whether operations are recorded one by one, ``torch.export`` or ``torch.jit.trace``; then a loop over a
+    batch would fix its size."""
+    return tracing() and not torch.compiler.is_dynamo_compiling()
+
+
 def _shape(operation: str, name: str, x: Tensor, shape: Sequence[int]) -> str:
     return f"{operation}: {name} has shape {tuple(x.shape)}, but the other arguments ask for {tuple(shape)}"

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from stdcl.errors import UserError
-from stdcl.kernels.check import tracing
+from stdcl.kernels.check import recording
 
 SWITCH = "STDCL_KERNELS"
 """Environment variable: ``0`` turns all kernels off."""
@@ -45,7 +45,7 @@ def kernel_for(kernel: ModuleType | None, *tensors: Tensor | None) -> ModuleType
     """
     if kernel is None or not all(_takes(x) for x in tensors):
         return None
-    if tracing() and not torch.compiler.is_dynamo_compiling():
+    if recording():
         return None
     return kernel if ON else None
 

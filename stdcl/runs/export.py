@@ -148,11 +148,15 @@ def _clips(of: Trained, data_path: Path | None) -> tuple[Tensor, str]:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)), "drawn inputs (the run's store is not there)"
 
 
-def _write_torch(model: nn.Module, x: Tensor, file: Path) -> None:
+def _program(model: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
+    """Record the model for any number of sequences; raises where something in it fixes that number."""
     with torch.no_grad():
-        program = torch.export.export(model, (x,), dynamic_shapes={"x": {0: torch.export.Dim("N")}})
+        return torch.export.export(model, (x,), dynamic_shapes={"x": {0: torch.export.Dim("N")}})
+
+
+def _write_torch(model: nn.Module, x: Tensor, file: Path) -> None:
     with file.open("wb") as stream:
-        torch.export.save(program, stream)
+        torch.export.save(_program(model, x), stream)
 
 
 def _read_torch(file: Path) -> Callable[[Tensor], NDArray[Any]]:
@@ -172,13 +176,12 @@ def _write_onnx(model: nn.Module, x: Tensor, file: Path) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, on its own inside
         torch.onnx.export(
-            model,
-            (x,),
+            _program(model, x),
+            (),
             str(file),
             dynamo=True,
             input_names=["x"],
             output_names=["logits"],
-            dynamic_shapes={"x": {0: torch.export.Dim("N")}},
             external_data=False,
             verbose=False,
         )

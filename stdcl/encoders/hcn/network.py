@@ -123,7 +123,7 @@ class HCN(Encoder):
         """Drop whole channels of (N * M, C, H, W), each person's own."""
         if not self.training or self.dropout == 0:
             return x
-        split = x.view(len(x) // persons, persons, *x.shape[1:])
+        split = x.view(x.shape[0] // persons, persons, *x.shape[1:])
         return keyed_dropout(split, self.dropout, keys, site, training=True, axes=2).flatten(0, 1)
 
 
@@ -144,4 +144,4 @@ def frame_differences(x: Tensor) -> Tensor:
 
 def _over_persons(x: Tensor, persons: int) -> Tensor:
     """Element-wise maximum over persons: (N * M, C, H, W) to (N, C, H, W)."""
-    return x if persons == 1 else x.view(len(x) // persons, persons, *x.shape[1:]).amax(1)
+    return x if persons == 1 else x.view(x.shape[0] // persons, persons, *x.shape[1:]).amax(1)

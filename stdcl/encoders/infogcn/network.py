@@ -19,6 +19,7 @@ from stdcl.encoders.keyed import keyed_normal
 from stdcl.encoders.layers import Pointwise, convolve
 from stdcl.encoders.temporal import MultiScale
 from stdcl.errors import UserError
+from stdcl.kernels.check import recording
 from stdcl.parallel.batch_norm import BatchNorm
 from stdcl.parallel.comm import Comm
 from stdcl.taps import GRAPH, block_tap
@@ -108,10 +109,11 @@ class _Mix(torch.autograd.Function):
     def forward(ctx: Any, qk: Tensor, x: Tensor, topology: Tensor) -> Tensor:
         frames, v, c = x.shape
         heads = topology.shape[0]
-        step = FRAMES_AT_ONCE if x.device.type == "cpu" else max(frames, 1)
+        whole = recording()
+        step = frames if whole else FRAMES_AT_ONCE if x.device.type == "cpu" else max(frames, 1)
         out = x.new_empty((frames, v, heads, c))
         saved: list[Tensor] = []
-        for start in range(0, frames, step):
+        for start in (0,) if whole else range(0, frames, step):
             part = qk[start : start + step]
             count = part.shape[0]
             q, k = part.view(count, v, 2, heads, -1).permute(2, 0, 3, 1, 4).contiguous().view(2, count * heads, v, -1)
@@ -251,7 +253,7 @@ class InfoGCN(Encoder):
                 taps[block_tap(index)] = as_map(features, persons)
         if GRAPH in taps:
             graph = taps[GRAPH]
-            taps[GRAPH] = graph.view(len(x), persons, *graph.shape[1:]).mean(dim=1)
+            taps[GRAPH] = graph.view(x.shape[0], persons, *graph.shape[1:]).mean(dim=1)
         feature_map, mean = pool(features, persons)
         hidden = F.relu(self.fc(mean))
         latent = self.mu(hidden)

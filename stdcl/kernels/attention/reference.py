@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stdcl.kernels.check import recording
+
 # A chunk's attention maps of all heads stay in the cache of a CPU core; a GPU takes all frames at once.
 FRAMES_AT_ONCE = 128
 
@@ -34,11 +36,12 @@ class Attend(torch.autograd.Function):
         row = heads * width
         # For each pair (u, w) its place in u's row of a (V, J) table.
         hops = (torch.arange(v, device=qkv.device)[:, None] * len(rpe) + distances).flatten()
-        step = FRAMES_AT_ONCE if qkv.device.type == "cpu" else max(frames, 1)
+        whole = recording()
+        step = frames if whole else FRAMES_AT_ONCE if qkv.device.type == "cpu" else max(frames, 1)
         table = rpe.view(-1, heads, width).transpose(0, 1)
         out = qkv.new_empty((frames, v, row))
         saved: list[Tensor] = []
-        for start in range(0, frames, step):
+        for start in (0,) if whole else range(0, frames, step):
             part = qkv[start : start + step]
             count = part.shape[0]
             e_part = e[start : start + step]
