@@ -94,12 +94,12 @@ def _out(out: Path | None) -> tuple[str | Path, ...]:
 def evaluate(runs: tuple[Path, ...], checkpoint: Literal["last", "best"], data: Path | None, features: bool) -> int:
     """Repeat a run's accuracy; write per-sequence scores.
 
-    RUN is a run folder.
+    RUN is a run folder, or a sweep's, whose finished trials are evaluated.
     """
     from stdcl.runs.evaluate import evaluate_run
 
     code = DONE
-    for run in runs:
+    for run in [run for given in runs for run in _finished(given)]:
         try:
             report = evaluate_run(run, which=checkpoint, data_path=data, features=features)
         except UserError as error:  # the other runs are evaluated all the same
@@ -110,6 +110,16 @@ def evaluate(runs: tuple[Path, ...], checkpoint: Literal["last", "best"], data: 
         if report.not_saved:
             code = code or FAILED
     return code
+
+
+def _finished(folder: Path) -> list[Path]:
+    """The finished trials of a sweep's folder; any other folder itself."""
+    from stdcl.report.load import load_sweep_state
+    from stdcl.results.layout import SweepFolder
+
+    if not SweepFolder(folder).plan.is_file():
+        return [folder]
+    return [trial.folder for trial in load_sweep_state(folder).trials if trial.state == "finished"]
 
 
 @click.command(cls=Verb)

@@ -146,9 +146,7 @@ def _differences(table: SweepTable) -> list[str]:
                 f"them are above, equal to and below the same seed of {table.reference}, [95 % t-interval over seeds]"
             )
         if judgement is not None and table.answers.missing:
-            out.append(
-                "no verdicts: the trials have no per-sequence scores; `stdcl evaluate` of their folders writes them"
-            )
+            out.append("no verdicts: no scores per sequence; `stdcl evaluate SWEEP` writes them from checkpoints")
         return out
     first = answered[0].verdict
     assert first is not None

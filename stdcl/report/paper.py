@@ -6,6 +6,7 @@ A table has the paper's rows and columns, and further ones for what was run and 
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -205,6 +206,12 @@ def paper_table(name: str, sweeps: Sequence[SweepState]) -> PaperTable:
     entries = _entries(printed, runs, rows, columns, where, remarks)
     entries, judgement = _judged(entries, runs, where, sweeps)
     remarks += judgement.remarks
+    if answers.missing and any(each.verdict is None for each in judgement.answers):
+        remarks.append(
+            f"{len(answers.missing)} finished trials have no scores per sequence, so that verdicts are missing: "
+            f"`{shlex.join(['stdcl', 'evaluate', *(str(sweep.directory) for sweep in sweeps)])}` writes them from "
+            "checkpoints"
+        )
     for line in lines:
         failed = [trial for trial in line.trials if trial.state == "failed"]
         remarks += [f"failed: {trial.key}: {_last_line(trial.row.get('error'))}" for trial in failed]

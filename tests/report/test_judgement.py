@@ -156,7 +156,7 @@ def test_without_scores_there_is_no_verdict_and_it_is_said(tmp_path: Path) -> No
         sweep.add({TAU: 0.5}, seed, correct=440)
     table = sweep_table(sweep.save())
     assert asked(table)["temperature 0.5 - baseline"].verdict is None
-    assert "no verdicts: the trials have no per-sequence scores" in said(table)
+    assert "no verdicts: no scores per sequence" in said(table)
     assert "verdict" not in display(table).columns
     assert "95 % t-interval over seeds" in said(table)
 

@@ -347,3 +347,13 @@ def test_of_a_cell_with_two_configurations_nothing_is_claimed(tmp_path: Path) ->
     table = table_of("2", encoders(tmp_path / "a"), encoders(tmp_path / "b", **looked))
     assert any("they differ in data.evaluate_on" in remark for remark in table.remarks)
     assert not any("NW-UCLA J:" in note for note in paper_display(table).notes)
+
+
+def test_trials_from_before_scores_were_kept_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = Sweep(tmp_path / "an old one", ("encoder.name",), seeds=[1], file={"table": "2", "seeds": [1]})
+    old.add({"encoder.name": "ctrgcn"}, arm="baseline", correct=400)
+    old.add({"encoder.name": "ctrgcn"}, correct=410)
+    assert main(["report", str(old.save())]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 finished trials have no scores per sequence" in said
+    assert "`stdcl evaluate '/" in said

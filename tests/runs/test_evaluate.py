@@ -20,6 +20,7 @@ from stdcl.results.result import read_result, write_result
 from stdcl.results.scores import read_scores
 from stdcl.runs.evaluate import evaluate_run, find_checkpoint, read_config
 from stdcl.training.components import new_encoder, open_data
+from tests.report.sweeps import Sweep
 from tests.train.conftest import small_raw
 
 
@@ -108,6 +109,22 @@ def test_features_are_what_the_classifier_saw(run: RunFolder, capsys: pytest.Cap
     with torch.inference_mode():
         output = encoder.eval()(data.test.batch(0, np.arange(len(found.ids))).x)
     np.testing.assert_allclose(found.vectors, output.pooled.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_sweeps_finished_trials_are_evaluated(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = Sweep(tmp_path / "sweep", ("contrast.temperature",))
+    done = sweep.add({"contrast.temperature": 0.5}, correct=10, num_test=20)
+    sweep.add({"contrast.temperature": 0.8})
+    directory = sweep.save()
+    trial = directory / "trials" / done
+    shutil.rmtree(trial)
+    shutil.copytree(run.root, trial)
+    RunFolder(trial).scores().unlink()
+    assert cli.main(["evaluate", str(directory)]) == cli.DONE
+    assert "equal to the" in capsys.readouterr().out
+    assert RunFolder(trial).scores().is_file()
 
 
 def test_runs_from_before_score_files_are_completed(run: RunFolder) -> None:
