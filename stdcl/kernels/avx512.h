@@ -1,15 +1,12 @@
 /* Building blocks of the compiled kernels for processors with AVX-512: small products of float32 matrices held in
  * registers, and turned blocks. Everything is static: each extension module has its own copy.
  */
-#include <Python.h>
-#include <stdint.h>
+#include "call.h"
 #include <stdlib.h>
 #include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-
-typedef Py_ssize_t idx;
 
 enum { LANES = 16 }; /* floats of a vector */
 
@@ -21,9 +18,6 @@ enum { LANES = 16 }; /* floats of a vector */
 #define INLINE static inline __attribute__((always_inline, target("avx512f")))
 
 static int supported(void) { return __builtin_cpu_supports("avx512f") ? 1 : 0; }
-
-#define ADDRESS(T, name) T *name = (T *)(uintptr_t)name##_address
-typedef unsigned long long address;
 
 static inline int thread_number(void)
 {

@@ -17,7 +17,7 @@ from torch import Tensor
 from stdcl.kernels.attention import reference
 from stdcl.kernels.check import check, check_axes, check_indices
 from stdcl.kernels.choice import kernel_for, operator
-from stdcl.kernels.extension import avx512_extension
+from stdcl.kernels.extension import avx512_extension, run
 
 _kernel = avx512_extension("stdcl.kernels.attention._kernel")
 
@@ -104,14 +104,9 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     """Return the mixed values (F, V, H D) and the attention (F, H, V, V)."""
     assert _kernel is not None
-    shared, kept = _shared(qkv, e, rpe, w1, alpha, outer, groups, hops)
-    qkv, e = qkv.contiguous(), e.contiguous()
-    out, attention = _fake_forward(qkv, e, rpe, w1, alpha, outer, groups, hops)
-    _kernel.forward(
-        *shared, qkv.data_ptr(), e.data_ptr(), torch.get_num_threads(), attention.data_ptr(), out.data_ptr()
-    )
-    del kept
-    return out, attention
+    made = _fake_forward(qkv, e, rpe, w1, alpha, outer, groups, hops)
+    run(_kernel.forward, (rpe, w1, outer, *_shared(groups, hops), alpha, qkv, e), _sizes(qkv, e, rpe, w1), made)
+    return made
 
 
 def _fake_backward(
@@ -152,12 +147,9 @@ def _backward(
         grad: (F, V, H D), the gradient of the mixed values.
     """
     assert _kernel is not None
-    shared, kept = _shared(qkv, e, rpe, w1, alpha, outer, groups, hops)
-    given = [x.contiguous() for x in (qkv, e, attention, grad)]
     made = _fake_backward(qkv, e, rpe, w1, alpha, outer, groups, hops, attention, grad)
-    addresses = (x.data_ptr() for x in given)
-    _kernel.backward(*shared, *addresses, torch.get_num_threads(), *(x.data_ptr() for x in made))
-    del kept
+    given = (rpe, w1, outer, *_shared(groups, hops), alpha, qkv, e, attention, grad)
+    run(_kernel.backward, given, _sizes(qkv, e, rpe, w1), made)
     return made
 
 
@@ -165,14 +157,14 @@ def _parts(rpe: Tensor, w1: Tensor, outer: Tensor) -> list[int]:
     return [rpe.numel(), w1.numel(), outer.numel(), 1]
 
 
-def _shared(
-    qkv: Tensor, e: Tensor, rpe: Tensor, w1: Tensor, alpha: Tensor, outer: Tensor, groups: Tensor, hops: Tensor
-) -> tuple[tuple[object, ...], tuple[Tensor, ...]]:
-    """Return what both kernels are given first, and the tensors whose memory that names."""
+def _shared(groups: Tensor, hops: Tensor) -> tuple[Tensor, Tensor]:
+    """Return groups and hops as the kernel reads them: int32, hops in rows of whole vectors."""
     assert _kernel is not None
-    frames, v, _ = qkv.shape
+    v = len(groups)
     rows = torch.zeros((v, -(-v // _kernel.LANES) * _kernel.LANES), dtype=torch.int32)
     rows[:, :v] = hops
-    kept = (rpe.contiguous(), w1.contiguous(), outer.contiguous(), groups.to(torch.int32).contiguous(), rows)
-    sizes = (frames, v, e.shape[1], len(rpe), len(outer), w1.shape[1])
-    return (*(x.data_ptr() for x in kept), float(alpha.detach()), sizes), kept
+    return groups.to(torch.int32), rows
+
+
+def _sizes(qkv: Tensor, e: Tensor, rpe: Tensor, w1: Tensor) -> tuple[int, ...]:
+    return *qkv.shape[:2], e.shape[1], len(rpe), *w1.shape

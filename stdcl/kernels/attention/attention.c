@@ -216,38 +216,33 @@ VECTOR static void *prepare(Shared *s)
     return turned_rpe;
 }
 
-/* rpe, w1, outer, groups, hops (addresses); alpha; sizes as (F, V, G, J, H, D) */
-#define SHARED "KKKKKf(nnnnnn)"
-#define SHARED_OF(s)                                                                                                   \
-    &rpe_address, &w1_address, &outer_address, &groups_address, &hops_address, &s.alpha, &s.z.frames, &s.z.joints,     \
-        &s.z.groups, &s.z.hops, &s.z.heads, &s.z.width
-
-static void fill(Shared *s, address rpe, address w1, address outer, address groups, address hops)
+/* The first six addresses, and the sizes (F, V, G, J, H, D). */
+static Shared shared_of(const Call *call)
 {
-    s->rpe = (const float *)(uintptr_t)rpe;
-    s->w1 = (const float *)(uintptr_t)w1;
-    s->outer = (const float *)(uintptr_t)outer;
-    s->groups = (const int32_t *)(uintptr_t)groups;
-    s->hops = (const int32_t *)(uintptr_t)hops;
-    s->row = s->z.heads * s->z.width;
-    s->padded = (s->z.joints + LANES - 1) / LANES * LANES;
+    const idx *n = call->sizes;
+    Shared s = {0};
+    s.z.frames = n[0], s.z.joints = n[1], s.z.groups = n[2], s.z.hops = n[3], s.z.heads = n[4], s.z.width = n[5];
+    s.rpe = call->given[0];
+    s.w1 = call->given[1];
+    s.outer = call->given[2];
+    s.groups = (const int32_t *)call->given[3];
+    s.hops = (const int32_t *)call->given[4];
+    s.alpha = call->given[5][0];
+    s.row = s.z.heads * s.z.width;
+    s.padded = (s.z.joints + LANES - 1) / LANES * LANES;
+    return s;
 }
 
-/* (shared, qkv, e, threads, attention, out) */
+/* (rpe, w1, outer, groups, hops, alpha, qkv, e), sizes, (out, attention) */
 static PyObject *forward(PyObject *self, PyObject *args)
 {
-    address rpe_address, w1_address, outer_address, groups_address, hops_address;
-    address qkv_address, e_address, attention_address, out_address;
-    Shared s;
-    int threads;
-    if (!PyArg_ParseTuple(args, SHARED "KKiKK", SHARED_OF(s), &qkv_address, &e_address, &threads, &attention_address,
-                          &out_address))
+    Call call;
+    if (!parse(args, 8, 6, 2, &call))
         return NULL;
-    fill(&s, rpe_address, w1_address, outer_address, groups_address, hops_address);
-    ADDRESS(const float, qkv);
-    ADDRESS(const float, e);
-    ADDRESS(float, attention);
-    ADDRESS(float, out);
+    Shared s = shared_of(&call);
+    const float *qkv = call.given[6], *e = call.given[7];
+    float *out = call.made[0], *attention = call.made[1];
+    int threads = call.threads;
     idx v = s.z.joints, each;
     void *prepared = prepare(&s);
     float *scratch = reserve(scratch_size(&s), threads, &each);
@@ -271,25 +266,17 @@ static PyObject *forward(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* (shared, qkv, e, attention, grad, threads, grad_qkv, grad_e, sums): sums (pieces, J H D + H D + H V V + 1), a piece
- * each, in the order rpe, w1, outer, alpha. */
+/* (rpe, w1, outer, groups, hops, alpha, qkv, e, attention, grad), sizes, (grad_qkv, grad_e, sums): sums (pieces,
+ * J H D + H D + H V V + 1), a piece each, in the order rpe, w1, outer, alpha. */
 static PyObject *backward(PyObject *self, PyObject *args)
 {
-    address rpe_address, w1_address, outer_address, groups_address, hops_address;
-    address qkv_address, e_address, attention_address, grad_address, grad_qkv_address, grad_e_address, sums_address;
-    Shared s;
-    int threads;
-    if (!PyArg_ParseTuple(args, SHARED "KKKKiKKK", SHARED_OF(s), &qkv_address, &e_address, &attention_address,
-                          &grad_address, &threads, &grad_qkv_address, &grad_e_address, &sums_address))
+    Call call;
+    if (!parse(args, 10, 6, 3, &call))
         return NULL;
-    fill(&s, rpe_address, w1_address, outer_address, groups_address, hops_address);
-    ADDRESS(const float, qkv);
-    ADDRESS(const float, e);
-    ADDRESS(const float, attention);
-    ADDRESS(const float, grad);
-    ADDRESS(float, grad_qkv);
-    ADDRESS(float, grad_e);
-    ADDRESS(float, sums);
+    Shared s = shared_of(&call);
+    const float *qkv = call.given[6], *e = call.given[7], *attention = call.given[8], *grad = call.given[9];
+    float *grad_qkv = call.made[0], *grad_e = call.made[1], *sums = call.made[2];
+    int threads = call.threads;
     idx v = s.z.joints, each, graphs = s.z.heads * v * v, pieces = (s.z.frames + PIECE - 1) / PIECE;
     idx sums_size = s.z.hops * s.row + s.row + graphs + 1;
     void *prepared = prepare(&s);

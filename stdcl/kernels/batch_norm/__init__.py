@@ -6,13 +6,12 @@ memory. Its results have the same bits with any number of threads.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from stdcl.kernels.batch_norm import reference
 from stdcl.kernels.check import check, check_axes
 from stdcl.kernels.choice import kernel_for, operator
-from stdcl.kernels.extension import extension
+from stdcl.kernels.extension import extension, run
 
 _kernel = extension("stdcl.kernels.batch_norm._kernel")
 
@@ -92,55 +91,28 @@ def normalise_backward(
     return grad_x, (kept[0] if kept else grad) if keep else None
 
 
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
-def _contiguous(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.contiguous()
-
-
 @operator("moments", lambda x: x.new_empty((2, x.shape[1])))
 def _moments(x: Tensor) -> Tensor:
     assert _kernel is not None
-    x, out = x.contiguous(), x.new_empty((2, x.shape[1]))
-    _kernel.moments(x.data_ptr(), *x.shape, torch.get_num_threads(), out.data_ptr())
+    out = x.new_empty((2, x.shape[1]))
+    run(_kernel.moments, [x], x.shape, [out])
     return out
 
 
 @operator("normalise", lambda x, residual, factor, shift, relu: x.new_empty(x.shape))
 def _normalise(x: Tensor, residual: Tensor | None, factor: Tensor, shift: Tensor, relu: bool) -> Tensor:
     assert _kernel is not None
-    x, residual, factor, shift = x.contiguous(), _contiguous(residual), factor.contiguous(), shift.contiguous()
-    out = torch.empty_like(x)
-    _kernel.normalise(
-        x.data_ptr(),
-        _address(residual),
-        factor.data_ptr(),
-        shift.data_ptr(),
-        relu,
-        x.numel() // x.shape[-1],
-        x.shape[-1],
-        torch.get_num_threads(),
-        out.data_ptr(),
-    )
+    out = x.new_empty(x.shape)
+    channels = x.shape[-1]
+    run(_kernel.normalise, [x, residual, factor, shift], (x.numel() // channels, channels, relu), [out])
     return out
 
 
 @operator("gradient_sums", lambda grad, out, x, mean: x.new_empty((2, x.shape[1])))
 def _gradient_sums(grad: Tensor, out: Tensor | None, x: Tensor, mean: Tensor) -> Tensor:
     assert _kernel is not None
-    grad, out, x, mean = grad.contiguous(), _contiguous(out), x.contiguous(), mean.contiguous()
     sums = x.new_empty((2, x.shape[1]))
-    _kernel.gradient_sums(
-        grad.data_ptr(),
-        _address(out),
-        x.data_ptr(),
-        mean.data_ptr(),
-        *x.shape,
-        torch.get_num_threads(),
-        sums.data_ptr(),
-    )
+    run(_kernel.gradient_sums, [grad, out, x, mean], x.shape, [sums])
     return sums
 
 
@@ -151,19 +123,6 @@ def _normalise_backward(
     grad: Tensor, out: Tensor | None, x: Tensor, a: Tensor, b: Tensor, c: Tensor, keep: bool
 ) -> list[Tensor]:
     assert _kernel is not None
-    grad, out, x = grad.contiguous(), _contiguous(out), x.contiguous()
-    a, b, c = a.contiguous(), b.contiguous(), c.contiguous()
-    made = [torch.empty_like(x) for _ in range(2 if keep else 1)]
-    _kernel.normalise_backward(
-        grad.data_ptr(),
-        _address(out),
-        x.data_ptr(),
-        a.data_ptr(),
-        b.data_ptr(),
-        c.data_ptr(),
-        *x.shape,
-        torch.get_num_threads(),
-        made[0].data_ptr(),
-        _address(made[1] if keep else None),
-    )
+    made = [x.new_empty(x.shape) for _ in range(2 if keep else 1)]
+    run(_kernel.normalise_backward, [grad, out, x, a, b, c], x.shape, [made[0], made[1] if keep else None])
     return made

@@ -7,8 +7,7 @@
  * order of the pieces, so results have the same bits with any number of threads.
  */
 #define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <stdint.h>
+#include "../call.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,8 +17,6 @@
 #else
 #define CLONES
 #endif
-
-typedef Py_ssize_t idx;
 
 enum { ROWS = 256 }; /* rows of a piece: few enough for float sums, many enough to hide the bookkeeping */
 
@@ -124,113 +121,91 @@ CLONES void piece_backward(const float *restrict grad, const float *restrict out
     }
 }
 
-/* Reserve a pair of sums a channel, and behind it one a piece and channel; freed with the first. */
-static double *reserve_sums(idx pieces, idx channels, float **partial)
-{
-    double *total = malloc((sizeof(double) + sizeof(float) * pieces) * 2 * channels);
-    *partial = total ? (float *)(total + 2 * channels) : NULL;
-    return total;
-}
-
-/* Add up the pieces' pairs of sums, (pieces, 2, channels), in their order. */
-static void add_pieces(const float *partial, idx pieces, idx channels, double *total)
-{
-    for (idx i = 0; i < 2 * channels; i++)
-        total[i] = 0.0;
-    for (idx p = 0; p < pieces; p++)
-        for (idx i = 0; i < 2 * channels; i++)
-            total[i] += partial[p * 2 * channels + i];
-}
-
 static idx rows_of(idx piece, idx rows) { return rows - piece * ROWS < ROWS ? rows - piece * ROWS : ROWS; }
 
-#define ADDRESS(T, name) T *name = (T *)(uintptr_t)name##_address
-typedef unsigned long long address;
-
-/* (x, rows, channels, threads, out): out = mean, then sum of squared deviations. */
-static PyObject *moments(PyObject *self, PyObject *args)
+/* Pairs of sums per channel over all rows, (2, channels): of `grad` as in piece_gradients, or, where `grad` is NULL, of
+ * x - mean as in piece_moments. To be freed by the caller; NULL, with an exception set, if memory is lacking. */
+static double *sums_over_rows(const float *grad, const float *out, const float *x, const float *mean, idx rows,
+                              idx channels, int threads)
 {
-    address x_address, out_address;
-    idx rows, channels;
-    int threads;
-    if (!PyArg_ParseTuple(args, "KnniK", &x_address, &rows, &channels, &threads, &out_address))
-        return NULL;
-    ADDRESS(const float, x);
-    ADDRESS(float, out);
     idx pieces = (rows + ROWS - 1) / ROWS;
-    float *partial;
-    double *total = reserve_sums(pieces, channels, &partial);
-    if (!total)
-        return PyErr_NoMemory();
+    double *total = calloc(2 * channels, sizeof(double));
+    float *partial = malloc(sizeof(float) * pieces * 2 * channels); /* (pieces, 2, channels) */
+    if (!total || !partial) {
+        free(total);
+        free(partial);
+        PyErr_NoMemory();
+        return NULL;
+    }
     Py_BEGIN_ALLOW_THREADS;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (idx p = 0; p < pieces; p++) {
         float *own = partial + p * 2 * channels;
-        piece_moments(x + p * ROWS * channels, x, rows_of(p, rows), channels, own, own + channels);
+        idx start = p * ROWS * channels;
+        if (grad)
+            piece_gradients(grad + start, out ? out + start : NULL, x + start, mean, rows_of(p, rows), channels, own,
+                            own + channels);
+        else
+            piece_moments(x + start, mean, rows_of(p, rows), channels, own, own + channels);
     }
-    add_pieces(partial, pieces, channels, total);
+    for (idx p = 0; p < pieces; p++)
+        for (idx i = 0; i < 2 * channels; i++)
+            total[i] += partial[p * 2 * channels + i];
+    free(partial);
+    Py_END_ALLOW_THREADS;
+    return total;
+}
+
+/* (x), (rows, channels), (out): out = mean, then sum of squared deviations. */
+static PyObject *moments(PyObject *self, PyObject *args)
+{
+    Call call;
+    if (!parse(args, 1, 2, 1, &call))
+        return NULL;
+    const float *x = call.given[0];
+    float *out = call.made[0];
+    idx rows = call.sizes[0], channels = call.sizes[1];
+    double *total = sums_over_rows(NULL, NULL, x, x, rows, channels, call.threads); /* of x less its first row */
+    if (!total)
+        return NULL;
     for (idx i = 0; i < channels; i++) {
         double mean = total[i] / rows, deviation = total[channels + i] - mean * total[i];
         out[i] = (float)(x[i] + mean);
         out[channels + i] = deviation > 0.0 ? (float)deviation : 0.0f;
     }
     free(total);
-    Py_END_ALLOW_THREADS;
     Py_RETURN_NONE;
 }
 
-/* (grad, out or 0, x, mean, rows, channels, threads, sums): sums = of the gradient, then of the gradient times (x - mean). */
+/* (grad, out or 0, x, mean), (rows, channels), (sums): sums = of the gradient, then of the gradient times (x - mean). */
 static PyObject *gradient_sums(PyObject *self, PyObject *args)
 {
-    address grad_address, out_address, x_address, mean_address, sums_address;
-    idx rows, channels;
-    int threads;
-    if (!PyArg_ParseTuple(args, "KKKKnniK", &grad_address, &out_address, &x_address, &mean_address, &rows, &channels,
-                          &threads, &sums_address))
+    Call call;
+    if (!parse(args, 4, 2, 1, &call))
         return NULL;
-    ADDRESS(const float, grad);
-    ADDRESS(const float, out);
-    ADDRESS(const float, x);
-    ADDRESS(const float, mean);
-    ADDRESS(float, sums);
-    idx pieces = (rows + ROWS - 1) / ROWS;
-    float *partial;
-    double *total = reserve_sums(pieces, channels, &partial);
+    idx rows = call.sizes[0], channels = call.sizes[1];
+    double *total =
+        sums_over_rows(call.given[0], call.given[1], call.given[2], call.given[3], rows, channels, call.threads);
     if (!total)
-        return PyErr_NoMemory();
-    Py_BEGIN_ALLOW_THREADS;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (idx p = 0; p < pieces; p++) {
-        float *own = partial + p * 2 * channels;
-        idx start = p * ROWS * channels;
-        piece_gradients(grad + start, out ? out + start : NULL, x + start, mean, rows_of(p, rows), channels, own,
-                        own + channels);
-    }
-    add_pieces(partial, pieces, channels, total);
+        return NULL;
     for (idx i = 0; i < 2 * channels; i++)
-        sums[i] = (float)total[i];
+        call.made[0][i] = (float)total[i];
     free(total);
-    Py_END_ALLOW_THREADS;
     Py_RETURN_NONE;
 }
 
-/* (x, residual or 0, factor, shift, relu, rows, channels, threads, out) */
+/* (x, residual or 0, factor, shift), (rows, channels, relu), (out) */
 static PyObject *normalise(PyObject *self, PyObject *args)
 {
-    address x_address, residual_address, factor_address, shift_address, out_address;
-    idx rows, channels;
-    int relu, threads;
-    if (!PyArg_ParseTuple(args, "KKKKpnniK", &x_address, &residual_address, &factor_address, &shift_address, &relu,
-                          &rows, &channels, &threads, &out_address))
+    Call call;
+    if (!parse(args, 4, 3, 1, &call))
         return NULL;
-    ADDRESS(const float, x);
-    ADDRESS(const float, residual);
-    ADDRESS(const float, factor);
-    ADDRESS(const float, shift);
-    ADDRESS(float, out);
-    idx pieces = (rows + ROWS - 1) / ROWS;
+    const float *x = call.given[0], *residual = call.given[1], *factor = call.given[2], *shift = call.given[3];
+    float *out = call.made[0];
+    idx rows = call.sizes[0], channels = call.sizes[1], pieces = (rows + ROWS - 1) / ROWS;
+    int relu = call.sizes[2] != 0;
     Py_BEGIN_ALLOW_THREADS;
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads(call.threads) schedule(static)
     for (idx p = 0; p < pieces; p++) {
         idx start = p * ROWS * channels;
         piece_apply(x + start, residual ? residual + start : NULL, factor, shift, relu, rows_of(p, rows), channels,
@@ -240,26 +215,18 @@ static PyObject *normalise(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* (grad, out or 0, x, a, b, c, rows, channels, threads, grad_x, kept_grad or 0): grad_x = a grad + b x + c. */
+/* (grad, out or 0, x, a, b, c), (rows, channels), (grad_x, kept_grad or 0): grad_x = a grad + b x + c. */
 static PyObject *normalise_backward(PyObject *self, PyObject *args)
 {
-    address grad_address, out_address, x_address, a_address, b_address, c_address, grad_x_address, kept_address;
-    idx rows, channels;
-    int threads;
-    if (!PyArg_ParseTuple(args, "KKKKKKnniKK", &grad_address, &out_address, &x_address, &a_address, &b_address,
-                          &c_address, &rows, &channels, &threads, &grad_x_address, &kept_address))
+    Call call;
+    if (!parse(args, 6, 2, 2, &call))
         return NULL;
-    ADDRESS(const float, grad);
-    ADDRESS(const float, out);
-    ADDRESS(const float, x);
-    ADDRESS(const float, a);
-    ADDRESS(const float, b);
-    ADDRESS(const float, c);
-    ADDRESS(float, grad_x);
-    ADDRESS(float, kept);
-    idx pieces = (rows + ROWS - 1) / ROWS;
+    const float *grad = call.given[0], *out = call.given[1], *x = call.given[2];
+    const float *a = call.given[3], *b = call.given[4], *c = call.given[5];
+    float *grad_x = call.made[0], *kept = call.made[1];
+    idx rows = call.sizes[0], channels = call.sizes[1], pieces = (rows + ROWS - 1) / ROWS;
     Py_BEGIN_ALLOW_THREADS;
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads(call.threads) schedule(static)
     for (idx p = 0; p < pieces; p++) {
         idx start = p * ROWS * channels;
         piece_backward(grad + start, out ? out + start : NULL, x + start, a, b, c, rows_of(p, rows), channels,

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from stdcl.kernels.branches import reference
 from stdcl.kernels.check import check, check_axes
 from stdcl.kernels.choice import kernel_for, operator
-from stdcl.kernels.extension import avx512_extension
+from stdcl.kernels.extension import avx512_extension, run
 
 _kernel = avx512_extension("stdcl.kernels.branches._kernel")
 
@@ -110,10 +109,9 @@ def _forward(
 ) -> Tensor:
     assert _kernel is not None
     by_tap = weights.permute(0, 3, 2, 1)  # (2, tap, in, out)
-    given = [y.contiguous() for y in (x, factor, shift, by_tap, biases)]
     sizes, shape = _sizes(x, stride, time_axis)
     out = x.new_empty(shape)
-    _kernel.forward(*(y.data_ptr() for y in given), sizes, torch.get_num_threads(), out.data_ptr())
+    run(_kernel.forward, (x, factor, shift, by_tap, biases), sizes, [out])
     return out
 
 
@@ -131,11 +129,8 @@ def _backward(
 ) -> list[Tensor]:
     assert _kernel is not None
     turned = weights.permute(0, 3, 1, 2)  # (2, tap, out, in)
-    given = [y.contiguous() for y in (x, factor, shift, turned, grad)]
     made = _fake_backward(x, factor, shift, weights, grad, stride, time_axis)
-    addresses = (y.data_ptr() for y in given)
-    sizes, _ = _sizes(x, stride, time_axis)
-    _kernel.backward(*addresses, sizes, torch.get_num_threads(), *(y.data_ptr() for y in made))
+    run(_kernel.backward, (x, factor, shift, turned, grad), _sizes(x, stride, time_axis)[0], made)
     return made
 
 

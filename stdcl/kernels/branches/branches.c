@@ -130,26 +130,23 @@ VECTOR static void branch_joint_backward(Sizes z, const float *x, const float *f
         }
 }
 
-#define SIZES "(nnnnnnnnnn)"
-#define SIZES_OF(z)                                                                                                    \
-    &z.batch, &z.joints, &z.frames, &z.width, &z.stride, &z.joint_step, &z.frame_step, &z.out_frames,                  \
-        &z.out_joint_step, &z.out_frame_step
+static Sizes sizes_of(const Call *call)
+{
+    const idx *n = call->sizes;
+    return (Sizes){n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9]};
+}
 
-/* (x, factor, shift, weights, biases, sizes, threads, out) */
+/* (x, factor, shift, weights, biases), sizes, (out) */
 static PyObject *forward(PyObject *self, PyObject *args)
 {
-    address x_address, factor_address, shift_address, weights_address, biases_address, out_address;
-    Sizes z;
-    int threads;
-    if (!PyArg_ParseTuple(args, "KKKKK" SIZES "iK", &x_address, &factor_address, &shift_address, &weights_address,
-                          &biases_address, SIZES_OF(z), &threads, &out_address))
+    Call call;
+    if (!parse(args, 5, 10, 1, &call))
         return NULL;
-    ADDRESS(const float, x);
-    ADDRESS(const float, factor);
-    ADDRESS(const float, shift);
-    ADDRESS(const float, weights);
-    ADDRESS(const float, biases);
-    ADDRESS(float, out);
+    Sizes z = sizes_of(&call);
+    const float *x = call.given[0], *factor = call.given[1], *shift = call.given[2];
+    const float *weights = call.given[3], *biases = call.given[4];
+    float *out = call.made[0];
+    int threads = call.threads;
     idx row = 4 * z.width, each;
     float *scratch = reserve((z.frames + 2 * PAD) * 3 * z.width, threads, &each);
     if (!scratch)
@@ -169,25 +166,17 @@ static PyObject *forward(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* (x, factor, shift, turned, grad, sizes, threads, grad_x, grad_weights (B, 2, TAPS, w, w), grad_biases (B, 2, w)) */
+/* (x, factor, shift, turned, grad), sizes, (grad_x, grad_weights (B, 2, TAPS, w, w), grad_biases (B, 2, w)) */
 static PyObject *backward(PyObject *self, PyObject *args)
 {
-    address x_address, factor_address, shift_address, turned_address, grad_address;
-    address grad_x_address, grad_weights_address, grad_biases_address;
-    Sizes z;
-    int threads;
-    if (!PyArg_ParseTuple(args, "KKKKK" SIZES "iKKK", &x_address, &factor_address, &shift_address, &turned_address,
-                          &grad_address, SIZES_OF(z), &threads, &grad_x_address, &grad_weights_address,
-                          &grad_biases_address))
+    Call call;
+    if (!parse(args, 5, 10, 3, &call))
         return NULL;
-    ADDRESS(const float, x);
-    ADDRESS(const float, factor);
-    ADDRESS(const float, shift);
-    ADDRESS(const float, turned);
-    ADDRESS(const float, grad);
-    ADDRESS(float, grad_x);
-    ADDRESS(float, grad_weights);
-    ADDRESS(float, grad_biases);
+    Sizes z = sizes_of(&call);
+    const float *x = call.given[0], *factor = call.given[1], *shift = call.given[2];
+    const float *turned = call.given[3], *grad = call.given[4];
+    float *grad_x = call.made[0], *grad_weights = call.made[1], *grad_biases = call.made[2];
+    int threads = call.threads;
     idx row = 4 * z.width, weights_size = 2 * TAPS * z.width * z.width, each;
     idx hidden_size = (z.frames + 2 * PAD) * 3 * z.width;
     float *scratch = reserve((z.frames + 2 * PAD) * 5 * z.width, threads, &each);

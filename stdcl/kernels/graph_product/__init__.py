@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stdcl.kernels.check import check, check_axes
 from stdcl.kernels.choice import kernel_for, operator
-from stdcl.kernels.extension import avx512_extension
+from stdcl.kernels.extension import avx512_extension, run
 from stdcl.kernels.graph_product import reference
 
 _kernel = avx512_extension("stdcl.kernels.graph_product._kernel")
@@ -150,10 +150,8 @@ def _fake_forward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased:
 @operator("graph_product", _fake_forward)
 def _forward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Tensor) -> Tensor:
     assert _kernel is not None
-    given = [x.contiguous() for x in (values, qk, a, mixing, biased)]
     out = _fake_forward(values, qk, a, mixing, biased)
-    addresses = (x.data_ptr() for x in given)
-    _kernel.forward(*addresses, _sizes(values, qk), torch.get_num_threads(), out.data_ptr())
+    run(_kernel.forward, (values, qk, a, mixing, biased), _sizes(values, qk), [out])
     return out
 
 
@@ -168,8 +166,6 @@ def _fake_backward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased
 @operator("graph_product_backward", _fake_backward)
 def _backward(values: Tensor, qk: Tensor, a: Tensor, mixing: Tensor, biased: Tensor, grad: Tensor) -> list[Tensor]:
     assert _kernel is not None
-    given = [x.contiguous() for x in (values, qk, a, mixing, biased.t(), grad)]
     made = _fake_backward(values, qk, a, mixing, biased, grad)
-    addresses = (x.data_ptr() for x in given)
-    _kernel.backward(*addresses, _sizes(values, qk), torch.get_num_threads(), *(x.data_ptr() for x in made))
+    run(_kernel.backward, (values, qk, a, mixing, biased.t(), grad), _sizes(values, qk), made)
     return made

@@ -265,31 +265,23 @@ VECTOR static void mix_sample_backward(Sizes z, const float *values, const float
     leave_basis(z, basis, grad_basis, grad_columns, into.qk, into.a);
 }
 
-#define SIZES "(nnnnnn)"
-#define SIZES_OF(z) &z.batch, &z.channels, &z.subsets, &z.reduced, &z.joints, &z.frames
-
-static void derive(Sizes *z)
+static Sizes sizes_of(const Call *call)
 {
-    z->factors = z->reduced + 2;
-    z->padded = (z->joints + LANES - 1) / LANES * LANES;
+    const idx *n = call->sizes; /* B, C, S, R, V, T */
+    return (Sizes){n[0], n[1], n[2], n[3], n[4], n[5], n[3] + 2, (n[4] + LANES - 1) / LANES * LANES};
 }
 
-/* (values, qk, a, mixing, biased, sizes as (B, C, S, R, V, T), threads, out) */
+/* (values, qk, a, mixing, biased), sizes, (out) */
 static PyObject *forward(PyObject *self, PyObject *args)
 {
-    address values_address, qk_address, a_address, mixing_address, biased_address, out_address;
-    Sizes z;
-    int threads;
-    if (!PyArg_ParseTuple(args, "KKKKK" SIZES "iK", &values_address, &qk_address, &a_address, &mixing_address,
-                          &biased_address, SIZES_OF(z), &threads, &out_address))
+    Call call;
+    if (!parse(args, 5, 6, 1, &call))
         return NULL;
-    derive(&z);
-    ADDRESS(const float, values);
-    ADDRESS(const float, qk);
-    ADDRESS(const float, a);
-    ADDRESS(const float, mixing);
-    ADDRESS(const float, biased);
-    ADDRESS(float, out);
+    Sizes z = sizes_of(&call);
+    const float *values = call.given[0], *qk = call.given[1], *a = call.given[2];
+    const float *mixing = call.given[3], *biased = call.given[4];
+    float *out = call.made[0];
+    int threads = call.threads;
     idx rows = z.joints * z.frames, each;
     float *scratch = reserve(mix_size(z), threads, &each);
     if (!scratch)
@@ -308,30 +300,19 @@ static PyObject *forward(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* (values, qk, a, mixing, biased_turned (C, S K), grad, sizes, threads, grad_values, grad_qk, then of every sample:
+/* (values, qk, a, mixing, biased_turned (C, S K), grad), sizes, (grad_values, grad_qk, then of every sample:
  * grad_a (B, S, V, V), grad_mixing (B, S, C, K), grad_biased (B, S K, C)) */
 static PyObject *backward(PyObject *self, PyObject *args)
 {
-    address values_address, qk_address, a_address, mixing_address, biased_turned_address, grad_address;
-    address grad_values_address, grad_qk_address, grad_a_address, grad_mixing_address, grad_biased_address;
-    Sizes z;
-    int threads;
-    if (!PyArg_ParseTuple(args, "KKKKKK" SIZES "iKKKKK", &values_address, &qk_address, &a_address, &mixing_address,
-                          &biased_turned_address, &grad_address, SIZES_OF(z), &threads, &grad_values_address,
-                          &grad_qk_address, &grad_a_address, &grad_mixing_address, &grad_biased_address))
+    Call call;
+    if (!parse(args, 6, 6, 5, &call))
         return NULL;
-    derive(&z);
-    ADDRESS(const float, values);
-    ADDRESS(const float, qk);
-    ADDRESS(const float, a);
-    ADDRESS(const float, mixing);
-    ADDRESS(const float, biased_turned);
-    ADDRESS(const float, grad);
-    ADDRESS(float, grad_values);
-    ADDRESS(float, grad_qk);
-    ADDRESS(float, grad_a);
-    ADDRESS(float, grad_mixing);
-    ADDRESS(float, grad_biased);
+    Sizes z = sizes_of(&call);
+    const float *values = call.given[0], *qk = call.given[1], *a = call.given[2];
+    const float *mixing = call.given[3], *biased_turned = call.given[4], *grad = call.given[5];
+    float *grad_values = call.made[0], *grad_qk = call.made[1], *grad_a = call.made[2];
+    float *grad_mixing = call.made[3], *grad_biased = call.made[4];
+    int threads = call.threads;
     idx rows = z.joints * z.frames, each;
     float *scratch = reserve(mix_backward_size(z), threads, &each);
     if (!scratch)
