@@ -219,14 +219,15 @@ def test_the_plan_of_an_interrupted_sweep_knows_what_is_missing(runs: Path, stor
     lines: list[str] = []
     file = runs / "interrupted_sweep.yaml"
     assert (
-        run_sweep(file, [f"data.path={store}"], dry_run=True, storage=runs, check=lambda _: None, say=lines.append) == 0
+        run_sweep(file, [f"data.path={store}"], dry_run=True, storage=runs, check=lambda _: (), say=lines.append) == 0
     )
     listed = [line.split() for line in lines if "seed=" in line]
     assert [line[2] for line in listed] == ["finished"] * 3 + ["interrupted"]
 
 
-def check_nothing(config: RunConfig) -> None:
+def check_nothing(config: RunConfig) -> tuple[str, ...]:
     """Stand in for the check of a configuration against its data."""
+    return ()
 
 
 @pytest.mark.slow

@@ -22,7 +22,16 @@ class Refused(Exception):
     """The machine refuses what a verb needs: a full disk, a place that cannot be written. The text says which."""
 
 
-_MACHINE_SAYS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+_MACHINE_SAYS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ENOTDIR,
+)
 """Errors of the machine and its file systems, whichever line of the program meets them."""
 
 
@@ -51,7 +60,8 @@ class Verb(click.Command):
         except OSError as error:
             if error.errno not in _MACHINE_SAYS:
                 raise
-            where = f"{error.filename}: " if error.filename else ""
+            named = error.filename2 or error.filename  # of two, the one that was to be replaced
+            where = f"{named}: " if named else ""
             after = f"; {self.on_interrupt}" if self.on_interrupt else ""
             raise Refused(f"{where}{os.strerror(error.errno).lower()}{after}") from None
 

@@ -76,7 +76,8 @@ FAILED = 1
 INTERRUPTED = 130
 
 Say = Callable[[str], None]
-Check = Callable[[RunConfig], None]
+Check = Callable[[RunConfig], Sequence[str]]
+"""Checks a configuration against its data; returns what a user should know, a sentence each."""
 OnBoard = Callable[["Board"], None]
 
 
@@ -90,15 +91,18 @@ class DataCheck:
     def __init__(self) -> None:
         self._opened: dict[str, Data] = {}
 
-    def __call__(self, config: RunConfig) -> None:
+    def __call__(self, config: RunConfig) -> Sequence[str]:
         """Check one; a synthetic corpus is made if it is not there.
+
+        Returns:
+            What a user should know about these data with this configuration, a sentence each.
 
         Raises:
             UserError: the data are missing, or the configuration does not fit them.
         """
         from stdcl.training.components import check
 
-        check(config, self._open)
+        return check(config, self._open).remarks
 
     def _open(self, config: RunConfig) -> Data:
         from stdcl.data.synthetic import ensure_data
@@ -148,7 +152,7 @@ def run_sweep(
     check_same_question(folder, sweep)
     trials = sweep.trials()
     with_data = _with_data(sweep, trials, say) if dry_run else trials or sweep.boundary_trials()
-    _check_against_data(sweep, with_data, check or DataCheck())
+    _check_against_data(sweep, with_data, check or DataCheck(), say)
     wandb_settings.check(_tracking(sweep))
     recorder = Recorder(folder, sweep.config.name, command)
     if with_data:
@@ -235,19 +239,24 @@ def _with_data(sweep: Sweep, trials: Sequence[Trial], say: Say) -> list[Trial]:
     return made
 
 
-def _check_against_data(sweep: Sweep, trials: Sequence[Trial], check: Check) -> None:
-    """Check every cell once (seeds do not matter); a search by the corners of its space."""
+def _check_against_data(sweep: Sweep, trials: Sequence[Trial], check: Check, say: Say) -> None:
+    """Check every cell once (seeds do not matter); a search by the corners of its space. Say what the checks remark."""
     cells = {f"{trial.arm} {trial.parameters}": trial for trial in trials}
     faults: dict[str, list[str]] = {}
+    remarks: dict[str, list[str]] = {}
     for trial in cells.values():
+        name = cell_name(trial.arm, trial.parameters, stated=bool(sweep.arms))
         try:
-            check(trial.config)
+            for remark in check(trial.config):
+                remarks.setdefault(remark, []).append(name)
         except UserError as error:
             for line in str(error).splitlines():
-                faults.setdefault(line, []).append(cell_name(trial.arm, trial.parameters, stated=bool(sweep.arms)))
+                faults.setdefault(line, []).append(name)
     if faults:
         lines = [f"{sweep.where}: {with_cells(line, which, len(cells))}" for line, which in faults.items()]
         raise UserError("\n".join(lines))
+    for remark, which in remarks.items():
+        say(with_cells(remark, which, len(cells)))
 
 
 def _list_trials(sweep: Sweep, trials: Sequence[Trial], recorder: Recorder, say: Say) -> None:

@@ -24,7 +24,7 @@ def main(kind: str, file: str, folder: str, stub: str, *overrides: str) -> int:
 
             outlive_terminal()
             with outliving_streams():
-                return run_sweep(Path(file), overrides, storage=Path(folder), loop=loop, check=lambda config: None)
+                return run_sweep(Path(file), overrides, storage=Path(folder), loop=loop, check=lambda config: ())
         from stdcl.launch.worker_group import launch
 
         last = launch(

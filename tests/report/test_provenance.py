@@ -149,3 +149,14 @@ def test_a_bundle_holds_what_a_reviewer_needs_and_is_the_same_every_time(
     assert b"stdcl sweep tau.yaml" in found["tau/commands.sh"]
     sums = dict(line.split("  ", 1)[::-1] for line in found["SHA256SUMS"].decode().splitlines())
     assert sums == {n: hashlib.sha256(data).hexdigest() for n, data in found.items() if n != "SHA256SUMS"}
+
+
+def test_a_folder_where_a_file_must_go_is_said_without_a_traceback(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = SweepFolder(directory).report / "inputs.json"
+    inputs.mkdir(parents=True)
+    (inputs / "kept").touch()
+    assert main(["report", str(directory)]) != 0
+    assert f"error: {inputs}: is a directory" in capsys.readouterr().err
+    assert [path.name for path in inputs.iterdir()] == ["kept"]

@@ -57,7 +57,7 @@ def finish(file: Path, storage: Path) -> None:
 
 def run(file: Path, storage: Path) -> int:
     """Continue a sweep in which nothing is left to train."""
-    return run_sweep(file, storage=storage, check=lambda config: None, loop=_no_loop, say=lambda text: None)
+    return run_sweep(file, storage=storage, check=lambda config: (), loop=_no_loop, say=lambda text: None)
 
 
 def _no_loop(*args: Any, **more: Any) -> Any:

@@ -343,8 +343,8 @@ class Contrast:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of this rank's shards of all branches (features alone)."""
-        return sum(shard.features.numel() * shard.features.element_size() for shard in self.shards)
+        """Bytes of rank 0's shards of all branches (features alone). It owns the most slots; all ranks say the same."""
+        return sum(shard.features[0].nbytes for shard in self.shards) * (self.placement.rows(0) + 1)
 
     def epoch_stats(self) -> dict[str, float]:
         """Return the means since the last call and start anew. See ``Statistics.close`` for the names."""

@@ -66,3 +66,12 @@ def _counted_on_a_rank(comm: Comm) -> float:
 
 def test_real_ranks_count_the_same() -> None:
     assert run_on_ranks(_counted_on_a_rank, 2) == [counted(ContrastConfig(**FEW), 200, 2, 16)] * 2
+
+
+def _bank_bytes_on_a_rank(comm: Comm) -> float:
+    return Contrast(ContrastConfig(**FEW), torch.arange(7) % 2, comm).epoch_stats()["bank_bytes"]
+
+
+def test_all_ranks_say_the_same_size_of_the_banks() -> None:
+    """7 slots on 2 ranks are 4 and 3; a shard has one row more, of 16 float32, in each of two branches."""
+    assert run_on_ranks(_bank_bytes_on_a_rank, 2) == [2 * (4 + 1) * 16 * 4] * 2
