@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from stdcl.encoders.pointwise import pointwise
+
 
 def convolve(
     x: Tensor,
@@ -23,8 +25,7 @@ def convolve(
 ) -> Tensor:
     """Convolve ``x`` (B, P, Q, Cin) with ``weight`` (Cout, Cin, kP, kQ) over P and Q; return (B, P', Q', Cout)."""
     if weight.shape[2:] == (1, 1) and stride == (1, 1):
-        # A plain product: its backward is faster than a convolution's.
-        return nn.functional.linear(x, weight.flatten(1), bias)
+        return pointwise(x, weight.flatten(1), bias)
     y = torch.conv2d(x.permute(0, 3, 1, 2), weight, bias, stride, padding, dilation)
     return y.permute(0, 2, 3, 1)
 

@@ -17,6 +17,7 @@ from stdcl.data.protocols import split, validation_split
 from stdcl.data.store import SequenceStore
 from stdcl.encoders.base import Encoder, Layout
 from stdcl.encoders.build import build_encoder
+from stdcl.encoders.pointwise import choose_together
 from stdcl.errors import UserError
 from stdcl.methods.base import FeatureShapes, Method, Task
 from stdcl.methods.build import build_method, method_taps
@@ -226,6 +227,7 @@ def build_components(config: RunConfig, comm: Comm, device: torch.device) -> Com
     model, method = build_model(config, data)
     dtype = parameter_dtype(config)
     model = model.to(device=device, dtype=dtype)
+    choose_together(comm, device)
     if config.training.batch_norm == "sync":
         use_synchronised(model, comm)
     method.start(comm, device, dtype)
