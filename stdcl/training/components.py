@@ -26,6 +26,7 @@ from stdcl.parallel.comm import Comm
 from stdcl.seeding import torch_seed
 from stdcl.training.checkpoint import Identity
 from stdcl.training.model import Model
+from stdcl.training.size import check_size
 
 _AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": None, "float64": None}
 
@@ -150,6 +151,7 @@ def check(config: RunConfig, opened: Callable[[RunConfig], Data] = open_data) ->
 @lru_cache(maxsize=64)
 def _shapes(kind: type[EncoderOptions], options: str, layout: Layout, taps: tuple[str, ...]) -> FeatureShapes:
     """Return the shapes of an encoder's outputs; cells of a sweep that differ elsewhere share one dry run."""
+    check_size("encoder", lambda: build_encoder(kind.model_validate_json(options), layout))
     with torch.random.fork_rng(devices=[]):
         return _shapes_of(build_encoder(kind.model_validate_json(options), layout), taps)
 
