@@ -43,7 +43,7 @@ def test_the_node_of_a_trial_is_killed(make_machines: MakeMachines, tmp_path: Pa
     storage, output = tmp_path / "storage", tmp_path / "output.txt"
     process = start_stub(head, head, storage, {"workers": 1}, seconds=4.0)
     wait_until(lambda: len(_rows(storage)) >= 2, 180, "two epochs")
-    node = _with_rank(others, "LocalTrial")
+    node = _with_rank(others, "ResourceTrainable")
     kill(node, "raylet")
     assert process.wait(300) == 0, output.read_text()
     text = output.read_text()
