@@ -10,6 +10,7 @@ import click
 from stdcl.cli.codes import DONE, FAILED
 from stdcl.cli.console import terminal_width
 from stdcl.cli.verb import PATH, Several, Verb
+from stdcl.errors import UserError
 
 TITLE = "Reports"
 
@@ -88,16 +89,27 @@ def _folder(sweep: str) -> Path:
 @click.command(cls=Verb)
 @click.argument("file", metavar="SWEEPFILE")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a key, as in `stdcl sweep`.")
-def plan(file: str, overrides: tuple[str, ...]) -> None:
-    """Say what difference a sweep's seeds could show, beforehand.
+@click.option("--no-probe", is_flag=True, help="Measure nothing; say what earlier runs under $STDCL_STORAGE took.")
+def plan(file: str, overrides: tuple[str, ...], no_probe: bool) -> None:
+    """Say what a sweep costs and what its seeds could show, beforehand.
 
-    SWEEPFILE is a sweep's YAML file, or the name of a shipped one.
+    SWEEPFILE is a sweep's YAML file, or the name of a shipped one. Hours, disk and memory come from earlier runs of the
+    same kind; without any, some steps of each setting are trained, for seconds. Nothing is written.
     """
-    from stdcl.config.shipped import find_sweep
-    from stdcl.config.sweep import load_sweep
     from stdcl.report.planning import what_seeds_can_show
+    from stdcl.sweep.driver import load_settled, plan_sweep
+    from stdcl.sweep.forecast import render_forecast
 
-    print(what_seeds_can_show(load_sweep(find_sweep(file), overrides)))
+    loaded = load_settled(file, overrides)
+    search = loaded.config.search == "optuna"
+    try:
+        print(render_forecast(plan_sweep(loaded, measure=not no_probe)))
+    except UserError as error:
+        if search:
+            raise
+        print(f"what it costs is not known: {str(error).splitlines()[0]}")
+    if not search:
+        print(f"\n{what_seeds_can_show(loaded)}")
 
 
 @click.command(cls=Verb)

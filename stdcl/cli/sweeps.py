@@ -22,9 +22,17 @@ TITLE = "Sweeps"
 @click.argument("file", type=PATH, required=False)
 @set_option
 @click.option("--dry-run", is_flag=True, help="Check everything and list the trials; start nothing.")
+@click.option("--budget", type=float, metavar="HOURS", help="Refuse to start if it takes more core-hours (GPU-hours).")
 @click.option("--list", "list_shipped", is_flag=True, help="List the sweep files of the package with their questions.")
 @click.option("--quiet", is_flag=True, help="Show the table and what failed alone; the rest is in sweep.log.")
-def sweep(file: Path | None, overrides: tuple[str, ...], dry_run: bool, list_shipped: bool, quiet: bool) -> int:
+def sweep(
+    file: Path | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    budget: float | None,
+    list_shipped: bool,
+    quiet: bool,
+) -> int:
     """Run a sweep file, or continue it.
 
     FILE is a sweep file (YAML), or the name of one that the package ships. On a terminal, a table shows what the trials
@@ -41,10 +49,10 @@ def sweep(file: Path | None, overrides: tuple[str, ...], dry_run: bool, list_shi
 
     outlive_terminal()
     if dry_run or quiet or not (sys.stdout.isatty() and sys.stderr.isatty()):
-        return run_sweep(file, overrides, dry_run=dry_run, quiet=quiet)
+        return run_sweep(file, overrides, dry_run=dry_run, hours=budget, quiet=quiet)
     boards: list[Board] = []
     with Live(lambda: boards[-1].render(*room()) if boards else "") as live:
-        return run_sweep(file, overrides, say=live.print, on_board=boards.append)
+        return run_sweep(file, overrides, hours=budget, say=live.print, on_board=boards.append)
 
 
 @click.command(cls=Verb, on_interrupt="what was submitted goes on; the same command says how to follow and stop it")

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from stdcl.config import RunConfig
 from stdcl.config.model import InitConfig
-from stdcl.config.paths import data_path, storage_path
+from stdcl.config.paths import data_path, storage_path, variable
 from stdcl.config.shipped import find_sweep
 from stdcl.config.sweep import OptunaConfig, Sweep, Trial, cell_name, load_sweep, with_cells
 from stdcl.data.store import MANIFEST_FILE, read_manifest
@@ -35,6 +35,7 @@ from stdcl.launch.cluster import (
     capacity,
     connected,
     environment_to_hand_on,
+    looking_at,
     oversubscribed,
     prepare_environment,
     waiting_now,
@@ -55,6 +56,8 @@ from stdcl.results.state import HELD, Ending
 from stdcl.results.status import TrialStatus
 from stdcl.results.store import pack
 from stdcl.sweep.disk import DiskBudget, open_budget
+from stdcl.sweep.forecast import Forecast, render_forecast
+from stdcl.sweep.grounds import forecast, refuse_beyond
 from stdcl.sweep.log import SweepLog
 from stdcl.sweep.plan import add_trial, check_same_question, left_out, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
@@ -120,6 +123,7 @@ def run_sweep(
     overrides: Sequence[str] = (),
     *,
     dry_run: bool = False,
+    hours: float | None = None,
     storage: Path | None = None,
     loop: TrainingLoop | None = None,
     check: Check | None = None,
@@ -133,6 +137,7 @@ def run_sweep(
         file: the sweep file, or the name of a shipped one.
         overrides: ``a.b=c`` texts.
         dry_run: check everything and list the trials; start nothing.
+        hours: the most core-hours, or GPU-hours, that what is left of the sweep may take.
         storage: folder of all results; $STDCL_STORAGE or ./runs if None.
         loop: what trains; the real loop if None.
         check: what checks a configuration against its data; a ``DataCheck`` if None.
@@ -146,7 +151,7 @@ def run_sweep(
     Raises:
         UserError: a fault in the file, the data, the cluster, or the sweep's folder.
     """
-    sweep = load_sweep(find_sweep(str(file)), overrides, settle=_with_settled_paths)
+    sweep = load_settled(file, overrides)
     folder = SweepFolder((storage or storage_path()).absolute() / sweep.config.name)
     command = shlex.join(["stdcl", "sweep", str(file), *(part for text in overrides for part in ("--set", text))])
     check_same_question(folder, sweep)
@@ -159,6 +164,24 @@ def run_sweep(
         recorder.check_data(trials, with_data[0].config.data.path, _content_hash)
     if dry_run:
         _list_trials(sweep, trials, recorder, say)
+        say("")
+    if dry_run or hours is not None:
+        found = forecast(
+            sweep,
+            trials or sweep.boundary_trials(),
+            {trial.key for trial in with_data},
+            recorder.status,
+            storage=folder.root.parent,
+            cluster=_cluster_there(),
+            measure=hours is not None,
+            say=say,
+        )
+        say(render_forecast(found))
+        if hours is not None:
+            refuse_beyond(found, hours)
+    if dry_run:
+        if any(cell.ground == "none" for cell in found.cells):
+            say(f"\n`{shlex.join(['stdcl', 'plan', str(file)])}` measures what no earlier run says, for some seconds")
         return 0
     with exclusive(folder.lock, f"the sweep '{sweep.config.name}'"):
         log = SweepLog(folder.log, say)
@@ -176,6 +199,43 @@ def run_sweep(
             if not outcome.interrupted:
                 show_on_wandb(sweep, folder)
             return _conclude(outcome, folder, command, log)
+
+
+def load_settled(file: Path | str, overrides: Sequence[str] = ()) -> Sweep:
+    """Read a sweep file, or a shipped one by name, with absolute paths of data and of another run."""
+    return load_sweep(find_sweep(str(file)), overrides, settle=_with_settled_paths)
+
+
+def plan_sweep(sweep: Sweep, *, measure: bool = True, storage: Path | None = None, say: Say = _print) -> Forecast:
+    """Return what a sweep will cost; nothing is written.
+
+    Args:
+        sweep: see :func:`load_settled`.
+        measure: whether settings of which no earlier run says anything are measured, some seconds each.
+        storage: folder of all results; $STDCL_STORAGE or ./runs if None.
+        say: takes each line of progress.
+
+    Raises:
+        UserError: a fault in the file, the data, or the sweep's folder.
+    """
+    root = (storage or storage_path()).absolute()
+    trials = sweep.trials() or sweep.boundary_trials()
+    there = _with_data(sweep, sweep.trials(), say)
+    _check_against_data(sweep, there, DataCheck())
+    with_data = {trial.key for trial in there}
+    recorder = Recorder(SweepFolder(root / sweep.config.name), sweep.config.name, "")
+    return forecast(
+        sweep, trials, with_data, recorder.status, storage=root, cluster=_cluster_there(), measure=measure, say=say
+    )
+
+
+def _cluster_there() -> Cluster | None:
+    """The cluster at $RAY_ADDRESS; None for this machine."""
+    address = variable("RAY_ADDRESS")
+    if not address:
+        return None
+    with looking_at(address) as cluster:
+        return cluster
 
 
 def _content_hash(path: str) -> str:

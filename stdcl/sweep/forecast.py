@@ -1,0 +1,148 @@
+"""What a sweep will cost, said before it is paid: hours, wall time, disk and memory, cell by cell."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from stdcl.config.checkpoints import show_size
+from stdcl.results.progress import duration
+
+Ground = Literal["recorded", "probed", "scaled", "none"]
+"""Of a number: earlier runs of the same kind; steps measured now; a measured setting and the encoders' operations."""
+START_ALONE = 2.0
+START_GROUP = 15.0
+"""Seconds of a trial in which nothing is trained: with one worker, and with several (docs/scaling.md)."""
+
+
+@dataclass(frozen=True)
+class CellCost:
+    """One cell of a sweep.
+
+    Attributes:
+        name: what it varies.
+        trials: that are still to be trained.
+        epochs: that these have left, all together.
+        epoch_seconds: of one epoch; None where nothing is known.
+        memory_mib: per worker; None where nothing is known.
+        ground: where both come from.
+    """
+
+    name: str
+    trials: int
+    epochs: int
+    epoch_seconds: float | None
+    memory_mib: float | None
+    ground: Ground
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is left of a sweep.
+
+    Attributes:
+        name: the sweep's.
+        cells: in its order.
+        workers: of a trial.
+        cpus: per worker.
+        gpus: per worker.
+        at_once: trials at a time.
+        where: on which machines.
+        slower: how much longer a trial takes because workers share cores.
+        disk: bytes of checkpoints at the end, and at most; None where the data are not there.
+        at_most: whether trials may be stopped early.
+    """
+
+    name: str
+    cells: tuple[CellCost, ...]
+    workers: int
+    cpus: float
+    gpus: float
+    at_once: int
+    where: str
+    slower: float = 1.0
+    disk: tuple[int, int] | None = None
+    at_most: bool = False
+
+    @property
+    def trials(self) -> int:
+        return sum(cell.trials for cell in self.cells)
+
+    @property
+    def epochs(self) -> int:
+        return sum(cell.epochs for cell in self.cells)
+
+    def _lengths(self) -> list[float] | None:
+        """Seconds of each trial; None where one is not known."""
+        lengths: list[float] = []
+        start = START_ALONE if self.workers == 1 else START_GROUP
+        for cell in self.cells:
+            if cell.trials and cell.epoch_seconds is None:
+                return None
+            each = (cell.epoch_seconds or 0.0) * self.slower * cell.epochs / max(1, cell.trials)
+            lengths += [each + start] * cell.trials
+        return lengths
+
+    @property
+    def trial_hours(self) -> float | None:
+        """Hours of all trials one after another; None where one is not known."""
+        lengths = self._lengths()
+        return None if lengths is None else sum(lengths) / 3600
+
+    @property
+    def hours(self) -> float | None:
+        """GPU-hours of a sweep on GPUs, else core-hours."""
+        each = self.gpus or self.cpus
+        return None if self.trial_hours is None else self.trial_hours * self.workers * each
+
+    @property
+    def wall_seconds(self) -> float | None:
+        """Seconds from the start to the end, each free place taking the next trial."""
+        lengths = self._lengths()
+        return None if lengths is None else makespan(lengths, self.at_once)
+
+    @property
+    def unit(self) -> str:
+        return "GPU-hours" if self.gpus else "core-hours"
+
+
+def makespan(lengths: Sequence[float], places: int) -> float:
+    """Return when the last of the works ends, each taken in order by the place that is free first."""
+    free = [0.0] * max(1, places)
+    for length in lengths:
+        heapq.heapreplace(free, free[0] + length)
+    return max(free)
+
+
+def render_forecast(forecast: Forecast, most: int = 30) -> str:
+    """Return it as text of at most 80 columns where the cells' names allow."""
+    f, about = forecast, "at most" if forecast.at_most else "about"
+    lines = [f"{f.name}: {f.trials} trial(s) to train, {f.epochs} epochs"]
+    if f.hours is None or f.wall_seconds is None:
+        lines.append("  time      not known: no earlier run is of this kind, and nothing was measured")
+    else:
+        lines += [
+            f"  {f.unit:<10}  {about} {f.hours:.2f}",
+            f"  wall time   {about} {duration(f.wall_seconds)} with {f.at_once} trial(s) at a time on {f.where}",
+        ]
+    if f.disk is not None:
+        lines.append(f"  disk        {show_size(f.disk[0])} of checkpoints at the end, {show_size(f.disk[1])} at most")
+    memory = [cell.memory_mib for cell in f.cells if cell.memory_mib is not None]
+    if memory:
+        lines.append(f"  memory      about {max(memory) / 1024:.1f} GiB per worker, {f.workers} worker(s) a trial")
+    shown = f.cells[:most]
+    width = max([4, *(len(cell.name) for cell in shown)])
+    lines += ["", f"  {'cell':<{width}}  trials  epochs  s/epoch  {'hours':>7}  from"]
+    for cell in shown:
+        known = cell.epoch_seconds is not None
+        seconds = f"{cell.epoch_seconds * f.slower:7.2f}" if cell.epoch_seconds is not None else "      -"
+        hours = f"{(cell.epoch_seconds or 0) * f.slower * cell.epochs * f.workers * (f.gpus or f.cpus) / 3600:7.2f}"
+        lines.append(
+            f"  {cell.name:<{width}}  {cell.trials:6d}  {cell.epochs:6d}  {seconds}  {hours if known else '      -'}"
+            f"  {cell.ground}"
+        )
+    if len(f.cells) > most:
+        lines.append(f"  and {len(f.cells) - most} more cell(s)")
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""What a sweep is said to cost: from earlier runs, from a probe, and not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stdcl.config import RunConfig, to_yaml
+from stdcl.errors import UserError
+from stdcl.launch.cluster import Cluster
+from stdcl.results.layout import RunFolder, SweepFolder
+from stdcl.sweep.forecast import START_ALONE, CellCost, Forecast, makespan, render_forecast
+from stdcl.sweep.grounds import PROBES_AT_MOST, forecast, kind_of, recorded, refuse_beyond, scaled
+from stdcl.sweep.record import Recorder
+from stdcl.training.probe import Probe, operations, probe
+from tests.sweep.conftest import GRID, SEARCH, MakeSweep
+from tests.train.conftest import MakeConfig, small_raw
+from tests.train.test_trainer import run
+
+CLUSTER = Cluster("somewhere", False, ({"CPU": 4.0}, {"CPU": 2.0}))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "places", "end"), [([], 2, 0), ([3, 3, 3], 1, 9), ([3, 3, 3], 2, 6), ([1, 5, 1, 1], 2, 5)]
+)
+def test_each_free_place_takes_the_next(lengths: list[float], places: int, end: float) -> None:
+    assert makespan(lengths, places) == end
+
+
+def planned(sweep: Any, tmp_path: Path, **options: Any) -> Forecast:
+    recorder = Recorder(SweepFolder(tmp_path / sweep.config.name), sweep.config.name, "")
+    trials = sweep.trials() or sweep.boundary_trials()
+    told: list[str] = []
+    settings: dict[str, Any] = {"cluster": CLUSTER, "measure": False, "storage": tmp_path, "say": told.append} | options
+    return forecast(sweep, trials, {trial.key for trial in trials}, recorder.status, **settings)
+
+
+def on(store: Path, content: dict[str, Any], **more: Any) -> dict[str, Any]:
+    raw = small_raw(store)
+    base = {key: raw[key] for key in ("recipe", "data", "encoder", "contrast", "training", "tracking")}
+    return {**content, "base": base, **more}
+
+
+def test_what_is_known_of_nothing_is_said(make_sweep: MakeSweep, small_store: Path, tmp_path: Path) -> None:
+    found = planned(make_sweep(on(small_store, GRID)), tmp_path)
+    assert (found.trials, found.epochs, found.at_once) == (6, 18, 6)
+    assert found.hours is None
+    assert "time      not known" in render_forecast(found)
+    assert found.disk is not None, "the checkpoints' size needs no run"
+    with pytest.raises(UserError, match=r"--budget 1: how long the trials take is not known"):
+        refuse_beyond(found, 1.0)
+
+
+def test_a_probe_gives_hours_and_a_budget_refuses(make_sweep: MakeSweep, small_store: Path, tmp_path: Path) -> None:
+    asked: list[RunConfig] = []
+    told: list[str] = []
+
+    def measured(config: RunConfig) -> Probe:
+        asked.append(config)
+        return Probe(600.0, 512.0)
+
+    before = sorted(tmp_path.rglob("*"))
+    found = planned(make_sweep(on(small_store, GRID)), tmp_path, measure=True, probe_one=measured, say=told.append)
+    assert len(asked) == 2, "the baseline and STD-CL; temperature and seed cost nothing"
+    assert told == ["measuring 2 setting(s) for some seconds each; nothing of it is kept"]
+    assert found.hours == pytest.approx(18 * 600 / 3600 + 6 * START_ALONE / 3600)
+    assert found.wall_seconds == pytest.approx(3 * 600 + START_ALONE)
+    assert sorted(path for path in tmp_path.rglob("*") if path.name != "sweep-under-test.yaml") == before
+    refuse_beyond(found, 3.1)
+    with pytest.raises(
+        UserError, match=r"--budget 2\.5: this sweep takes about 3\.00 core-hours: 6 trial\(s\), 18 epochs"
+    ):
+        refuse_beyond(found, 2.5)
+    assert max(map(len, render_forecast(found).splitlines())) <= 80
+
+
+def test_earlier_runs_of_the_same_kind_are_the_ground(
+    make_sweep: MakeSweep, make_config: MakeConfig, small_store: Path, tmp_path: Path
+) -> None:
+    config = make_config(training={"seed": 9})
+    run(config, tmp_path / "runs" / "earlier")
+    (took,) = recorded(tmp_path).values()
+    assert list(recorded(tmp_path)) == [kind_of(config.model_dump(mode="json"))]
+    (tmp_path / "runs" / "damaged").mkdir()
+    (tmp_path / "runs" / "damaged" / "result.json").write_text("{")
+    found = planned(make_sweep(on(small_store, {**GRID, "baseline": False})), tmp_path)
+    assert {cell.ground for cell in found.cells} == {"recorded"}
+    assert found.cells[0].epoch_seconds == took.epoch_seconds
+    saved = yaml.safe_load(RunFolder(tmp_path / "runs" / "earlier").config.read_text())
+    assert kind_of(saved) == kind_of(yaml.safe_load(to_yaml(config)))
+
+
+def test_a_search_is_said_at_most(make_sweep: MakeSweep, small_store: Path, tmp_path: Path) -> None:
+    content = on(small_store, SEARCH)
+    content["space"] = {"contrast.temperature": {"type": "float", "low": 0.2, "high": 2.0}}
+    found = planned(make_sweep(content), tmp_path, measure=True, probe_one=lambda config: Probe(10.0, 100.0))
+    assert (found.trials, found.epochs, found.at_most) == (6, 18, True)
+    assert "core-hours  at most 0.05" in render_forecast(found)
+
+
+def test_settings_beyond_the_measured_are_scaled() -> None:
+    measured = [(100.0, Probe(10.0, 5.0)), (10_000.0, Probe(500.0, 50.0))]
+    assert scaled(200.0, measured) == Probe(20.0, 5.0)
+    assert scaled(5_000.0, measured) == Probe(250.0, 50.0)
+    assert PROBES_AT_MOST > 1
+
+
+def test_a_probe_measures_and_leaves_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
+    ticks = iter(float(number) for number in range(1000))
+    found = probe(make_config(), lambda: next(ticks))
+    # Every look at this clock takes a second: 5 steps of 16 items, and 20 sequences scored in one batch.
+    assert found.epoch_seconds == pytest.approx(5 * 1 + 1)
+    assert found.memory_mib > 0
+    assert operations(make_config(data={"repeat": 4})) > 1.5 * operations(make_config())
+
+
+def test_workers_that_share_cores_take_longer() -> None:
+    cell = CellCost("one", 1, 10, 36.0, None, "probed")
+    alone = Forecast("s", (cell,), 2, 1.0, 0.0, 1, "this machine")
+    assert alone.hours is not None
+    shared = Forecast("s", (cell,), 2, 1.0, 0.0, 1, "this machine", slower=2.0)
+    assert shared.hours is not None
+    assert shared.hours - alone.hours == pytest.approx(2 * 0.1)
+    gpus = Forecast("s", (cell,), 2, 4.0, 1.0, 1, "there")
+    assert "GPU-hours" in render_forecast(gpus)
