@@ -35,7 +35,7 @@ def scientific(config: RunConfig) -> dict[str, Any]:
     return out
 
 
-_ADDED = (("data", "rotation"),)
+_ADDED = (("data", "rotation"), ("training", "tf32"), ("training", "deterministic"))
 """Keys that came after fingerprints did: left out where they say what was done before they existed, their default."""
 
 

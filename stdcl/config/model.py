@@ -151,6 +151,11 @@ class TrainingConfig(Section):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     """Of the encoder's products; losses and contrast stay in float32 (float64: everything in double, for tests)."""
+    tf32: Literal["convolutions", "none", "all"] = "convolutions"
+    """Where NVIDIA GPUs round the factors of float32 products to 10 bits (TF32). convolutions: in cuDNN's alone, as
+    PyTorch does by default; all: also in matrix products; none: nowhere, float32 throughout. CPUs have no TF32."""
+    deterministic: bool = False
+    """On GPUs, deterministic algorithms alone; an operation that has none ends the training. CPUs are deterministic."""
     batch_norm: Literal["sync", "local"] = "sync"
     """Statistics over the global batch (any number of workers takes the same steps), or over each worker's part."""
     drop_last: bool = True

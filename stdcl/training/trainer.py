@@ -42,6 +42,7 @@ from stdcl.training.callbacks import Callback, History, KeepScores, ShowProgress
 from stdcl.training.checkpoint import Position
 from stdcl.training.components import autocast_dtype, build_components
 from stdcl.training.evaluate import Evaluation, evaluate
+from stdcl.training.gpu import set_arithmetic
 from stdcl.training.metrics import Stopwatch, Sums, peak_memory, reset_peak_memory
 from stdcl.training.model import ModelOutput
 from stdcl.training.objective import Objective
@@ -171,6 +172,7 @@ class Trainer:
         self.stop: Callable[[], bool] = lambda: False
         settings = config.training
         reset_peak_memory(device)
+        set_arithmetic(settings, device)
         self.parts = build_components(config, comm, device)
         model = self.parts.model
         self.model = replicate(model, comm, device, share_buffers=settings.batch_norm == "local")
