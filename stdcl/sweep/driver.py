@@ -221,7 +221,7 @@ def plan_sweep(sweep: Sweep, *, measure: bool = True, storage: Path | None = Non
     root = (storage or storage_path()).absolute()
     trials = sweep.trials() or sweep.boundary_trials()
     there = _with_data(sweep, sweep.trials(), say)
-    _check_against_data(sweep, there, DataCheck())
+    _check_against_data(sweep, there, DataCheck(), say)
     with_data = {trial.key for trial in there}
     recorder = Recorder(SweepFolder(root / sweep.config.name), sweep.config.name, "")
     return forecast(

@@ -14,7 +14,7 @@ Ground = Literal["recorded", "probed", "scaled", "none"]
 """Of a number: earlier runs of the same kind; steps measured now; a measured setting and the encoders' operations."""
 START_ALONE = 2.0
 START_GROUP = 15.0
-"""Seconds of a trial in which nothing is trained: with one worker, and with several (docs/scaling.md)."""
+"""Seconds of a trial in which nothing is trained, in round numbers: with one worker, and with several."""
 
 
 @dataclass(frozen=True)
