@@ -183,7 +183,7 @@ def test_installed_by_pip_it_is_swept_on_two_ray_workers(tmp_path: Path) -> None
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     rows = stdcl.load_sweep(tmp_path / "runs" / "plugin")
     assert len(rows) == 4
-    assert set(rows["state"]) == {"finished"}
+    assert set(rows["status"]) == {"finished"}
     assert set(rows["dataset"]) == {"sticks"}
 
 
