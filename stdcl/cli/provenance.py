@@ -19,10 +19,10 @@ TITLE = "Reports"
 def why(sweep: str, cell: str | None, check: bool) -> int:
     """Say where a cell of a sweep's table comes from.
 
-    CELL is the number of its row, or what it varies, such as temperature=0.5 or baseline; without it the cells are
-    listed. Said are its trials, their configurations, seeds, code, data, environment, files with digests, and the
-    commands that repeat them. The exit code is 1 where an input has changed since the report, or a number does not
-    agree.
+    CELL is the number of its row, or what it varies, such as temperature=0.5 or baseline, or of a search a trial, such
+    as trial=7; without it the cells are listed. Said are its trials, their configurations, seeds, code, data,
+    environment, files with digests, and the commands that repeat them. The exit code is 1 where an input has changed
+    since the report, or a number does not agree.
     """
     from stdcl.config.paths import storage_path
     from stdcl.report.why import explain

@@ -15,7 +15,7 @@ from stdcl.report.table import sweep_table
 from stdcl.results.layout import RunFolder, SweepFolder
 from stdcl.results.store import PART
 
-_REPORT = ("table*.*", "trials.csv", "levels*.*", "report.html", "*.png", "*.pdf")
+_REPORT = ("table*.*", "trials*.csv", "levels*.*", "report.html", "*.png", "*.pdf")
 
 
 def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:

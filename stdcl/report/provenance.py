@@ -103,19 +103,35 @@ def find_cell(table: SweepTable, name: str) -> Cell:
     )
 
 
-def provenance(table: SweepTable, directory: Path, cells: Sequence[Cell] | None = None) -> dict[str, Provenance]:
+def find_trial(table: SweepTable, name: str) -> TrialState:
+    """Return a trial of a search by its row in the table, as ``trial=7``, or by its name.
+
+    Raises:
+        UserError: none or several fit.
+    """
+    if name.isdigit() and 1 <= int(name) <= len(table.top):
+        return table.top[int(name) - 1]
+    fits = [trial for trial in table.trials if name in (trial.key, trial.key.split(",")[0])]
+    if len(fits) == 1:
+        return fits[0]
+    raise UserError(
+        f"{len(fits) or 'no'} trial{'s' * (len(fits) > 1)} of {table.name} named '{name}'; give a row's number, from 1 "
+        f"to {len(table.top)}, or a trial's, such as trial=0"
+    )
+
+
+def provenance(table: SweepTable, directory: Path, trials: Sequence[TrialState] | None = None) -> dict[str, Provenance]:
     """Trial's key -> where its number comes from.
 
     Args:
         table: of the sweep.
         directory: the sweep's folder.
-        cells: only the trials of these; None: all trials.
+        trials: only these; None: all.
     """
     launches = _attempts(directory)
     references = {trial.key: cell for cell in table.cells for trial in cell.trials}
-    wanted = table.trials if cells is None else tuple(trial for cell in cells for trial in cell.trials)
     out = {}
-    for trial in wanted:
+    for trial in table.trials if trials is None else trials:
         own = references.get(trial.key)
         other = None if own is None else _reference(own, table.cells)
         twin = None if other is None else next((t for t in other.trials if t.seed == trial.seed), None)
@@ -214,7 +230,7 @@ def read_inputs(report: Path) -> dict[str, dict[str, str | None]] | None:
 
 
 def stale(table: SweepTable, report: Path) -> dict[str, list[str]]:
-    """Name of each cell whose inputs have changed since the report was written -> what has.
+    """Name of each cell, of a search each trial, whose inputs have changed since the report was written -> what has.
 
     Args:
         table: of the sweep.
@@ -223,17 +239,20 @@ def stale(table: SweepTable, report: Path) -> dict[str, list[str]]:
     known = read_inputs(report)
     if known is None:
         return {}
+    groups: dict[str, Sequence[TrialState]] = {cell_name(c, table.parameters): c.trials for c in table.cells}
+    if table.search == "optuna":
+        groups = {trial.key: (trial,) for trial in table.trials}
     out: dict[str, list[str]] = {}
-    for cell in table.cells:
+    for group, trials in groups.items():
         changes = []
-        for trial in cell.trials:
+        for trial in trials:
             was, now = known.get(trial.key, {}), input_files(trial)
             for name, value in now.items():
                 if value != was.get(name):
                     what = "is new" if was.get(name) is None else "is missing" if value is None else "has changed"
                     changes.append(f"{trial.key}/{name} {what}")
         if changes:
-            out[cell_name(cell, table.parameters)] = changes
+            out[group] = changes
     return out
 
 
@@ -254,10 +273,12 @@ class Recomputed:
     fault: str
 
 
-def recompute(cell: Cell) -> list[Recomputed]:
-    """Compute the accuracy of each finished trial of a cell again, from its scores."""
+def recompute(trials: Sequence[TrialState]) -> list[Recomputed]:
+    """Compute the accuracy of each finished trial again, from its scores."""
     out = []
-    for trial in cell.finished:
+    for trial in trials:
+        if trial.state != "finished":
+            continue
         recorded = float(trial.row["accuracy"])
         try:
             scores = read_scores(RunFolder(trial.folder).scores())

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stdcl.report.labels import NOTHING, differences_text
-from stdcl.report.provenance import Provenance, cell_name, find_cell, provenance, read_inputs, recompute, stale
-from stdcl.report.table import Cell, sweep_table
+from stdcl.report.load import TrialState
+from stdcl.report.provenance import (
+    Provenance,
+    cell_name,
+    find_cell,
+    find_trial,
+    provenance,
+    read_inputs,
+    recompute,
+    stale,
+)
+from stdcl.report.table import Cell, SweepTable, sweep_table
 from stdcl.results.layout import SweepFolder
 
 
@@ -30,7 +40,7 @@ def explain(directory: Path, name: str | None, check: bool = False) -> tuple[str
     report = SweepFolder(directory).report
     changed = stale(table, report)
     if table.search == "optuna":
-        return f"{table.name} is a search: its report lists its trials (stdcl report {directory} --html)", True
+        return _explain_search(table, directory, name, check, changed)
     chosen = list(table.cells) if name is None else [find_cell(table, name)]
     lines: list[str] = []
     good = True
@@ -42,16 +52,43 @@ def explain(directory: Path, name: str | None, check: bool = False) -> tuple[str
             good = False
             lines += [f"  STALE since the report was written: {each}" for each in changed[own]]
         if name is not None:
-            for source in provenance(table, directory, [cell]).values():
+            for source in provenance(table, directory, cell.trials).values():
                 lines += _trial(source)
         if check:
-            faults, said = _checked(cell)
+            faults, said = _checked(cell.trials)
             good = good and not faults
             lines += said
     if read_inputs(report) is None:
         lines.append("no report was written yet: nothing to hold these inputs against (stdcl report)")
     if name is None and table.cells:
         lines.append(f"stdcl why {directory} ROW says where a row comes from")
+    return "\n".join(lines), good
+
+
+def _explain_search(
+    table: SweepTable, directory: Path, name: str | None, check: bool, changed: Mapping[str, Sequence[str]]
+) -> tuple[str, bool]:
+    """The same of a search, whose rows are trials."""
+    lines: list[str] = []
+    good = True
+    for trial in table.top if name is None else [find_trial(table, name)]:
+        row = f"row {table.top.index(trial) + 1}" if trial in table.top else "not among the best"
+        result = f"{100 * float(trial.row['accuracy']):.2f} %" if "accuracy" in trial.row else "no result"
+        lines.append(f"{table.name}, {row}: {trial.key}: {result}")
+        if trial.key in changed:
+            good = False
+            lines += [f"  STALE since the report was written: {each}" for each in changed[trial.key]]
+        if name is not None:
+            for source in provenance(table, directory, [trial]).values():
+                lines += _trial(source)
+        if check:
+            faults, said = _checked([trial])
+            good = good and not faults
+            lines += said
+    if read_inputs(SweepFolder(directory).report) is None:
+        lines.append("no report was written yet: nothing to hold these inputs against (stdcl report)")
+    if name is None and table.top:
+        lines.append(f"stdcl why {directory} ROW says where a row comes from, trial=N any other trial")
     return "\n".join(lines), good
 
 
@@ -95,8 +132,8 @@ def _differing(found: Mapping[str, tuple[Any, Any]]) -> str:
     return differences_text(found) or "nothing"
 
 
-def _checked(cell: Cell) -> tuple[bool, list[str]]:
-    found = recompute(cell)
+def _checked(trials: Sequence[TrialState]) -> tuple[bool, list[str]]:
+    found = recompute(trials)
     if not found:
         return False, ["  nothing to compute again: no trial is finished"]
     faults = [each for each in found if each.fault]

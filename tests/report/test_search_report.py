@@ -97,3 +97,22 @@ def test_the_page_of_a_search(tmp_path: Path) -> None:
     assert 'href="#trial-10"' in page  # the best trial's row leads to it
     assert "trial 9" in text
     assert render(table, directory) == page
+
+
+def test_why_says_where_a_trial_of_a_search_comes_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = search(tmp_path / "s")
+    assert main(["report", str(directory)]) == 0
+    capsys.readouterr()
+    assert main(["why", str(directory)]) == 0
+    assert "s, row 1: trial=9,x: 68.53 %" in capsys.readouterr().out
+    assert main(["why", str(directory), "trial=9"]) == 0
+    said = capsys.readouterr().out
+    assert "fingerprint" in said
+    assert "sha256 " in said
+    with (directory / "trials" / "trial=9,x" / "config.yaml").open("a") as file:
+        file.write("# changed\n")
+    assert main(["why", str(directory), "1"]) == 1
+    assert "STALE since the report was written: trial=9,x/config.yaml has changed" in capsys.readouterr().out
+    assert main(["why", str(directory), "trial=8"]) == 0, "another trial's input"
+    assert main(["why", str(directory), "trial=99"]) == 2
+    assert "no trial of s named 'trial=99'; give a row's number, from 1 to 10" in capsys.readouterr().err
