@@ -119,10 +119,17 @@ class SweepState:
         """A trial's configuration: its folder's, else what the sweep's file resolves to, else None."""
         if trial.config is not None or self.sweep is None:
             return trial.config
-        try:
-            return self.sweep.make_trial(trial.arm, dict(trial.parameters), trial.seed).config
-        except UserError:
-            return None
+        if trial.key not in self._resolved:
+            try:
+                found = self.sweep.make_trial(trial.arm, dict(trial.parameters), trial.seed).config
+            except UserError:
+                found = None
+            self._resolved[trial.key] = found
+        return self._resolved[trial.key]
+
+    @cached_property
+    def _resolved(self) -> dict[str, RunConfig | None]:
+        return {}
 
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

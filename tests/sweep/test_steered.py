@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from stdcl.config.sweep import Trial
+from stdcl.launch.cluster import Cluster
 from stdcl.launch.worker import TrainingLoop, session_loop
 from stdcl.results.ask import forget_ask, write_ask
 from stdcl.results.history import read_history
@@ -103,7 +104,7 @@ class Rounds(_Runner):
 
     @contextmanager
     def _cluster(self, trials: Any) -> Iterator[Any]:
-        yield None
+        yield Cluster("local", True, ({"CPU": 2.0},))
 
     def _fit(self, cluster: Any, progress: Progress, space: dict[str, Any], options: dict[str, Any]) -> None:
         keys = [each["key"] for each in space["trial"]["grid_search"]]
