@@ -62,14 +62,15 @@ def report(
     SWEEP is a sweep's name, or its folder. Tables are 1, 2, 3 and 4a to 4e, or of a name of one's own. The exit code is
     1 where something is missing, has failed or does not fit; the notes below the table say what.
     """
-    from stdcl.report.paper_files import write_figures, write_pages, write_reports
+    from stdcl.report.paper_files import states_of, write_figures, write_pages, write_reports
 
     folders = [_folder(sweep) for sweep in sweeps]
-    text, complete = write_reports(folders, out, terminal_width())
+    states = states_of(folders)
+    text, complete = write_reports(states, out, terminal_width())
     print(text)
-    files = write_pages(folders, out) if html else []
+    files = write_pages(states, out) if html else []
     named = tuple(name.strip() for name in classes.split(",") if name.strip())
-    files += write_figures(folders, out, projection, named) if figures else []
+    files += write_figures(states, out, projection, named) if figures else []
     for file in files:
         print(f"written to {file}")
     if bundle is not None:

@@ -14,23 +14,31 @@ from stdcl.report.paper import paper_table, papers_of, tables_of
 from stdcl.report.paper_wording import paper_csv, paper_display
 from stdcl.report.projection import Method
 from stdcl.report.provenance import write_inputs
-from stdcl.report.table import build_table, sweep_table
+from stdcl.report.table import build_table
 from stdcl.report.wording import display
 from stdcl.results.layout import SweepFolder
 from stdcl.results.state import UNFINISHED
 
 
-def write_pages(directories: Sequence[Path], out: Path | None) -> list[Path]:
+def states_of(directories: Sequence[Path]) -> list[SweepState]:
+    """Read the sweeps' folders, each once.
+
+    Raises:
+        UserError: a folder is no sweep's.
+    """
+    return [load_sweep_state(folder) for folder in dict.fromkeys(each.resolve() for each in directories)]
+
+
+def write_pages(states: Sequence[SweepState], out: Path | None) -> list[Path]:
     """Write the page of each sweep, ``report.html``; with several sweeps in one folder, ``report_<sweep>.html``.
 
     Each has the paper's table that its sweep fills, together with the other sweeps of that table.
 
     Args:
-        directories, out: as in ``write_reports``.
+        states, out: as in ``write_reports``.
     """
     from stdcl.report.page import PAGE, write_page  # jinja2 is slow to import
 
-    states = [load_sweep_state(folder) for folder in dict.fromkeys(each.resolve() for each in directories)]
     papers = papers_of(states)
     written = []
     for state in states:
@@ -43,12 +51,12 @@ def write_pages(directories: Sequence[Path], out: Path | None) -> list[Path]:
 
 
 def write_figures(
-    directories: Sequence[Path], out: Path | None, projection: Method = "pca", classes: Sequence[str] = ()
+    states: Sequence[SweepState], out: Path | None, projection: Method = "pca", classes: Sequence[str] = ()
 ) -> list[Path]:
     """Write the figures of each sweep as PNG and PDF; with several sweeps, into a folder of its name below ``out``.
 
     Args:
-        directories, out: as in ``write_reports``.
+        states, out: as in ``write_reports``.
         projection, classes: of the figures of features, as in ``projection.feature_pair``.
     """
     from stdcl.report.figures.comparison import draw_comparison  # Matplotlib is slow to import
@@ -57,9 +65,9 @@ def write_figures(
     from stdcl.report.figures.search import draw_search
 
     written = []
-    for directory in dict.fromkeys(each.resolve() for each in directories):
-        table = sweep_table(directory)
-        folder = SweepFolder(directory).report if out is None else out / table.name if len(directories) > 1 else out
+    for state in states:
+        table = build_table(state)
+        folder = SweepFolder(state.directory).report if out is None else out / table.name if len(states) > 1 else out
         if table.search == "optuna":
             written += draw_search(table, folder)
             continue
@@ -69,26 +77,21 @@ def write_figures(
     return written
 
 
-def write_reports(directories: Sequence[Path], out: Path | None, width: int = text.WIDTH) -> tuple[str, bool]:
+def write_reports(states: Sequence[SweepState], out: Path | None, width: int = text.WIDTH) -> tuple[str, bool]:
     """Write the tables that sweeps' files name, ``table_<name>`` in every format.
 
     A search fills no table of the paper: its own is written, under its name.
 
     Args:
-        directories: the sweeps' folders; those of one table are joined.
+        states: of the sweeps, see `states_of`; those of one table are joined.
         out: folder of the files; None: the report folder of each table's first sweep.
         width: of what a terminal shows, in characters.
 
     Returns:
         What a terminal shows, and whether every table is complete and without a fault.
-
-    Raises:
-        UserError: a folder is no sweep's.
     """
     shown: list[str] = []
     complete = True
-    folders = dict.fromkeys(directory.resolve() for directory in directories)
-    states = [load_sweep_state(folder) for folder in folders]
     for search in [state for state in states if state.search == "optuna"]:
         said, whole = _write_search(search, out or SweepFolder(search.directory).report, width)
         shown.append(said)
