@@ -9,6 +9,7 @@ from typing import Any
 from stdcl.report.labels import differences_text, letter, short_names
 from stdcl.report.load import TrialState
 from stdcl.report.table import SweepTable, is_synthetic
+from stdcl.results.importance import LEAST
 from stdcl.results.state import STATES, UNFINISHED
 from stdcl.results.status import counted as counted_states
 from stdcl.statistics.difference import Difference
@@ -113,7 +114,13 @@ def _machines(finished: Sequence[TrialState]) -> list[str]:
 def _importance(table: SweepTable) -> list[str]:
     found = table.importance
     if found is None:
-        return []
+        complete, pruned = len(table.finished), sum(trial.state == "pruned" for trial in table.trials)
+        if complete >= LEAST:
+            return []
+        return [
+            f"importance of the parameters: not computed, since it needs {LEAST} complete trials and there are "
+            f"{complete}" + (f" (the {pruned} that were stopped early do not count)" if pruned else "")
+        ]
     names = short_names(table.parameters)
     shares = sorted(found.parameters.items(), key=lambda each: -each[1].share)
     listed = ", ".join(

@@ -11,6 +11,9 @@ from stdcl import atomic
 from stdcl.config.contrast import long_key
 from stdcl.errors import UserError
 
+LEAST = 8
+"""Complete trials below which nothing is computed: the best tenth would be a part of one trial."""
+
 
 @dataclass(frozen=True)
 class Share:

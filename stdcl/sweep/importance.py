@@ -11,10 +11,8 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
 from stdcl.config.contrast import long_keys
-from stdcl.results.importance import Importance, Share
+from stdcl.results.importance import LEAST, Importance, Share
 
-LEAST = 8
-"""Complete trials below which nothing is computed: the best tenth would be a part of one trial."""
 _RESAMPLED = 100
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stdcl.cli.command import main
+from stdcl.report.notes import notes
 from stdcl.report.page import render
 from stdcl.report.searching import importance_basis, importances, parallel
 from stdcl.report.table import sweep_table
@@ -116,3 +117,14 @@ def test_why_says_where_a_trial_of_a_search_comes_from(tmp_path: Path, capsys: p
     assert main(["why", str(directory), "trial=8"]) == 0, "another trial's input"
     assert main(["why", str(directory), "trial=99"]) == 2
     assert "no trial of s named 'trial=99'; give a row's number, from 1 to 10" in capsys.readouterr().err
+
+
+def test_too_few_complete_trials_for_an_importance_are_said(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "s", (TAU,), search="optuna")
+    sweep.add({TAU: 0.5}, correct=300, name="trial=0,x")
+    sweep.add({TAU: 0.6}, correct=200, status="pruned", name="trial=1,x")
+    said = notes(sweep_table(sweep.save()))
+    expected = (
+        "not computed, since it needs 8 complete trials and there are 1 (the 1 that were stopped early do not count)"
+    )
+    assert any(expected in note for note in said)

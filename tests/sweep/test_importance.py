@@ -11,8 +11,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from stdcl.errors import UserError
-from stdcl.results.importance import read_importance, write_importance
-from stdcl.sweep.importance import LEAST, importance
+from stdcl.results.importance import LEAST, read_importance, write_importance
+from stdcl.sweep.importance import importance
 from stdcl.sweep.names import TrialNames
 from tests.sweep.conftest import SEARCH, MakeSweep
 
