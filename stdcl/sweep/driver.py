@@ -585,6 +585,8 @@ class _Runner:
 
     def _open_budget(self, cluster: Cluster, todo: Sequence[Trial], others: Sequence[str], further: int = 0) -> None:
         """Refuse a disk budget that is too small, before anything is trained."""
+        if self._sweep.config.checkpoints.budget is None:
+            return
         self._disk = open_budget(self._sweep, self._folder, todo, others, self._concurrency(cluster), further=further)
 
     def _count_on_disk(self, key: str, ending: Ending) -> str:
