@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from stdcl.config import RunConfig
+from stdcl.config.arms import BASELINE
 from stdcl.config.sweep import Sweep, Trial, cell_name
 from stdcl.config.yaml_text import parse_yaml
 from stdcl.errors import UserError
@@ -177,9 +178,12 @@ def _cells(
     left: Sequence[tuple[Trial, int]], known: Mapping[Kind, tuple[Probe, Ground]], sweep: Sweep
 ) -> list[CellCost]:
     cells: dict[str, tuple[Trial, int, int]] = {}
+    stated = bool(sweep.config.arms)
     for trial, epochs in left:
-        name = cell_name(trial.arm, {key.split(".")[-1]: value for key, value in trial.parameters.items()})
-        name = f"baseline {name}".removesuffix(" baseline") if trial.arm == "baseline" else name
+        short = {key.removesuffix(".name").split(".")[-1]: value for key, value in trial.parameters.items()}
+        name = cell_name(trial.arm, short, stated=stated)
+        if trial.arm == BASELINE and short and not stated:
+            name = f"{BASELINE} {name}"
         first, count, total = cells.get(name, (trial, 0, 0))
         cells[name] = first, count + (epochs > 0), total + epochs
     if sweep.config.search == "optuna":

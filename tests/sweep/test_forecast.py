@@ -93,6 +93,18 @@ def test_earlier_runs_of_the_same_kind_are_the_ground(
     assert kind_of(saved) == kind_of(yaml.safe_load(to_yaml(config)))
 
 
+def test_cells_are_named_by_arm_and_by_what_varies(make_sweep: MakeSweep, small_store: Path, tmp_path: Path) -> None:
+    derived = planned(make_sweep(on(small_store, GRID)), tmp_path)
+    assert [cell.name for cell in derived.cells] == ["baseline", "temperature=0.5", "temperature=0.8"]
+    content = on(small_store, {**GRID, "grid": {"encoder": ["hcn", "agcn"]}, "baseline": False})
+    content["arms"] = {"plain": {"method.name": "none"}, "stdcl": {"method.name": "stdcl"}}
+    content["base"]["encoder"] = {"name": "hcn"}
+    stated = planned(make_sweep(content), tmp_path)
+    assert {cell.name for cell in stated.cells} == {
+        f"arm={arm}, encoder={encoder}" for arm in ("plain", "stdcl") for encoder in ("hcn", "agcn")
+    }
+
+
 def test_a_search_is_said_at_most(make_sweep: MakeSweep, small_store: Path, tmp_path: Path) -> None:
     content = on(small_store, SEARCH)
     content["space"] = {"contrast.temperature": {"type": "float", "low": 0.2, "high": 2.0}}
