@@ -99,7 +99,7 @@ def changed(key: str, value: Any) -> Any:
         "contrast.readings.write": "after", "contrast.readings.shortage": "clamp", "contrast.readings.slots": "clip",
         "contrast.readings.nonlinearity": "relu", "contrast.readings.person_mask": "present",
         "training.optimizer": "adam", "training.precision": "bfloat16", "training.batch_norm": "local",
-        "training.milestones": [40], "training.gradient_clip": 1.0, "training.decay": 0.5,
+        "training.tf32": "none", "training.milestones": [40], "training.gradient_clip": 1.0, "training.decay": 0.5,
     }  # fmt: skip
     if key in others:
         return others[key]
