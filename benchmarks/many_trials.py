@@ -79,7 +79,7 @@ def run(file: Path, storage: Path) -> dict[str, float]:
         elif "  finished  " in text:
             ends.append((now, memory()))
 
-    code = run_sweep(file, storage=storage, loop=Stub(), check=lambda config: None, say=say)
+    code = run_sweep(file, storage=storage, loop=Stub(), check=lambda config: (), say=say)
     assert code == 0, f"the sweep ended with {code}"
     whole = time.perf_counter() - begin
     if not ends:
