@@ -70,6 +70,7 @@ from stdcl.version import code_version, execution_digest
 
 if TYPE_CHECKING:
     import optuna
+    from ray.tune.search import Searcher
 
     from stdcl.sweep.board import Board
     from stdcl.sweep.progress import Progress
@@ -426,15 +427,12 @@ class _Runner:
         if not todo:
             return _Outcome({}, False)
         with self._cluster(todo) as cluster:
-            from ray import tune
-
-            from stdcl.sweep.trainables import payload
+            from stdcl.sweep.planned import PlannedTrials
 
             self._open_budget(cluster, todo, list(held))
             progress = self._progress({trial.key: trial for trial in trials}, len(trials), before)
             while todo:
-                space = {"trial": tune.grid_search([payload(trial) for trial in todo])}
-                self._fit(cluster, progress, space, {})
+                self._fit(cluster, progress, PlannedTrials(todo), len(todo))
                 self.obedience.wait_while_paused()
                 todo = [] if self._stop.requested else self._released(trials, progress)
         return self._outcome(progress)
@@ -535,12 +533,7 @@ class _Runner:
             stop=self._stop,
         )
         self._stop.judge = search.judge
-        self._fit(
-            cluster,
-            progress,
-            {},
-            {"search_alg": search, "num_samples": settings.trials - studies.counted(study)},
-        )
+        self._fit(cluster, progress, search, settings.trials - studies.counted(study))
 
     def _progress(self, trials: dict[str, Trial], total: int, before: int) -> Progress:
         from stdcl.sweep.board import Board
@@ -600,8 +593,8 @@ class _Runner:
             leave_one(checkpoints)
         return self._disk.ended(key, size_of(checkpoints) if checkpoints.is_dir() else 0)
 
-    def _fit(self, cluster: Cluster, progress: Progress, space: dict[str, Any], options: dict[str, Any]) -> None:
-        """Run one Ray Tune experiment, in a folder of its own that is dropped at the end."""
+    def _fit(self, cluster: Cluster, progress: Progress, search: Searcher, trials: int) -> None:
+        """Run so many trials as one Ray Tune experiment, in a folder of its own that is dropped at the end."""
         from ray import tune
 
         from stdcl.sweep.trainables import LocalTrial, RayTrainTrial, TrialContext, trial_key, trial_resources
@@ -626,13 +619,13 @@ class _Runner:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
         tuner = tune.Tuner(
             trainable,
-            param_space=space,
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=self._concurrency(cluster),
                 reuse_actors=True,
                 trial_name_creator=trial_key,
                 trial_dirname_creator=trial_key,
-                **options,
+                search_alg=search,
+                num_samples=trials,
             ),
             run_config=tune.RunConfig(
                 name=name,

@@ -106,8 +106,9 @@ class Rounds(_Runner):
     def _cluster(self, trials: Any) -> Iterator[Any]:
         yield Cluster("local", True, ({"CPU": 2.0},))
 
-    def _fit(self, cluster: Any, progress: Progress, space: dict[str, Any], options: dict[str, Any]) -> None:
-        keys = [each["key"] for each in space["trial"]["grid_search"]]
+    def _fit(self, cluster: Any, progress: Progress, search: Any, trials: int) -> None:
+        keys = [search.suggest(f"id {number}")["trial"]["key"] for number in range(trials)]
+        assert search.suggest("one more") == "FINISHED"
         self.rounds.append(keys)
         for key in keys:
             trial = TuneTrial(progress.trials[key])
