@@ -29,6 +29,23 @@ def test_the_folder_holds_the_package_and_nothing_else() -> None:
     assert package.PACKAGE.is_dir(), "the link went, not what it led to"
 
 
+def test_folders_of_killed_processes_are_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code = (
+        "import os, signal\nfrom stdcl.launch.package import folder_of_package\n"
+        "with folder_of_package():\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)})
+    (left,) = tmp_path.iterdir()
+    with folder_of_package() as young:
+        assert sorted(tmp_path.iterdir()) == sorted([left, young]), "it might not be locked yet"
+    monkeypatch.setattr(package, "YOUNG_SECONDS", -1.0)
+    with folder_of_package() as first, folder_of_package() as second:
+        assert sorted(tmp_path.iterdir()) == sorted([first, second])
+        assert (second / "stdcl").resolve() == package.PACKAGE
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_code_is_refused_before_training(tmp_path: Path) -> None:
     config = RunConfig.model_validate({key: GRID["base"][key] for key in ("data", "encoder", "training")})
     check_package(code_version())
