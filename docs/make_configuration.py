@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from stdcl import specs
-from stdcl.config import checkpoints, compare, contrast, model, sweep
+from stdcl.config import checkpoints, compare, confirms, contrast, model, sweep
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 METHODS = {name: spec for name, spec in specs.methods().items() if spec.section == model.METHOD}
@@ -29,6 +29,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "A sweep file": sweep.SweepConfig,
     "checkpoints (of a sweep)": checkpoints.SweepCheckpointsConfig,
     "compare": compare.CompareConfig,
+    "confirms": confirms.ConfirmsConfig,
+    "confirms.arms, each": confirms.PromiseConfig,
     "optuna": sweep.OptunaConfig,
     "space, type: float": sweep.FloatRange,
     "space, type: int": sweep.IntRange,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from stdcl.cli.codes import DONE, FAILED
 from stdcl.cli.live import Live, room
+from stdcl.cli.place import sweep_folder
 from stdcl.cli.verb import Verb
 from stdcl.errors import UserError
 
@@ -169,17 +169,7 @@ def _status(sweep: str) -> SweepStatus:
     from stdcl.results.layout import SweepFolder
     from stdcl.results.status import sweep_status
 
-    return sweep_status(SweepFolder(_folder(sweep)))
-
-
-def _folder(sweep: str) -> Path:
-    from stdcl.config.paths import storage_path
-
-    given = Path(sweep)
-    folder = given if given.is_dir() else storage_path() / sweep
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such sweep; `stdcl status` lists those of {storage_path()}")
-    return folder.absolute()
+    return sweep_status(SweepFolder(sweep_folder(sweep)))
 
 
 def _sweeps() -> list[SweepStatus]:

@@ -10,6 +10,7 @@ import click
 
 from stdcl.cli.console import outlive_terminal, terminal_width
 from stdcl.cli.live import Live, room
+from stdcl.cli.place import sweep_folder
 from stdcl.cli.verb import PATH, Verb, set_option
 
 if TYPE_CHECKING:
@@ -45,6 +46,34 @@ def sweep(
         return 0
     if file is None:
         raise click.UsageError("give a sweep file, or the name of a shipped one ('stdcl sweep --list' shows them)")
+    return _run(file, overrides, dry_run=dry_run, budget=budget, quiet=quiet)
+
+
+@click.command(cls=Verb, on_interrupt="the same command continues the confirmation")
+@click.argument("search")
+@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many of its best.")
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Fresh seeds of each.")
+@click.option("--name", metavar="NAME", help="Of the confirming sweep (default: SEARCH_confirm).")
+@set_option
+@click.option("--dry-run", is_flag=True, help="Write the sweep's file, check it and list its trials; start nothing.")
+@click.option("--quiet", is_flag=True, help="Show the table and what failed alone; the rest is in sweep.log.")
+def confirm(
+    search: str, top: int, seeds: int, name: str | None, overrides: tuple[str, ...], dry_run: bool, quiet: bool
+) -> int:
+    """Train a finished search's best configurations again, on fresh seeds and the test set.
+
+    SEARCH is the search's name, or its folder. A sweep file is written into that folder and run, beside cross-entropy
+    alone and the search's base as it stands; its table says what the search promised and what came out.
+    """
+    from stdcl.sweep.confirm import write_confirmation
+
+    path, notes = write_confirmation(sweep_folder(search), top, seeds, name)
+    for line in [f"sweep file: {path}", *notes]:
+        print(line, flush=True)
+    return _run(path, overrides, dry_run=dry_run, budget=None, quiet=quiet)
+
+
+def _run(file: Path, overrides: tuple[str, ...], *, dry_run: bool, budget: float | None, quiet: bool) -> int:
     from stdcl.sweep.driver import run_sweep
 
     outlive_terminal()
@@ -80,4 +109,4 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-VERBS = (sweep, submit)
+VERBS = (sweep, confirm, submit)

@@ -20,6 +20,7 @@ from stdcl.config import arms as arm_rules
 from stdcl.config.arms import ARM, BASELINE, DATASET, Arm, method_of, trial_key
 from stdcl.config.checkpoints import CHECKPOINTS, SweepCheckpointsConfig
 from stdcl.config.compare import CompareConfig
+from stdcl.config.confirms import ConfirmsConfig
 from stdcl.config.explain import Origin
 from stdcl.config.fingerprint import fingerprint
 from stdcl.config.keys import check_path, is_section
@@ -151,6 +152,8 @@ class SweepConfig(Section):
     """Numbers of seeds after which the table may be judged, for example [3, 5, 10]; the last is the number of seeds."""
     spending: Literal["obrien-fleming", "pocock"] | None = None
     """How the looks share the error; null: obrien-fleming, little of it at first."""
+    confirms: ConfirmsConfig | None = None
+    """The search whose best configurations are trained again here; `stdcl confirm` writes it."""
     resources: ResourcesConfig = ResourcesConfig()
     """What each trial gets."""
     checkpoints: SweepCheckpointsConfig = SweepCheckpointsConfig()
@@ -188,13 +191,14 @@ class SweepConfig(Section):
             if self.compare or self.margin or self.looks:
                 raise ValueError("'compare', 'margin' and 'looks' belong to search: grid; a search proves nothing")
             if len(self.seeds) != 1:
-                raise ValueError("a search trains each sample once; give one seed, then confirm the best by a grid")
+                raise ValueError("a search trains each sample once; give one seed, then `stdcl confirm` its best")
         if self.name == SINGLE_RUNS:
             raise ValueError(f"the name '{self.name}' is that of the folder of single runs; choose another")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {self.seeds} repeat")
         self._check_arms()
         self._check_questions()
+        self._check_confirms()
         for key, values in self.grid.items():
             if not values:
                 raise ValueError(f"grid '{key}' has no values")
@@ -243,6 +247,16 @@ class SweepConfig(Section):
                 f"looks {looks}: ascending numbers of seeds are expected, the first at least 2 and the last all "
                 f"{len(self.seeds)}"
             )
+
+    def _check_confirms(self) -> None:
+        if self.confirms is None:
+            return
+        unknown = [arm for arm in self.confirms.arms if arm not in self.arms]
+        if unknown:
+            raise ValueError(f"confirms: '{unknown[0]}' is none of the arms{nearest(unknown[0], self.arms)}")
+        used = sorted(set(self.seeds) & set(self.confirms.seeds))
+        if used:
+            raise ValueError(f"confirms: the search has used the seed {used[0]}; fresh seeds are needed")
 
     @property
     def search_settings(self) -> OptunaConfig:
@@ -557,8 +571,7 @@ def load_sweep(
         if base["data"].get("evaluate_on", "validation") == "test":
             faults.append(
                 f"{origin.at(('base', 'data', 'evaluate_on'))}: 'base.data.evaluate_on' is 'test', but a search may "
-                "not see the test set; leave it out or set it to validation, then confirm the best configuration by "
-                "a grid"
+                "not see the test set; leave it out or set it to validation, then `stdcl confirm` the best"
             )
         put(base, "data.evaluate_on", "validation")
     if faults:

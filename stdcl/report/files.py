@@ -7,11 +7,15 @@ from pathlib import Path
 
 from stdcl.atomic import write_text
 from stdcl.errors import not_written
+from stdcl.report.confirmation import render_csv
 from stdcl.report.display import Display
 from stdcl.report.formats import SUFFIXES, csv, text
 from stdcl.report.table import SweepTable, sweep_table
 from stdcl.report.wording import display
 from stdcl.results.layout import FIGURE, SweepFolder
+
+CONFIRMATION = "confirmation.csv"
+"""What a search promised, beside what came out."""
 
 
 def write_report(directory: Path, width: int = text.WIDTH, metrics: Sequence[str] = ()) -> str:
@@ -38,13 +42,16 @@ def write_report(directory: Path, width: int = text.WIDTH, metrics: Sequence[str
 def write_table(table: SweepTable, shown: Display, directory: Path) -> list[Path]:
     """Write ``table.txt``, ``.md``, ``.tex``, ``.csv``, ``trials.csv`` and, with a result, ``accuracy.png``.
 
-    Each file is written atomically; returns the files. ``accuracy.png`` is only written when a trial has a result; one
-    from before is left as it is.
+    A sweep that confirms a search also has ``confirmation.csv``. Each file is written atomically; returns the files.
+    ``accuracy.png`` is only written when a trial has a result; one from before is left as it is.
     """
     written = write_display(shown, directory, "table")
     for name, content in (("table.csv", csv.render(table)), ("trials.csv", csv.render_trials(table))):
         write_text(directory / name, content)
         written.append(directory / name)
+    if table.confirms is not None:
+        write_text(directory / CONFIRMATION, render_csv(table))
+        written.append(directory / CONFIRMATION)
     if table.finished:
         from stdcl.report.figures.accuracy import draw  # Matplotlib is slow to import
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stdcl.report import confirmation
 from stdcl.report.labels import differences_text, letter, short_names
 from stdcl.report.load import TrialState
 from stdcl.report.table import SweepTable, is_synthetic
@@ -34,7 +35,10 @@ def notes(table: SweepTable) -> list[str]:
     what = f"accuracy: percent of the {' or '.join(on)} sequences, after the last epoch"
     if table.search == "optuna":
         out.append(what)
-        out.append("the best of a search is picked by its result: repeat it with several seeds, on the test sequences")
+        out.append(
+            "the best of a search is picked by its result: repeat it with several seeds, on the test sequences "
+            f"(`stdcl confirm {table.name}`)"
+        )
         out += _importance(table)
     else:
         out.append(f"{what}; mean ± sample standard deviation over seeds; {_interval_of_accuracy(table)}")
@@ -57,6 +61,7 @@ def notes(table: SweepTable) -> list[str]:
     if any(cell.last and cell.last.n == 1 for cell in cells):
         out.append("a single seed has no spread: its differences may be chance")
     out += _differences(table)
+    out += confirmation.sentences(table)
     copies = {(cell.num_test or 0) - cell.without_copies[1] for cell in cells if cell.without_copies}
     if copies:
         out.append(

@@ -181,7 +181,7 @@ def verdict_sentence(table: SweepTable) -> str:
         return (
             f"The best of {len(table.finished)} finished trials{stopped} has "
             f"{100 * float(best.row['accuracy']):.2f} % ({values}). {_rivals(table)}It was picked by its result, so "
-            "confirm it with several seeds, on the test sequences."
+            f"confirm it with several seeds, on the test sequences: `stdcl confirm {table.name}`."
         )
     found = [(asked, asked.verdict) for asked in judgement.asked if asked.verdict] if judgement is not None else []
     if not table.finished:

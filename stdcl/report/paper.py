@@ -183,7 +183,7 @@ def paper_table(name: str, sweeps: Sequence[SweepState]) -> PaperTable:
     """
     for sweep in sweeps:
         if sweep.search != "grid":
-            raise UserError(f"{sweep.name}: a search's trials are no cells of a table; confirm its best by a grid")
+            raise UserError(f"{sweep.name}: a search's trials are no cells of a table; `stdcl confirm` its best")
     lines, left_out = lines_of(sweeps)
     answers = read_sweep_answers([trial for line in lines for trial in line.trials])
     remarks = [*(remark for sweep in sweeps for remark in sweep.remarks), *left_out, *answers.remarks]

@@ -36,7 +36,9 @@ def what_seeds_can_show(sweep: Sweep) -> str:
     config = sweep.config
     trials = sweep.trials()
     if config.search != "grid" or not trials:
-        raise UserError(f"{sweep.where}: a search proves nothing; plan the grid that confirms its best")
+        raise UserError(
+            f"{sweep.where}: a search proves nothing; plan the sweep that confirms its best (stdcl confirm)"
+        )
     cells = unique((trial.arm, trial.parameters) for trial in trials)
     references = {setting(keys): index for index, (arm, keys) in enumerate(cells) if arm == sweep.reference}
     arms = [

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from stdcl import specs
 from stdcl.config.arms import BASELINE, setting
+from stdcl.config.confirms import ConfirmsConfig
 from stdcl.config.model import METHOD_NAME, STDCL, is_baseline
 from stdcl.report.answers import SweepAnswers, read_sweep_answers
 from stdcl.report.judgement import Arm, Asked, Judgement, accuracy_of, judge
@@ -101,6 +102,7 @@ class SweepTable:
         importance: of a search's parameters.
         remarks: what went wrong with reading the sweep.
         metrics: names of those that it shows beside accuracy.
+        confirms: the search whose best configurations it trains again; None if it is not that.
     """
 
     name: str
@@ -118,6 +120,7 @@ class SweepTable:
     importance: Importance | None
     remarks: tuple[str, ...]
     metrics: tuple[str, ...] = ()
+    confirms: ConfirmsConfig | None = None
 
     @property
     def finished(self) -> tuple[TrialState, ...]:
@@ -165,6 +168,7 @@ def build_table(sweep: SweepState) -> SweepTable:
         logarithmic=sweep.logarithmic,
         importance=sweep.importance,
         remarks=(*sweep.remarks, *answers.remarks),
+        confirms=sweep.sweep.config.confirms if sweep.sweep is not None else None,
     )
 
 

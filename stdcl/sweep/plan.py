@@ -33,6 +33,8 @@ _FREE = (
     "arms",
     "baseline",
     "paths",
+    "confirms.judged",
+    "confirms.arms",
 )
 """Keys that may differ between two runs of a sweep, or that have a rule of their own below."""
 
