@@ -32,6 +32,8 @@ def export(store: SequenceStore, out: Path, *, protocol: str) -> str:
             "total_frames": x.shape[1],
             "keypoint": np.where(gone[..., None], 0, x[..., : 2 if flat else 3]).astype(dtype),
         }
+        if "image" in source:
+            annotation |= {key: tuple(source["image"]) for key in ("img_shape", "original_shape")}
         if flat:
             score = x[..., 2] if store.manifest.third == "score" else np.ones_like(x[..., 2])
             annotation["keypoint_score"] = np.where(gone, 0, score).astype(dtype if dtype.kind == "f" else "f4")
@@ -45,6 +47,9 @@ def export(store: SequenceStore, out: Path, *, protocol: str) -> str:
             split[title] = ids[mask].tolist()
     with atomic.staging_file(out) as part, part.open("wb") as stream:
         pickle.dump({"split": split, "annotations": annotations}, stream, protocol=4)
-    return (
+    said = (
         f"{out}: {len(annotations):,} annotations, {'two' if flat else 'three'}-dimensional, split {', '.join(split)}"
     )
+    if flat and store.manifest.third != "score":
+        said += "; the store has no scores: keypoint_score is 1 where a joint is there, else 0"
+    return said

@@ -65,6 +65,7 @@ def prepare(
     faults: dict[int, str] = {}
     seen: dict[str, int] = {}
     extents: list[float] = []
+    images: set[tuple[int, int] | None] = set()
     persons = label = joints = gone = points = flat = 0
     for index, annotation in enumerate(annotations):
         try:
@@ -80,6 +81,7 @@ def prepare(
         seen[record.id] = index
         joints = record.values.shape[2]
         flat += np.shape(annotation["keypoint"])[-1] == 2
+        images.add(_image(annotation))
         extents.append(_extent(record.values))
         persons, label = max(persons, record.values.shape[1]), max(label, record.label)
         there = record.values.any(axis=(2, 3))
@@ -98,6 +100,11 @@ def prepare(
     protocols, names, remarks = _protocols(split, seen, file)
     titles, naming = class_names(label + 1, classes)
     notes = [*remarks, *naming]
+    if flat and not keep:
+        notes.append("the detector's scores are not kept; `--scores keep` keeps them as third number of a joint")
+    image = images.pop() if len(images) == 1 else None
+    if images:
+        notes.append("the pictures' sizes (img_shape) differ and are not kept; `stdcl data export` writes none")
     if gone:
         notes.append(
             f"not detected: {gone:,} of {points:,} joints ({gone / points:.2%}), by a score of 0; they stay missing"
@@ -115,6 +122,7 @@ def prepare(
             "file": str(file.absolute()),
             "split": names,
             "dimensions": 2 if flat else 3,
+            **({"image": list(image)} if image else {}),
             "dtype": str(np.asarray(annotations[0]["keypoint"]).dtype),
         },
         notes=lambda: notes,
@@ -203,6 +211,15 @@ def _record(annotation: Any, keep_scores: bool) -> Record:
     last = int(np.flatnonzero(there.any(axis=0))[-1])
     numbers = _numbers(name) if x.shape[2] in (NTU.num_joints, 17) else {}
     return Record(id=name, label=label, values=np.ascontiguousarray(x[:, : last + 1]), **numbers)
+
+
+def _image(annotation: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return height and width of the picture in which the poses were found, where the annotation says them."""
+    match annotation.get("img_shape"):
+        case (int(height), int(width)):
+            return height, width
+        case _:
+            return None
 
 
 def _extent(x: NDArray[np.float32]) -> float:
