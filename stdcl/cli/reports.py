@@ -42,7 +42,7 @@ def table(sweep: str, metrics: tuple[str, ...]) -> None:
     type=click.Choice(("pca", "tsne")),
     default="pca",
     show_default=True,
-    help="Of the figures of features (`stdcl evaluate --features`).",
+    help="Of the maps of features (`stdcl evaluate --features`).",
 )
 @click.option("--classes", metavar="NAME,...", default="", help="Classes that these show; default: at most ten.")
 @click.option("--bundle", type=PATH, metavar="FILE", help="Also pack what a reviewer needs into this .tar.gz.")
@@ -68,8 +68,8 @@ def report(
     states = states_of(folders)
     text, complete = write_reports(states, out, terminal_width())
     print(text)
-    files = write_pages(states, out) if html else []
     named = tuple(name.strip() for name in classes.split(",") if name.strip())
+    files = write_pages(states, out, projection, named) if html else []
     files += write_figures(states, out, projection, named) if figures else []
     for file in files:
         print(f"written to {file}")

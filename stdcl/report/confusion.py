@@ -11,6 +11,10 @@ from stdcl.report.table import Cell, SweepTable
 from stdcl.results.layout import RunFolder
 from stdcl.results.scores import Scores, read_scores
 
+MATRIX = 12
+"""Classes up to which a whole matrix is shown; of more, the pairs that change most."""
+MOST_PAIRS = 20
+
 
 @dataclass(frozen=True)
 class ConfusionChange:
@@ -28,6 +32,20 @@ class ConfusionChange:
     change: np.ndarray
     counts: np.ndarray
     seeds: tuple[int, ...]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The confusions (true class, called) that change most, at most ``MOST_PAIRS``, what became rarer first."""
+        change = np.nan_to_num(self.change.copy())
+        np.fill_diagonal(change, 0.0)
+        order = np.argsort(-np.abs(change), axis=None, kind="stable")[:MOST_PAIRS]
+        found = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, change.shape), strict=True) if change[i, j]]
+        return sorted(found, key=lambda pair: change[pair])
+
+    @property
+    def merit(self) -> np.ndarray:
+        """``change`` with the sign of what is off the diagonal turned: more is better everywhere."""
+        return np.where(np.eye(len(self.classes), dtype=bool), self.change, -self.change)
 
 
 def confusion(scores: Scores) -> np.ndarray:

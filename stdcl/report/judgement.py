@@ -85,6 +85,11 @@ class Judgement:
         """The question about an arm."""
         return next((each for each in self.asked if each.arm == arm), None)
 
+    @property
+    def trends(self) -> tuple[Asked, ...]:
+        """The questions about several arms at once."""
+        return tuple(each for each in self.asked if each.arm is None)
+
 
 def judge(
     arms: Sequence[Arm],

@@ -114,7 +114,8 @@ def read_numbers(path: Path) -> list[Number]:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             header = list(reader.fieldnames or ())
-            rows = list(enumerate(reader, 2))
+            # A trend is a question about several cells, and no number of its own.
+            rows = [(line, row) for line, row in enumerate(reader, 2) if row.get("arm") != "trend"]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as CSV ({error})") from None
     if {"method", "reported", "dataset", "protocol", "stream"} <= set(header):

@@ -20,8 +20,10 @@ from stdcl.report.display import BREAK, one_line
 from stdcl.report.judgement import Asked
 from stdcl.report.labels import NOTHING, short_names, trial_number, value_text
 from stdcl.report.load import TrialState
+from stdcl.report.page_comparison import cell_views
 from stdcl.report.paper import PaperTable
 from stdcl.report.paper_wording import paper_display
+from stdcl.report.projection import Method
 from stdcl.report.provenance import Provenance, cell_name, provenance
 from stdcl.report.searching import importance_basis, importances, parallel
 from stdcl.report.table import SweepTable
@@ -95,13 +97,27 @@ class PaperView:
     remarks: tuple[str, ...]
 
 
-def write_page(table: SweepTable, directory: Path, path: Path, paper: PaperTable | None = None) -> Path:
-    """Write a sweep's page, atomically; the same inputs give the same bytes."""
-    write_text(path, render(table, directory, paper))
+def write_page(
+    table: SweepTable,
+    directory: Path,
+    path: Path,
+    paper: PaperTable | None = None,
+    projection: Method = "pca",
+    classes: Sequence[str] = (),
+) -> Path:
+    """Write a sweep's page, atomically; the same inputs give the same bytes. Arguments as of ``render``."""
+    write_text(path, render(table, directory, paper, projection=projection, classes=classes))
     return path
 
 
-def render(table: SweepTable, directory: Path, paper: PaperTable | None = None, refresh: int | None = None) -> str:
+def render(
+    table: SweepTable,
+    directory: Path,
+    paper: PaperTable | None = None,
+    refresh: int | None = None,
+    projection: Method = "pca",
+    classes: Sequence[str] = (),
+) -> str:
     """Return a sweep's page.
 
     Args:
@@ -109,11 +125,16 @@ def render(table: SweepTable, directory: Path, paper: PaperTable | None = None, 
         directory: the sweep's folder.
         paper: the table of the paper that the sweep fills, alone or with others; None where its file names none.
         refresh: seconds after which a browser asks for it again; None for a page that stays as it is.
+        projection, classes: of the maps of features, as in ``projection.feature_pair``.
+
+    Raises:
+        UserError: as ``projection.feature_pair``.
     """
     shown = display(table)
     names, series = _series(table)
     trials = _trials(table, directory, names, series)
     anchors = {trial.name: trial.anchor for trial in trials}
+    compared, left_out = cell_views(table, projection, classes)
     template = _environment().get_template("report.html")
     return template.render(
         title=table.name,
@@ -138,10 +159,12 @@ def render(table: SweepTable, directory: Path, paper: PaperTable | None = None, 
         importance_basis=importance_basis(table),
         parallel=_parallel(table),
         paper=_paper_view(paper, table, anchors),
+        compared=compared,
+        left_out=left_out,
         arms=list(enumerate(names)),
         trials=trials,
         states=Counter(trial.state for trial in table.trials),
-        missing=_missing(table),
+        missing=[*_missing(table), *(cell.fault for cell in compared if cell.fault)],
         nothing=NOTHING,
     )
 
@@ -251,7 +274,7 @@ def _answer(asked: Asked) -> Answer:
 def _runs_of(table: SweepTable, row: int, anchors: Mapping[str, str]) -> list[tuple[str, str]]:
     if table.search == "optuna":
         return [(anchors[trial.key], f"trial {trial_number(trial.key)}") for trial in table.top[row : row + 1]]
-    trials = table.cells[row].trials if table.cells else ()
+    trials = table.cells[row].trials if row < len(table.cells) else ()
     return [(anchors[trial.key], f"seed {trial.seed}") for trial in trials if trial.key in anchors]
 
 
@@ -260,7 +283,7 @@ def _paper_view(paper: PaperTable | None, table: SweepTable, anchors: Mapping[st
         return None
     shown = paper_display(paper)
     rows = []
-    for row, (name, *texts) in zip(paper.rows, shown.rows, strict=True):
+    for row, (name, *texts) in zip(paper.rows, shown.rows[: len(paper.rows)], strict=True):
         entries = [paper.entry(row, column) for column in paper.columns]
         cells = tuple(
             PaperCell(
@@ -271,12 +294,16 @@ def _paper_view(paper: PaperTable | None, table: SweepTable, anchors: Mapping[st
             for text, entry in zip(texts, entries, strict=True)
         )
         rows.append((name, any(entry.planned for entry in entries), cells))
+    trends = [
+        (name, True, tuple(PaperCell(tuple(text.split(BREAK)), "", ()) for text in texts))
+        for name, *texts in shown.rows[len(paper.rows) :]
+    ]
     # What was run stands first: a reader of the page looks for it.
     rows.sort(key=lambda each: not each[1])
     return PaperView(
         title=shown.title,
         columns=tuple(one_line(column) for column in shown.columns),
-        rows=tuple(rows),
+        rows=(*trends, *rows),
         notes=tuple(note for note in shown.notes if not note.startswith("!")),
         remarks=tuple(note.removeprefix("! ") for note in shown.notes if note.startswith("!")),
     )
@@ -302,16 +329,17 @@ def _parallel(table: SweepTable) -> Markup | None:
 def _differences(table: SweepTable, names: Sequence[str]) -> Markup | None:
     """Each comparison with its interval: the main picture."""
     rows = []
-    for index, cell in enumerate(table.cells):
-        verdict = cell.asked.verdict if cell.asked is not None else None
+    for asked in table.judgement.asked if table.judgement is not None else ():
+        verdict = asked.verdict
         if verdict is None:
             continue
         d = verdict.difference
         points = tuple((f"pair of seeds {n}", 100 * value) for n, value in enumerate(d.per_seed, 1))
-        label = names[index]
+        # A trend is of no single cell: it has a colour of its own, and no filter hides it.
+        label, series = (names[asked.arm], asked.arm) if asked.arm is not None else (asked.question.name, len(names))
         low, high = 100 * d.interval.low, 100 * d.interval.high
         word = "≤ margin" if verdict.word is Word.NO_DIFFERENCE else str(verdict.word)
-        rows.append(svg.Interval(label, 100 * d.estimate, low, high, points, word, index))
+        rows.append(svg.Interval(label, 100 * d.estimate, low, high, points, word, series))
     if not rows or table.judgement is None:
         return None
     title = "difference of each cell to what it is compared with, in points, with its 95 % interval; dots are seeds"

@@ -29,13 +29,16 @@ def states_of(directories: Sequence[Path]) -> list[SweepState]:
     return [load_sweep_state(folder) for folder in dict.fromkeys(each.resolve() for each in directories)]
 
 
-def write_pages(states: Sequence[SweepState], out: Path | None) -> list[Path]:
+def write_pages(
+    states: Sequence[SweepState], out: Path | None, projection: Method = "pca", classes: Sequence[str] = ()
+) -> list[Path]:
     """Write the page of each sweep, ``report.html``; with several sweeps in one folder, ``report_<sweep>.html``.
 
     Each has the paper's table that its sweep fills, together with the other sweeps of that table.
 
     Args:
         states, out: as in ``write_reports``.
+        projection, classes: of the maps of features, as in ``projection.feature_pair``.
     """
     from stdcl.report.page import PAGE, write_page  # jinja2 is slow to import
 
@@ -45,7 +48,8 @@ def write_pages(states: Sequence[SweepState], out: Path | None) -> list[Path]:
         table = build_table(state)
         folder = out or SweepFolder(state.directory).report
         name = PAGE if out is None or len(states) == 1 else f"report_{table.name}.html"
-        written.append(write_page(table, state.directory, folder / name, papers.get(state.directory)))
+        paper = papers.get(state.directory)
+        written.append(write_page(table, state.directory, folder / name, paper, projection, classes))
         write_inputs(SweepFolder(state.directory).report, table.trials)
     return written
 

@@ -70,6 +70,11 @@ class PaperJudgement:
     looks: tuple[int, ...]
     remarks: tuple[str, ...]
 
+    @property
+    def trends(self) -> tuple[PaperAnswer, ...]:
+        """The questions about several lines at once."""
+        return tuple(each for each in self.answers if each.competitor is None)
+
 
 def judge_table(columns: Mapping[Hashable, Sequence[Competitor]], sweeps: Sequence[SweepState]) -> PaperJudgement:
     """Answer what the files of a table's sweeps ask.

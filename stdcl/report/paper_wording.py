@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from stdcl.report.display import BREAK, Display
-from stdcl.report.formats.csv import to_csv
+from stdcl.report.formats.csv import TREND, to_csv
 from stdcl.report.labels import NOTHING, differences_text, letter
 from stdcl.report.paper import ACCURACY, LEVEL, MEMORY, MINUTES, SOURCES, Column, Entry, PaperTable, Row
+from stdcl.report.paper_judgement import PaperAnswer
 from stdcl.statistics.power import ALPHA
 from stdcl.statistics.sequential import Stage
-from stdcl.statistics.verdict import Word
+from stdcl.statistics.verdict import Verdict, Word
 
 _UNITS = {ACCURACY: "%", LEVEL: "%", MEMORY: "GiB", MINUTES: "min/epoch"}
 _BENCHMARKS = {"ntu60": "NTU60", "ntu120": "NTU120", "nw-ucla": "NW-UCLA"}
@@ -22,7 +23,7 @@ _WORDS = {Word.NO_DIFFERENCE: f"no difference{BREAK}> margin"}
 
 
 def paper_display(table: PaperTable) -> Display:
-    """The strings of a table."""
+    """The strings of a table: its rows, then one per trend."""
     marks = _marks(table)
     lines = [f"{name}: {question}" for name, question in table.sweeps.items() if question]
     title = f"The paper's Table {table.name}" if table.name in SOURCES else table.name
@@ -31,9 +32,12 @@ def paper_display(table: PaperTable) -> Display:
         lines=tuple(lines),
         columns=("method", *(column_name(column) for column in table.columns)),
         left=(True, *[False] * len(table.columns)),
-        rows=tuple(
-            (row.name, *(_cell(table.entry(row, column), column, marks) for column in table.columns))
-            for row in table.rows
+        rows=(
+            *(
+                (row.name, *(_cell(table.entry(row, column), column, marks) for column in table.columns))
+                for row in table.rows
+            ),
+            *_trend_rows(table),
         ),
         notes=(*_notes(table, marks), *(f"! {remark}" for remark in table.remarks)),
     )
@@ -46,6 +50,25 @@ def column_name(column: Column) -> str:
     what = _STREAMS.get(column.stream, column.stream.removeprefix("level:"))
     unit = _UNITS[column.metric] if column.metric in (MEMORY, MINUTES) else ""
     return BREAK.join(filter(None, (where, protocol, f"{what} {unit}".strip())))
+
+
+def _trend_rows(table: PaperTable) -> list[tuple[str, ...]]:
+    """A row per trend that is asked for, its answers in the columns."""
+    by_name: dict[str, dict[Hashable, PaperAnswer]] = {}
+    for each in table.judgement.trends:
+        by_name.setdefault(each.name, {})[each.column] = each
+    return [
+        (name, *(_verdict(found[column].verdict) if column in found else "" for column in table.columns))
+        for name, found in by_name.items()
+    ]
+
+
+def _verdict(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return "no answer"
+    stage = "" if verdict.stage is Stage.FINAL else f"{BREAK}({verdict.stage})"
+    word = _WORDS.get(verdict.word, str(verdict.word))
+    return f"{100 * verdict.difference.estimate + 0.0:+.2f} {word}{stage}"
 
 
 def _cell(entry: Entry, column: Column, marks: Mapping[str, str]) -> str:
@@ -64,10 +87,7 @@ def _cell(entry: Entry, column: Column, marks: Mapping[str, str]) -> str:
     beside = f"paper {paper}" if entry.printed else "not in paper"
     parts.append(f"{beside} [{mark}]" if mark else beside)
     if entry.verdict is not None:
-        difference = entry.verdict.difference
-        stage = "" if entry.verdict.stage is Stage.FINAL else f"{BREAK}({entry.verdict.stage})"
-        word = _WORDS.get(entry.verdict.word, str(entry.verdict.word))
-        parts.append(f"{100 * difference.estimate + 0.0:+.2f} {word}{stage}")
+        parts.append(_verdict(entry.verdict))
     return BREAK.join(parts)
 
 
@@ -151,15 +171,18 @@ def _verdicts(table: PaperTable) -> list[str]:
 
 
 def paper_csv(table: PaperTable) -> str:
-    """One line per cell, unrounded; the first columns are those of the shipped ``reported_results.csv``."""
+    """One line per cell, unrounded, and per trend; the first columns are those of ``reported_results.csv``."""
     header = list(_record(Row(""), Column("", "", ""), Entry()))
     cells = [(row, column, table.entry(row, column)) for row in table.rows for column in table.columns]
-    return to_csv([_record(*cell) for cell in cells if cell[2].printed or cell[2].run or cell[2].states], header)
+    rows = [_record(*cell) for cell in cells if cell[2].printed or cell[2].run or cell[2].states]
+    for each in table.judgement.trends:
+        assert isinstance(each.column, Column)
+        asked = Row(each.name, arm=TREND)
+        rows.append({**_record(asked, each.column, Entry()), "state": "", **_judged(each.verdict)})
+    return to_csv(rows, header)
 
 
 def _record(row: Row, column: Column, entry: Entry) -> dict[str, Any]:
-    verdict = entry.verdict
-    found = verdict.difference if verdict is not None else None
     state = "run" if entry.run else "not run"
     return {
         "method": row.name,
@@ -179,14 +202,21 @@ def _record(row: Row, column: Column, entry: Entry) -> dict[str, Any]:
         "seeds": len(entry.values),
         "seeds_planned": entry.planned,
         "per_seed": " ".join(repr(value) for value in entry.values),
+        **_judged(entry.verdict),
+        "differences_to_published": None
+        if not entry.run
+        else (_OTHER_EXPERIMENT if entry.differences is None else differences_text(entry.differences)),
+        "trials": " ".join(entry.trials),
+    }
+
+
+def _judged(verdict: Verdict | None) -> dict[str, Any]:
+    found = verdict.difference if verdict is not None else None
+    return {
         "difference": None if found is None else 100 * found.estimate,
         "difference_low": None if found is None else 100 * found.interval.low,
         "difference_high": None if found is None else 100 * found.interval.high,
         "p": None if verdict is None else verdict.p,
         "verdict": None if verdict is None else str(verdict.word),
         "stage": None if verdict is None else str(verdict.stage),
-        "differences_to_published": None
-        if not entry.run
-        else (_OTHER_EXPERIMENT if entry.differences is None else differences_text(entry.differences)),
-        "trials": " ".join(entry.trials),
     }

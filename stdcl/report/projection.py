@@ -31,6 +31,7 @@ class Map:
         label: which.
         places: (N, 2).
         labels: (N,) class index of each.
+        ids: (N,) of the sequences.
         explained: share of the variance that the two axes hold, for PCA; None for t-SNE.
         separation: how many of each sequence's ten nearest, in the whole space, are of its class; a fraction.
     """
@@ -38,6 +39,7 @@ class Map:
     label: str
     places: np.ndarray
     labels: np.ndarray
+    ids: np.ndarray
     explained: float | None
     separation: float
 
@@ -175,9 +177,9 @@ def _chosen(base: Features, other: Cell, seed: int, wanted: Sequence[str]) -> tu
 
 
 def _map(label: str, features: Features, kept: np.ndarray, method: Method) -> Map:
-    vectors, labels = features.vectors[kept], features.labels[kept]
+    vectors, labels, ids = features.vectors[kept], features.labels[kept], features.ids[kept]
     separation = neighbours_of_own_class(vectors, labels)
     if method == "tsne":
-        return Map(label, tsne(vectors), labels, None, separation)
+        return Map(label, tsne(vectors), labels, ids, None, separation)
     places, explained = pca(vectors)
-    return Map(label, places, labels, explained, separation)
+    return Map(label, places, labels, ids, explained, separation)

@@ -6,12 +6,14 @@ Every mark that carries a number has a title, which a browser shows on hovering 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
 from markupsafe import Markup
 
+from stdcl.report.projection import Map
 from stdcl.report.searching import Parallel
 
 WIDTH = 720.0
@@ -220,6 +222,64 @@ def parallel(title: str, found: Parallel) -> Markup:
                 f"{_short(text, 10)}</text>"
             )
     return _figure(title, WIDTH, bottom + 30, parts)
+
+
+_SHAPES = (
+    "M-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0",  # circle
+    "M-2.7-2.7h5.4v5.4h-5.4z",
+    "M0-3.6l3.4 6h-6.8z",
+    "M0-3.8l3.1 3.8-3.1 3.8-3.1-3.8z",
+    "M0 3.6l3.4-6h-6.8z",
+    "M-3-3l6 6M-3 3l6-6",
+    "M-3.6 0h7.2M0-3.6v7.2",
+)
+"""As many as there are colours less one: every class has a pair of its own, also without colours."""
+MOST_POINTS = 600
+"""Sequences of a map that are drawn: a page holds several maps."""
+
+
+def mark(number: int) -> tuple[str, str]:
+    """Path of a class's mark, and the class of its colour, by the class's place in the list."""
+    return _SHAPES[(number + number // COLOURS) % len(_SHAPES)], f"c{number % COLOURS}"
+
+
+def maps(title: str, found: Sequence[Map], classes: Mapping[int, str]) -> Markup:
+    """Maps of features side by side, a group ``data-class`` per class; each has a scale of its own.
+
+    Args:
+        title: what the figure shows, for readers who do not see it.
+        found: the maps.
+        classes: class index -> name, of those that are drawn.
+    """
+    side, gap, top = (WIDTH - 20.0) / len(found), 16.0, 26.0
+    parts = []
+    for panel, each in enumerate(found):
+        left, width = 10.0 + panel * side, side - gap
+        places = each.places - each.places.min(axis=0)
+        scale = (width - 16.0) / max(float(places.max()), 1e-12)
+        places = places * scale + (width - places.max(axis=0) * scale) / 2
+        said = f"10 nearest of own class: {100 * each.separation:.1f} %"
+        if each.explained is not None:
+            said += f"; variance shown: {100 * each.explained:.0f} %"
+        parts += [
+            f'<text class="label" x="{left:.1f}" y="16">{_short(each.label, 50)}'
+            f"<title>{escape(each.label)}</title></text>",
+            f'<rect class="plot" x="{left:.1f}" y="{top}" width="{width:.1f}" height="{width:.1f}"/>',
+            f'<text class="axis" x="{left:.1f}" y="{top + width + 16:.1f}">{escape(said)}</text>',
+        ]
+        shown = np.zeros(len(each.labels), dtype=bool)
+        shown[np.unique(np.linspace(0, len(shown) - 1, min(len(shown), MOST_POINTS)).round().astype(int))] = True
+        for number, (label, name) in enumerate(classes.items()):
+            shape, colour = mark(number)
+            marks = "".join(
+                f'<path transform="translate({left + x:.1f} {top + width - y:.1f})" d="{shape}">'
+                f"<title>{escape(f'{name}: {sequence}')}</title></path>"
+                for (x, y), sequence in zip(
+                    places[(each.labels == label) & shown], each.ids[(each.labels == label) & shown], strict=True
+                )
+            )
+            parts.append(f'<g class="map {colour}" data-class="{number}">{marks}</g>')
+    return _figure(title, WIDTH, top + side - gap + 26, parts)
 
 
 def thinned(values: Sequence[tuple[float, float]], most: int = 150) -> tuple[tuple[float, float], ...]:

@@ -9,6 +9,7 @@ from stdcl import specs
 from stdcl.config.arms import BASELINE
 from stdcl.config.model import METHOD_NAME, TREATMENT
 from stdcl.report.display import BREAK, Display
+from stdcl.report.judgement import Asked
 from stdcl.report.labels import NOTHING, short_names, trial_number, value_text
 from stdcl.report.measured import metric_of
 from stdcl.report.notes import counted, notes, remarks, setting_marks
@@ -19,8 +20,10 @@ from stdcl.statistics.verdict import Word
 
 
 def display(table: SweepTable) -> Display:
-    """The strings of a table."""
+    """The strings of a table: a row per cell, and one per trend."""
     columns = _search(table) if table.search == "optuna" else _grid(table)
+    rows = list(zip(*(column.cells for column in columns), strict=True))
+    rows += [_trend(asked, columns) for asked in _trends(table)]
     lines = [table.question] if table.question else []
     shared = _shared_facts(table)
     if shared:
@@ -30,7 +33,7 @@ def display(table: SweepTable) -> Display:
         lines=tuple(lines),
         columns=tuple(column.header for column in columns),
         left=tuple(column.left for column in columns),
-        rows=tuple(zip(*(column.cells for column in columns), strict=True)),
+        rows=tuple(rows),
         notes=(*notes(table), *(f"! {remark}" for remark in remarks(table))),
         leading=sum(column.leading for column in columns),
     )
@@ -133,19 +136,42 @@ def _comparison(table: SweepTable) -> list[_Column]:
             header = f"vs {reference}"
         return [
             _Column(f"{header}{BREAK}(+/=/-)", [_judged_difference(cell) for cell in cells]),
-            _Column("verdict", [_verdict(cell) for cell in cells]),
+            _Column("verdict", [_verdict(cell.asked) for cell in cells]),
         ]
+    out = []
     if any(cell.reference for cell in cells) and not all(cell.reference for cell in cells):
-        return [_Column(f"vs {table.reference}{BREAK}(+/=/-)", [_difference(cell.difference) for cell in cells])]
-    return []
+        out.append(_Column(f"vs {table.reference}{BREAK}(+/=/-)", [_difference(cell.difference) for cell in cells]))
+    if _trends(table):
+        nothing = [NOTHING] * len(cells)
+        out += [_Column(_TREND, nothing), _Column("verdict", nothing)]
+    return out
+
+
+_TREND = f"trend{BREAK}(+/=/-)"
+
+
+def _trends(table: SweepTable) -> tuple[Asked, ...]:
+    return table.judgement.trends if table.judgement is not None else ()
+
+
+def _trend(asked: Asked, columns: Sequence[_Column]) -> tuple[str, ...]:
+    """The row of a trend: its name in the first column, and its answer."""
+    name = asked.question.name.replace(" from ", f"{BREAK}from ").replace(": ", f":{BREAK}")
+    own = {0: name}
+    for number, column in enumerate(columns):
+        if column.header == _TREND:
+            own |= {number: _question_difference(asked), number + 1: _verdict(asked)}
+    return tuple(own.get(number, NOTHING) for number in range(len(columns)))
 
 
 def _judged_difference(cell: Cell) -> str:
-    if cell.asked is None:
-        return NOTHING
-    if cell.asked.verdict is None:
-        return f"no scores of{BREAK}a common seed" if cell.finished else NOTHING
-    difference = cell.asked.verdict.difference
+    return NOTHING if cell.asked is None or not cell.finished else _question_difference(cell.asked)
+
+
+def _question_difference(asked: Asked) -> str:
+    if asked.verdict is None:
+        return f"no scores of{BREAK}a common seed"
+    difference = asked.verdict.difference
     above, equal, below = difference.signs
     text = f"{_signed(difference.estimate)} ({above}/{equal}/{below})"
     return f"{text}{BREAK}[{_signed(difference.interval.low)}, {_signed(difference.interval.high)}]"
@@ -159,10 +185,10 @@ _STAGES = {
 }
 
 
-def _verdict(cell: Cell) -> str:
-    if cell.asked is None or cell.asked.verdict is None:
+def _verdict(asked: Asked | None) -> str:
+    if asked is None or asked.verdict is None:
         return NOTHING
-    verdict = cell.asked.verdict
+    verdict = asked.verdict
     return _WORDS.get(verdict.word, str(verdict.word)) + _STAGES.get(verdict.stage, "")
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from stdcl.cli.command import main
-from stdcl.report.figures.comparison import classes, differences, draw_comparison, learning
+from stdcl.report.comparison import classes, differences, learning
+from stdcl.report.figures.comparison import draw_comparison
 from stdcl.report.table import sweep_table
 from tests.report.sweeps import Sweep, answers
 

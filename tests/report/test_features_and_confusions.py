@@ -10,7 +10,10 @@ import pytest
 
 from stdcl.cli.command import main
 from stdcl.errors import UserError
+from stdcl.report import page_comparison, svg
 from stdcl.report.confusion import confusion, confusion_change
+from stdcl.report.page import render
+from stdcl.report.page_comparison import cell_views
 from stdcl.report.projection import feature_pair, neighbours_of_own_class, pca, tsne
 from stdcl.report.table import sweep_table
 from stdcl.results.features import Features, read_features, write_features
@@ -108,6 +111,44 @@ def test_features_of_another_training_or_of_other_sequences_are_refused(director
     write_features(folder.features(), Features(**{**vars(good), "data_hash": "other"}))
     with pytest.raises(UserError, match="are of different sequences"):
         feature_pair(table, table.cells[1])
+
+
+def test_the_page_shows_classes_confusions_and_maps(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = sweep_table(directory)
+    (cell,), left_out = cell_views(table)
+    assert (cell.name, left_out) == ("temperature=0.5", 0)
+    assert cell.classes is not None
+    assert "class 0 (232): 50.00" in cell.classes
+    assert cell.confusions is not None
+    assert [[change.text for change in row] for row in cell.confusions.matrix] == [["+50.0", "-50.0"], ["", ""]]
+    assert [change.merit for change in cell.confusions.matrix[0]] == [1.0, 1.0]
+    assert cell.features is not None
+    assert [name for name, *_ in cell.features.classes] == ["sit", "stand"]
+    assert cell.features.figure.count("<title>sit: clip") == 2 * 232
+    page = render(table, directory)
+    assert 'data-class-of="1"' in page
+    assert '<td class="own" title="called class 0" style="background: color-mix(in srgb, var(--good) 45%' in page
+    # Many sequences and classes: the page stays small, and says what it leaves out.
+    monkeypatch.setattr(svg, "MOST_POINTS", 100)
+    monkeypatch.setattr(page_comparison, "MATRIX", 1)
+    (cell,), _ = cell_views(table)
+    assert cell.features is not None
+    assert cell.features.figure.count("<title>") == 2 * 100 + 2
+    assert "100 of these sequences are drawn" in cell.features.caption
+    assert cell.confusions is not None
+    assert [(true, called, c.text) for true, called, c in cell.confusions.pairs] == [
+        ("class 0 (232)", "class 1", "-50.0")
+    ]
+    monkeypatch.setattr(page_comparison, "MOST_CELLS", 0)
+    assert "1 more cells are not shown so" in render(table, directory)
+
+
+def test_a_page_says_which_features_do_not_fit(directory: Path) -> None:
+    folder = RunFolder(directory / "trials" / "baseline,seed=2")
+    write_features(folder.features(), Features(**{**vars(read_features(folder.features())), "fingerprint": "f-other"}))
+    assert "features left out: " in render(sweep_table(directory), directory)
+    with pytest.raises(UserError, match="features are of another training"):
+        render(sweep_table(directory), directory, classes=["sit"])
 
 
 def test_tsne_is_seeded_and_says_what_it_needs(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

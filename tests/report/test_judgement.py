@@ -13,9 +13,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from stdcl.report.comparison import differences
 from stdcl.report.formats import csv as numbers
 from stdcl.report.judgement import Asked
+from stdcl.report.lint import read_numbers
 from stdcl.report.notes import notes, remarks
+from stdcl.report.page import render
 from stdcl.report.table import SweepTable, sweep_table
 from stdcl.report.wording import display
 from stdcl.results.scores import read_scores, write_scores
@@ -108,6 +111,26 @@ def test_the_file_states_the_questions(tmp_path: Path, compare: Any, expected: l
     assert all(name in said(table) for name in expected)
     columns = display(table).columns
     assert ("vs temperature 0.8\n(+/=/-)" in columns) == (compare == {"to value": 0.8})
+
+
+def test_a_trend_is_a_row_of_the_table_and_of_its_numbers(tmp_path: Path) -> None:
+    directory = tau_sweep(tmp_path, compare="trend").save()
+    table = sweep_table(directory)
+    (trend,) = asked(table).values()
+    assert trend.verdict is not None
+    shown = display(table)
+    row = dict(zip(shown.columns, shown.rows[-1], strict=True))
+    assert shown.rows[-1][0] == "temperature:\ntrend\nfrom 0.5 to 1"
+    assert row["trend\n(+/=/-)"].startswith(f"{100 * trend.verdict.difference.estimate:+.2f} (")
+    assert row["verdict"] == trend.verdict.word
+    *cells, last = csv.DictReader(numbers.render(table).splitlines())
+    assert [each["verdict"] for each in cells] == [""] * len(table.cells)
+    assert (last["arm"], last["question"], last["verdict"]) == ("trend", trend.question.name, trend.verdict.word)
+    assert float(last["estimate"]) == pytest.approx(100 * trend.verdict.difference.estimate)
+    assert [bar.label for bar in differences(table)] == [trend.question.name]
+    (tmp_path / "table.csv").write_text(numbers.render(table))
+    assert len(read_numbers(tmp_path / "table.csv")) == len(table.cells)
+    assert trend.question.name in render(table, directory)
 
 
 def test_nothing_is_asked_where_the_file_says_so(tmp_path: Path) -> None:

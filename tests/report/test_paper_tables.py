@@ -291,7 +291,7 @@ def test_cells_are_compared_with_the_value_that_the_file_names(tmp_path: Path) -
     assert any(note.startswith("CTR-GCN w/STD-CL: temperature 0.1 - CTR-GCN") and "worse" in note for note in notes)
 
 
-def test_a_trend_is_one_question_and_stands_below_the_table(tmp_path: Path) -> None:
+def test_a_trend_is_one_question_and_has_a_row_of_its_own(tmp_path: Path) -> None:
     table = table_of("tau", temperatures(tmp_path / "a", compare={"trend": "rank"}))
     assert all(entry.verdict is None for entry in table.entries.values())
     (asked,) = table.judgement.answers
@@ -300,7 +300,12 @@ def test_a_trend_is_one_question_and_stands_below_the_table(tmp_path: Path) -> N
     # On ranks the middle value has no weight: the fitted rise is the last value's accuracy minus the first's.
     rise = np.mean([right(0.16)[s].mean() - right(0.0)[s].mean() for s in (1, 2, 3)])
     assert asked.verdict.difference.estimate == pytest.approx(rise)
-    assert any("temperature: trend from 0.1 to 0.8" in note and "better" in note for note in paper_display(table).notes)
+    shown = paper_display(table)
+    assert any("temperature: trend from 0.1 to 0.8" in note and "better" in note for note in shown.notes)
+    assert shown.rows[-1] == (asked.name, f"{100 * rise:+.2f} better")
+    last = list(csv.DictReader(paper_csv(table).splitlines()))[-1]
+    assert (last["method"], last["arm"], last["verdict"], last["ours"]) == (asked.name, "trend", "better", "")
+    assert float(last["difference"]) == pytest.approx(100 * rise)
 
 
 def test_a_named_look_is_judged_and_pays_for_it(tmp_path: Path) -> None:

@@ -8,13 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from stdcl.report.confusion import ConfusionChange, confusion_change
+from stdcl.report.confusion import MATRIX, ConfusionChange, confusion_change
 from stdcl.report.figures.style import COLOURS, COLUMN, FAINT, GREY, dress, heading, sheet, write
 from stdcl.report.provenance import cell_name
 from stdcl.report.table import SweepTable
-
-_MATRIX = 12  # classes up to which the whole matrix is drawn; of more, the pairs that change most
-_MOST_PAIRS = 20
 
 
 def draw_confusions(table: SweepTable, folder: Path) -> list[Path]:
@@ -24,7 +21,7 @@ def draw_confusions(table: SweepTable, folder: Path) -> list[Path]:
         found = confusion_change(table, cell)
         if found is not None and np.nan_to_num(found.change).any():
             title = cell_name(cell, table.parameters)
-            draw = _matrix if len(found.classes) <= _MATRIX else _pairs
+            draw = _matrix if len(found.classes) <= MATRIX else _pairs
             written += write(draw(title, found), folder, f"confusions_{row}")
     return written
 
@@ -37,8 +34,7 @@ def _matrix(title: str, found: ConfusionChange) -> Figure:
     count = len(found.classes)
     figure = sheet(COLUMN, COLUMN + 0.3)
     axes = figure.subplots()
-    # Off the diagonal, more is worse: the sign is turned, so that one colour is bad everywhere.
-    merit = np.where(np.eye(count, dtype=bool), found.change, -found.change)
+    merit = found.merit  # one colour is bad everywhere
     largest = float(np.nanmax(np.abs(merit)))
     axes.imshow(merit, cmap="RdBu", vmin=-largest * 1.6, vmax=largest * 1.6)
     for i in range(count):
@@ -66,15 +62,11 @@ def _matrix(title: str, found: ConfusionChange) -> Figure:
 
 
 def _pairs(title: str, found: ConfusionChange) -> Figure:
-    change = np.nan_to_num(found.change.copy())
-    np.fill_diagonal(change, 0.0)
-    order = np.argsort(-np.abs(change), axis=None, kind="stable")[:_MOST_PAIRS]
-    pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, change.shape), strict=True) if change[i, j]]
-    pairs.sort(key=lambda pair: change[pair])
+    pairs = found.pairs
     figure = sheet(COLUMN, 0.27 * len(pairs) + 1.2)
     axes = figure.subplots()
     for place, pair in enumerate(pairs):
-        value = change[pair]
+        value = found.change[pair]
         axes.barh(place, value, height=0.6, color=COLOURS[0] if value < 0 else COLOURS[1], zorder=2)
     axes.axvline(0.0, color=GREY, linewidth=1.0, zorder=3)
     dress(axes, "", "")

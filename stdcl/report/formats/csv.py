@@ -8,11 +8,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stdcl.report.judgement import Asked
 from stdcl.report.labels import differences_text
 from stdcl.report.load import TrialState
 from stdcl.report.table import SHARED, Cell, SweepTable
 from stdcl.report.wording import emptiness
 from stdcl.results.state import STATES
+from stdcl.statistics.difference import Interval
+
+TREND = "trend"
+"""Stands in place of an arm in the row of a question about several cells at once."""
 
 _TRIAL_FACTS = (
     "attempt", "dataset", "protocol", "evaluated_on", "stream", "encoder", "strategy", "synthetic", "num_test",
@@ -23,11 +28,17 @@ _TRIAL_FACTS = (
 
 
 def render(table: SweepTable) -> str:
-    """The table's numbers, unrounded: accuracies in percent, differences in points, empty where there is none."""
+    """The table's numbers, unrounded: accuracies in percent, differences in points, empty where there is none.
+
+    A row per cell, and one per trend, whose ``arm`` is ``TREND``.
+    """
     if table.search == "optuna":
         return render_trials(table, table.top)
     rows = [_csv_row(cell, table.parameters) for cell in table.cells]
-    return to_csv(rows, list(rows[0]) if rows else ["arm", *table.parameters])
+    header = list(rows[0]) if rows else ["arm", *table.parameters]
+    trends = table.judgement.trends if table.judgement is not None else ()
+    rows += [{"arm": TREND, **_asked(asked), "note": None if asked.verdict else "no answer"} for asked in trends]
+    return to_csv(rows, header)
 
 
 def render_trials(table: SweepTable, trials: Sequence[TrialState] | None = None) -> str:
@@ -72,9 +83,19 @@ def _csv_row(cell: Cell, parameters: Sequence[str]) -> dict[str, Any]:
 
 def _judged(cell: Cell) -> dict[str, Any]:
     """What the statistics over seeds and sequences say of a cell; points and percent."""
-    verdict = cell.asked.verdict if cell.asked is not None else None
+    row = _asked(cell.asked)
+    interval, without = cell.accuracy.interval if cell.accuracy is not None else None, cell.without_copies
+    row |= _interval("accuracy_interval", interval)
+    row["num_test_without_copies"] = without[1] if without else None
+    row["accuracy_without_copies"] = _percent(without[0], "mean") if without else None
+    return row
+
+
+def _asked(asked: Asked | None) -> dict[str, Any]:
+    """A question and its answer."""
+    verdict = asked.verdict if asked is not None else None
     found = verdict.difference if verdict is not None else None
-    row: dict[str, Any] = {"question": cell.asked.question.name if cell.asked is not None else None}
+    row: dict[str, Any] = {"question": asked.question.name if asked is not None else None}
     row["verdict"] = str(verdict.word) if verdict is not None else None
     row["stage"] = str(verdict.stage) if verdict is not None else None
     for name in ("p", "p_equivalence"):
@@ -83,20 +104,19 @@ def _judged(cell: Cell) -> dict[str, Any]:
         row[name] = _percent(verdict, name)
     row["seeds_needed"] = verdict.seeds_needed if verdict is not None else None
     row["estimate"] = _percent(found, "estimate")
-    intervals = {
-        "interval": found and found.interval,
-        "over_seeds": found and found.over_seeds,
-        "over_sequences": found and found.over_sequences,
-        "accuracy_interval": cell.accuracy and cell.accuracy.interval,
-    }
-    for name, interval in intervals.items():
-        row[f"{name}_low"], row[f"{name}_high"] = _percent(interval, "low"), _percent(interval, "high")
-        row[f"{name}_covers"] = interval.covers if interval else None
-    without = cell.without_copies
-    row["num_test_without_copies"] = without[1] if without else None
-    row["accuracy_without_copies"] = _percent(without[0], "mean") if without else None
-    row["estimate_without_copies"] = _percent(cell.asked.without_copies, "estimate") if cell.asked else None
+    row |= _interval("interval", None if found is None else found.interval)
+    row |= _interval("over_seeds", None if found is None else found.over_seeds)
+    row |= _interval("over_sequences", None if found is None else found.over_sequences)
+    row["estimate_without_copies"] = _percent(asked.without_copies, "estimate") if asked is not None else None
     return row
+
+
+def _interval(name: str, interval: Interval | None) -> dict[str, Any]:
+    return {
+        f"{name}_low": _percent(interval, "low"),
+        f"{name}_high": _percent(interval, "high"),
+        f"{name}_covers": interval.covers if interval is not None else None,
+    }
 
 
 def _percent(of: object, part: str) -> float | None:
