@@ -160,6 +160,8 @@ class SweepConfig(Section):
     """What the trials' checkpoints may take of the disk."""
     max_concurrent_trials: Positive | Literal["auto"] = "auto"
     """auto: as many as the cluster holds."""
+    alone: bool = False
+    """One trial at a time, each in a process of its own, none taken over from another sweep: for memory and times."""
     retries: Natural = 1
     """How often a trial whose driver died is started again."""
 
@@ -192,6 +194,11 @@ class SweepConfig(Section):
                 raise ValueError("'compare', 'margin' and 'looks' belong to search: grid; a search proves nothing")
             if len(self.seeds) != 1:
                 raise ValueError("a search trains each sample once; give one seed, then `stdcl confirm` its best")
+        if self.alone and self.max_concurrent_trials not in ("auto", 1):
+            raise ValueError(
+                f"alone: true runs one trial at a time, but max_concurrent_trials is {self.max_concurrent_trials}; "
+                "leave one of them out"
+            )
         if self.name == SINGLE_RUNS:
             raise ValueError(f"the name '{self.name}' is that of the folder of single runs; choose another")
         if len(set(self.seeds)) != len(self.seeds):
@@ -262,6 +269,12 @@ class SweepConfig(Section):
     def search_settings(self) -> OptunaConfig:
         """The section ``optuna``, with its defaults where it is left out."""
         return self.optuna or OptunaConfig()
+
+    def at_once(self, room: int) -> int:
+        """Return how many trials run at once where ``room`` of them fit."""
+        if self.alone:
+            return min(1, room)
+        return room if self.max_concurrent_trials == "auto" else min(self.max_concurrent_trials, room)
 
     def compared_keys(self) -> list[str]:
         """Return the keys that ``compare`` can mean: with the value, or of a trend."""

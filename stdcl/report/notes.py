@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stdcl.report import confirmation
 from stdcl.report.labels import differences_text, letter, short_names
 from stdcl.report.load import TrialState
+from stdcl.report.machines import machine_notes
 from stdcl.report.table import SweepTable, is_synthetic
 from stdcl.results.importance import LEAST
 from stdcl.results.state import STATES, UNFINISHED
@@ -68,7 +68,7 @@ def notes(table: SweepTable) -> list[str]:
             f"without copies: the same without the {' or '.join(map(str, sorted(copies)))} test sequences that are "
             "exact copies of training sequences in the distributed files"
         )
-    out += _machines(finished)
+    out += machine_notes(finished)
     papers = [cell.paper for cell in cells if cell.paper]
     if papers:
         out.append(f"paper: as printed, {', '.join(sorted({paper.source for paper in papers}))}")
@@ -93,27 +93,6 @@ def remarks(table: SweepTable) -> list[str]:
 def counted(trials: Sequence[TrialState]) -> str:
     """How many trials are in each state, for example ``2 finished, 1 failed``."""
     return counted_states((trial.state for trial in trials), STATES)
-
-
-_MACHINE = ("workers", "threads", "exchange", "processor")
-"""Facts of a result that change the last bits of float32 numbers, and with them where a training ends."""
-
-
-def _machines(finished: Sequence[TrialState]) -> list[str]:
-    """In which of these the trials differ, for example ``workers 1 (3 trials) and 2 (6)``."""
-    results = [trial.result for trial in finished if trial.result is not None]
-    differing = []
-    for name in _MACHINE:
-        counts = Counter(value for result in results if (value := getattr(result, name)))
-        if len(counts) > 1:
-            listed = [f"{value} ({counts[value]})" for value in sorted(counts, key=str)]
-            differing.append(f"{name} {' and '.join(listed)}")
-    if not differing:
-        return []
-    return [
-        f"trials differ in {'; '.join(differing)} (in brackets: trials): the algorithm is the same, float32 numbers "
-        "differ by rounding that grows while they train (docs/determinism.md)"
-    ]
 
 
 def _importance(table: SweepTable) -> list[str]:

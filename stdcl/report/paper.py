@@ -21,7 +21,8 @@ from stdcl.errors import UserError
 from stdcl.report.answers import SweepAnswers, read_sweep_answers
 from stdcl.report.labels import short_names, value_text
 from stdcl.report.lines import Line, lines_of, varied
-from stdcl.report.load import SweepState
+from stdcl.report.load import SweepState, TrialState
+from stdcl.report.machines import machine_fact, machine_notes, measured_on
 from stdcl.report.paper_judgement import Competitor, PaperJudgement, judge_table
 from stdcl.report.published import Reported, differences_to_published, reported_results
 from stdcl.results.fusion import STREAMS, fuse
@@ -145,6 +146,7 @@ class PaperTable:
         entries: (row, column) -> cell; what is missing is empty.
         judgement: what its sweeps' files ask, and the answers.
         remarks: what was left out or does not fit; they make the report incomplete.
+        machines: what its trials ran on, where that differs or is what the table is about.
     """
 
     name: str
@@ -154,6 +156,7 @@ class PaperTable:
     entries: Mapping[tuple[Row, Column], Entry]
     judgement: PaperJudgement
     remarks: tuple[str, ...]
+    machines: tuple[str, ...] = ()
 
     def entry(self, row: Row, column: Column) -> Entry:
         """The cell; an empty one where there is none."""
@@ -200,6 +203,7 @@ def paper_table(name: str, sweeps: Sequence[SweepState]) -> PaperTable:
         if sweep.sweep is None
     ]
     printed = [each for each in reported_results() if each.source == SOURCES.get(name)]
+    remarks += _not_alone(sweeps) if name == "4e" else []
     runs = _runs(name, lines, answers, remarks)
     rows, where = _rows(name, printed, lines)
     columns = _columns(printed, runs)
@@ -226,7 +230,13 @@ def paper_table(name: str, sweeps: Sequence[SweepState]) -> PaperTable:
         entries=entries,
         judgement=judgement,
         remarks=tuple(dict.fromkeys(remarks)),
+        machines=_machines(name, [trial for line in lines for trial in line.finished]),
     )
+
+
+def _machines(name: str, finished: Sequence[TrialState]) -> tuple[str, ...]:
+    measured = measured_on(finished) if name == "4e" else ""
+    return (*([f"measured on {measured}"] if measured else []), *machine_notes(finished))
 
 
 def tables_of(sweeps: Sequence[SweepState]) -> dict[str, list[SweepState]]:
@@ -281,9 +291,8 @@ def _runs(name: str, lines: Sequence[Line], answers: SweepAnswers, remarks: list
     for line in lines:
         place = line.place
         if name == "4e":
-            for metric, key, factor in ((MEMORY, "peak_memory_mib", 1 / 1024), (MINUTES, "seconds_per_epoch", 1 / 60)):
+            for metric, values in _costs(line, remarks).items():
                 column = Column(place.dataset, place.protocol, "", metric)
-                values = {t.seed: float(t.row[key]) * factor for t in line.finished if key in t.row}
                 out.setdefault(column, []).append(_Runs(line, values, {}, line.names, line.planned))
         elif name == "4d":
             for level, values in _levels(line, remarks).items():
@@ -335,6 +344,28 @@ def _answers(scores: Scores) -> Answers:
     order = np.argsort(scores.ids, kind="stable")
     subjects, copies = (None if each is None else each[order] for each in (scores.subjects, scores.copies))
     return Answers(scores.ids[order], scores.correct[order], subjects, copies, "", scores.data_hash)
+
+
+def _costs(line: Line, remarks: list[str]) -> dict[str, dict[int, float]]:
+    """GiB and minutes an epoch of each seed."""
+    out: dict[str, dict[int, float]] = {MEMORY: {}, MINUTES: {}}
+    for trial in line.finished:
+        seconds = machine_fact(trial, "steady_epoch_seconds")
+        if "peak_memory_mib" in trial.row:
+            out[MEMORY][trial.seed] = float(trial.row["peak_memory_mib"]) / 1024
+        if seconds is not None:
+            out[MINUTES][trial.seed] = float(seconds) / 60
+        else:
+            remarks.append(f"{trial.key}: no minutes: it says none of a second to fourth epoch of its last attempt")
+    return out
+
+
+def _not_alone(sweeps: Sequence[SweepState]) -> list[str]:
+    return [
+        f"{sweep.name}: its file does not say alone: true, so that memory and minutes may be other trials' as well"
+        for sweep in sweeps
+        if sweep.sweep is not None and not sweep.sweep.config.alone
+    ]
 
 
 def _levels(line: Line, remarks: list[str]) -> dict[str, dict[int, float]]:

@@ -132,6 +132,12 @@ def _notes(table: PaperTable, marks: Mapping[str, str]) -> list[str]:
         out.append("* the paper picks tau among 0.5, 0.8 and 1.0 by result, and does not say which one this number has")
     if any(column.stream in ("2S", "4S") for column in table.columns) and filled:
         out.append("2S, 4S: fused by us from the trials' scores, seed by seed, weights 1:1 and 0.6:0.6:0.4:0.4")
+    if any(column.metric == MINUTES for column in table.columns) and filled:
+        out.append(
+            "min/epoch: training without evaluation, the median of the second to fourth epoch; GiB: the peak of a rank "
+            "since its start, of GPU memory on a GPU, else of the process's resident memory"
+        )
+    out += table.machines
     for entry in filled:
         mark = marks.get(_key(entry))
         if mark is None:

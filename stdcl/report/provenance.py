@@ -27,6 +27,9 @@ INPUTS = "inputs.json"
 _ENVIRONMENT = (
     "device",
     "processor",
+    "precision",
+    "tf32",
+    "driver",
     "workers",
     "threads",
     "exchange",

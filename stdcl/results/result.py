@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from stdcl import atomic
 from stdcl.errors import UserError
 from stdcl.results.row import EpochRow, from_file, to_file
+
+MEASURED = ("device", "processor", "precision", "tf32", "driver", "steady_epoch_seconds")
+"""Facts of a result that say what its time and memory were measured on, and its last digits came from."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,12 @@ class RunResult:
         threads: per worker.
         device: ``cpu`` or ``cuda``.
         processor: its model, of rank 0.
+        precision: of the encoder's products (``training.precision``).
+        tf32: where a GPU rounds float32 products to TF32 (``training.tf32``), ``none`` on cards without it; empty on
+            CPUs.
+        driver: version of the NVIDIA driver; empty on CPUs, and where the system does not say.
+        steady_epoch_seconds: of training without evaluation, the median of the last attempt's second to fourth epoch;
+            None where it had fewer.
         exchange: between the ranks of a sharded bank; empty without one.
         init_from: the run folder that training started from; empty for random weights.
         taken_from: the run folder that this result was copied from; empty if it was trained here.
@@ -49,11 +59,20 @@ class RunResult:
     threads: int | None = None
     device: str = ""
     processor: str = ""
+    precision: str = ""
+    tf32: str = ""
+    driver: str = ""
     exchange: str = ""
     init_from: str = ""
     taken_from: str = ""
     code_versions: tuple[str, ...] = ()
     packages: str = ""
+    steady_epoch_seconds: float | None = None
+
+    def measured(self) -> dict[str, Any]:
+        """Return what a row of the results store keeps of the machine and its speed; what is not known is left out."""
+        values = {name: getattr(self, name) for name in MEASURED}
+        return {name: value for name, value in values.items() if value not in ("", None)}
 
 
 _FACTS = [name for name in RunResult.__dataclass_fields__ if name != "row"]

@@ -451,7 +451,7 @@ class _Runner:
 
     def _take_over(self, trials: Sequence[Trial]) -> None:
         """Take over the results of equal finished runs elsewhere; a loop that is a stand-in has none."""
-        if self._loop is not session_loop():
+        if self._loop is not session_loop() or self._sweep.config.alone:
             return
         digest, hash_of = execution_digest(), cache(_content_hash)
         wanted = [(trial, wanted_identity(trial, hash_of(trial.config.data.path), digest)) for trial in trials]
@@ -572,9 +572,7 @@ class _Runner:
 
     def _concurrency(self, cluster: Cluster) -> int:
         """As many trials as fit at once: Tune itself does not see what the worker groups hold."""
-        fits = capacity(cluster.nodes, self._sweep.config.resources)
-        asked = self._sweep.config.max_concurrent_trials
-        return fits if asked == "auto" else min(asked, fits)
+        return self._sweep.config.at_once(capacity(cluster.nodes, self._sweep.config.resources))
 
     def _open_budget(self, cluster: Cluster, todo: Sequence[Trial], others: Sequence[str], further: int = 0) -> None:
         """Refuse a disk budget that is too small, before anything is trained."""
@@ -621,7 +619,7 @@ class _Runner:
             trainable,
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=self._concurrency(cluster),
-                reuse_actors=True,
+                reuse_actors=not self._sweep.config.alone,
                 trial_name_creator=trial_key,
                 trial_dirname_creator=trial_key,
                 search_alg=search,

@@ -143,9 +143,7 @@ def forecast(
             for kind, trial in list(missing.items())[len(chosen) :]:
                 known[kind] = scaled(operations(trial.config), measured), "scaled"
     nodes = cluster.nodes if cluster is not None else ({"CPU": float(len(os.sched_getaffinity(0)))},)
-    fits = max(1, capacity(nodes, resources))
-    asked = sweep.config.max_concurrent_trials
-    at_once = fits if asked == "auto" else min(asked, fits)
+    at_once = sweep.config.at_once(max(1, capacity(nodes, resources)))
     cores = sum(node.get("CPU", 0.0) for node in nodes)
     wanted = resources.workers * resources.cpus_per_worker
     return Forecast(

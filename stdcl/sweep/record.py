@@ -190,7 +190,11 @@ class Recorder:
             finished=finished,
             wandb_id=read_identity(self._folder.run(trial.key).root).get("id"),
             command=self._command,
-            more={**{name: row[name] for name in row if name.startswith(METRIC_PREFIX)}, **(more or {})},
+            more={
+                **{name: row[name] for name in row if name.startswith(METRIC_PREFIX)},
+                **(result.measured() if result is not None else {}),
+                **(more or {}),
+            },
         )
         append(self._folder.results, entry)
         self._attempts.add(entry)

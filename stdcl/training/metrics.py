@@ -7,9 +7,10 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -111,6 +112,16 @@ class Stopwatch:
             self._events.clear()
         seconds, self._seconds = self._seconds, 0.0
         return seconds
+
+
+STEADY = slice(1, 4)
+"""Of the epochs of a process, those that its speed is measured by: the first one also warms up."""
+
+
+def steady_seconds(epochs: Sequence[float]) -> float | None:
+    """Return the median of the second to the fourth epoch's seconds; None where there are fewer than four."""
+    steady = epochs[STEADY]
+    return median(steady) if len(steady) == STEADY.stop - STEADY.start else None
 
 
 _RESET_PEAK = "5"

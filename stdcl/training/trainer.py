@@ -43,11 +43,11 @@ from stdcl.training.checkpoint import Position
 from stdcl.training.components import autocast_dtype, build_components
 from stdcl.training.evaluate import Evaluation, evaluate
 from stdcl.training.gpu import set_arithmetic
-from stdcl.training.metrics import Stopwatch, Sums, peak_memory, reset_peak_memory
+from stdcl.training.metrics import Stopwatch, Sums, peak_memory, reset_peak_memory, steady_seconds
 from stdcl.training.model import ModelOutput
 from stdcl.training.objective import Objective
 from stdcl.training.optim import build_optimizer, learning_rate, set_learning_rate
-from stdcl.training.processor import processor_name
+from stdcl.training.processor import arithmetic_facts
 from stdcl.training.start_from import start_from
 from stdcl.training.state import TrainState
 from stdcl.version import code_version, execution_digest, package_versions
@@ -187,6 +187,7 @@ class Trainer:
         self._root = self.folder.checkpoints
         self._newest = ""  # name of the checkpoint that this attempt wrote last, or resumed from
         self._watch = Stopwatch(device)
+        self._whole_epochs: list[float] = []  # training seconds of each that this attempt trained from its first step
         self._execution = execution_digest()
         self._code_versions = (code_version(),)
 
@@ -280,6 +281,8 @@ class Trainer:
         row["seconds"] = seconds
         row["total_seconds"] = state.training_seconds
         row["train_seconds"] = train_seconds
+        if first == 0:
+            self._whole_epochs.append(train_seconds)
         row["sequences_per_second"] = sum(len(b) for b in batches[first:]) / train_seconds
         row["peak_memory_mib"] = peak_memory(self.comm, self.device)
         add_figures(row, self.objective.epoch_report(len(batches) - first, step_seconds))
@@ -497,16 +500,27 @@ class Trainer:
             "workers": self.comm.size,
             "threads": max(1, int(self.config.resources.cpus_per_worker)),
             "device": self.device.type,
-            "processor": processor_name(self.device),
+            **arithmetic_facts(self.config.training, self.device),
             "exchange": self.config.exchange,
             "execution": self._execution,
             "init_from": self.config.init_from.run if self.config.init_from is not None else "",
             "epochs_before": self.state.position.epoch,
         }
 
+    def _measured_before(self) -> float | None:
+        """What the attempt measured that completed this run, where this one only found it complete."""
+        before = read_result(self.folder.result) if not self._whole_epochs and self.comm.rank == 0 else None
+        return before.steady_epoch_seconds if before is not None else None
+
     def _write_result(self, row: EpochRow) -> None:
         facts = {name: value for name, value in self._facts().items() if name != "epochs_before"}
-        result = RunResult(row, packages=package_versions(), code_versions=self._code_versions, **facts)
+        result = RunResult(
+            row,
+            packages=package_versions(),
+            code_versions=self._code_versions,
+            steady_epoch_seconds=steady_seconds(self._whole_epochs) or self._measured_before(),
+            **facts,
+        )
         self.on_rank_zero(lambda: write_result(self.folder.result, result))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stdcl.config.load import read_mapping
 from stdcl.config.shipped import find_sweep, questions, render_shipped, shipped_sweeps
 from stdcl.config.sweep import load_sweep
 from stdcl.errors import UserError
@@ -24,6 +25,12 @@ def test_every_shipped_sweep_loads_by_name(name: str, tmp_path: Path, monkeypatc
     for given in (name, f"{name}.yaml", f"sweeps/{name}.yaml"):
         assert find_sweep(given).samefile(ROOT / "sweeps" / f"{name}.yaml")
     assert load_sweep(find_sweep(name)).config.question
+
+
+@pytest.mark.parametrize("folder", ["", "ntu120/"])
+def test_each_part_of_the_papers_table_4_has_its_file(folder: str) -> None:
+    files = [find_sweep(name) for name in shipped_sweeps() if name.rpartition("/")[0] == folder.removesuffix("/")]
+    assert {f"4{letter}" for letter in "abcde"} <= {str(read_mapping(file).get("table")) for file in files}
 
 
 def test_a_file_of_ones_own_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,15 @@ def test_mistakes_are_refused_before_anything_starts(tmp_path: Path, text: str, 
     assert expected in refusal(tmp_path, text)
 
 
+def test_trials_that_run_alone(tmp_path: Path) -> None:
+    config = load_sweep(write(tmp_path, GRID + "alone: true\n")).config
+    assert [config.at_once(room) for room in (0, 1, 8)] == [0, 1, 1]
+    config = load_sweep(write(tmp_path, GRID), ["max_concurrent_trials=3"]).config
+    assert [config.at_once(room) for room in (1, 8)] == [1, 3]
+    said = refusal(tmp_path, GRID + "alone: true\nmax_concurrent_trials: 2\n")
+    assert "alone: true runs one trial at a time, but max_concurrent_trials is 2" in said
+
+
 def test_a_search_never_sees_the_test_set(tmp_path: Path) -> None:
     sweep = load_sweep(write(tmp_path, SEARCH))
     trial = sweep.make_trial("stdcl", {"contrast.temperature": 0.7, "contrast.channel_reduction": 4}, 1)

@@ -57,6 +57,15 @@ def test_an_interrupted_sweep_says_how_to_go_on(start: Start, tmp_path: Path, nu
     assert _epochs(storage / "small") == [[0, 1, 2, 3, 4, 5]] * 2
 
 
+def test_trials_that_run_alone_have_a_process_each(start: Start, tmp_path: Path) -> None:
+    code, text = finish(start("sweep", {**GRID, "alone": True}, tmp_path / "storage", seconds=0.2))
+    assert code == 0, text
+    assert "; 1 trial(s) at a time" in text
+    runs = [history(run) for run in (tmp_path / "storage" / "small" / "trials").iterdir()]
+    assert all(len({row["pid"] for row in rows}) == 1 for rows in runs)
+    assert len({rows[0]["pid"] for rows in runs}) == len(runs) == 6
+
+
 def test_two_drivers_on_one_sweep_are_refused(start: Start, tmp_path: Path) -> None:
     storage = tmp_path / "storage"
     first = start("sweep", TWO, storage, seconds=5.0)

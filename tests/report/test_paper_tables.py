@@ -19,6 +19,9 @@ from stdcl.report.paper import MEMORY, MINUTES, SOURCES, Column, PaperTable, pap
 from stdcl.report.paper_wording import paper_csv, paper_display
 from stdcl.report.published import reported_results
 from stdcl.results.fusion import fuse
+from stdcl.results.layout import RunFolder
+from stdcl.results.result import RunResult, write_result
+from stdcl.results.row import EpochRow
 from stdcl.results.scores import read_scores
 from stdcl.statistics.questions import Question
 from stdcl.statistics.sequential import Stage
@@ -136,16 +139,42 @@ def test_values_of_an_ablation_stand_in_their_rows(tmp_path: Path) -> None:
 
 
 def test_memory_and_minutes_of_table_4e(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path / "e", ("encoder.name",), seeds=[1], file={"table": "4e"})
+    sweep = Sweep(tmp_path / "e", ("encoder.name",), seeds=[1], file={"table": "4e", "alone": True})
+    machine = {"processor": "A card", "precision": "float32", "tf32": "convolutions", "driver": "570.86"}
     for encoder, memory in (("hcn", 2048.0), ("ctrgcn", 4096.0)):
-        facts = {"peak_memory_mib": memory, "seconds_per_epoch": 90.0, "dataset": "ntu120", "protocol": "x-sub"}
-        sweep.add({"encoder.name": encoder}, correct=40_000, num_test=50_919, **facts)
+        facts = {"peak_memory_mib": memory, "dataset": "ntu120", "protocol": "x-sub"}
+        seconds = {"steady_epoch_seconds": 90.0} if encoder == "hcn" else {"driver": "580.65"}
+        more = {**machine, **seconds}
+        sweep.add({"encoder.name": encoder}, correct=40_000, num_test=50_919, more=more, seconds_per_epoch=7.0, **facts)
     table = table_of("4e", sweep)
     where = {(row.name, column.metric): entry for (row, column), entry in table.entries.items()}
     assert where["HCN w/ours", MEMORY].values == (2.0,)
     assert where["CTR-AGCN w/ours", MEMORY].values == (4.0,)
-    assert where["HCN w/ours", MINUTES].values == (1.5,)
+    assert where["HCN w/ours", MINUTES].values == (1.5,), "not what the whole run took by epochs"
+    assert not where["CTR-AGCN w/ours", MINUTES].run
     assert not where["HCN", MINUTES].run
+    assert any("no minutes" in remark and "ctrgcn" in remark for remark in table.remarks)
+    assert not any("alone" in remark for remark in table.remarks)
+    said = " ".join(paper_display(table).notes)
+    assert "the median of the second to fourth epoch" in said
+    assert "trials differ in driver 570.86 (1) and 580.65 (1)" in said
+
+
+def test_costs_beside_other_trials_are_pointed_out(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "e", ("encoder.name",), seeds=[1], file={"table": "4e"})
+    sweep.add({"encoder.name": "hcn"}, correct=400, more={"steady_epoch_seconds": 90.0}, workers=1)
+    assert any("does not say alone: true" in remark for remark in table_of("4e", sweep).remarks)
+
+
+def test_what_costs_were_measured_on(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "e", ("encoder.name",), seeds=[1], file={"table": "4e", "alone": True})
+    key = sweep.add({"encoder.name": "hcn"}, correct=400, workers=1)
+    row: EpochRow = {"epoch": 4, "accuracy": 400 / 464, "num_test": 464}
+    result = RunResult(row, processor="A processor", precision="float32", threads=1, steady_epoch_seconds=6.0)
+    write_result(RunFolder(sweep.directory / "trials" / key).result, result)
+    table = table_of("4e", sweep)
+    assert table.machines == ("measured on A processor, float32, 1 thread a worker",)
+    assert table.machines[0] in paper_display(table).notes
 
 
 def test_a_table_that_the_paper_lacks_has_a_row_for_each_value(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -370,6 +371,20 @@ def test_trials_of_different_machines_are_pointed_out(tmp_path: Path) -> None:
     )
     assert "trials differ in threads 1 (2) and 4 (1)" in table(threads=[4, 1, 1])
     assert "trials differ in" not in table(exchange=["", "candidates", ""])  # the baseline has no bank
+    assert "precision bfloat16 (1) and float32 (2); tf32 convolutions (2) and none (1); driver 570.86 (1) and" in table(
+        precision=["float32", "bfloat16", "float32"],
+        tf32=["convolutions", "convolutions", "none"],
+        driver=["570.86", "580.65", "580.65"],
+    )
+
+
+def test_rows_know_the_machine_where_the_folder_is_gone(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "s", (TAU,))
+    for number, processor in enumerate(("A", "B", "B"), 1):
+        key = sweep.add({TAU: 0.5}, number, correct=440, more={"processor": processor, "precision": "float32"})
+        shutil.rmtree(sweep.directory / "trials" / key)
+    said = " ".join(shown_text(sweep_table(sweep.save())).split())
+    assert "trials differ in processor A (1) and B (2) (in brackets: trials)" in said
 
 
 def test_a_searchs_importance_and_numbers_are_data(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -323,8 +324,12 @@ def test_data_that_were_prepared_again_are_refused_before_the_start(
     run = folder.run(trial.key)
     run.root.mkdir(parents=True)
     row: EpochRow = {"epoch": 6, "accuracy": 0.5, "num_test": 464}
-    write_result(run.result, RunResult(row, trial.fingerprint, data_hash="a" * 64))
+    machine = {"processor": "A card", "precision": "float32", "driver": "570.86"}
+    write_result(run.result, RunResult(row, trial.fingerprint, data_hash="a" * 64, **machine))
     assert watched.recorder.complete(trial)
+    more = json.loads(read_attempts(folder.results)["more"].iloc[0])
+    assert machine.items() <= more.items()
+    assert "tf32" not in more, "what is not known is left out"
     watched.recorder.check_data(watched.trials, "", lambda path: "a" * 64)
     with pytest.raises(UserError, match="prepared again") as caught:
         Recorder(folder, "small", "").check_data(watched.trials, "", lambda path: "b" * 64)

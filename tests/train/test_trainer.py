@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from stdcl.config import RunConfig, fingerprint
 from stdcl.errors import UserError
 from stdcl.parallel.comm import LocalComm
 from stdcl.results.history import read_history
+from stdcl.results.result import read_result
 from stdcl.results.scores import in_half_precision, read_scores
 from stdcl.runs.evaluate import evaluate_run
 from stdcl.training import checkpoint
@@ -81,6 +83,19 @@ def test_a_training_leaves_history_result_and_two_checkpoints(make_config: MakeC
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["row"]["accuracy"] == rows[-1]["accuracy"]
     assert len(checkpoint.candidates(tmp_path / "checkpoints")) <= 2
+    assert result["precision"] == "float32"
+    assert result["tf32"] == ""
+    assert result["steady_epoch_seconds"] is None, "three epochs"
+
+
+def test_the_speed_of_a_training_is_that_of_its_second_to_fourth_epoch(make_config: MakeConfig, tmp_path: Path) -> None:
+    rows = run(make_config(training={"epochs": 4}), tmp_path)
+    for _ in range(2):  # it stays when the complete run is asked for again
+        result = read_result(tmp_path / "result.json")
+        assert result is not None
+        assert result.steady_epoch_seconds == median(row["train_seconds"] for row in rows[1:4])
+        assert result.measured()["precision"] == "float32"
+        run(make_config(training={"epochs": 4}), tmp_path)
 
 
 def test_a_finished_training_gives_its_last_row_again(make_config: MakeConfig, tmp_path: Path) -> None:
