@@ -15,7 +15,7 @@ from typing import Any
 
 from stdcl.report.operation import TrialLine, live_table
 from stdcl.results.progress import duration, read_progress
-from stdcl.results.state import STATES, Ending, State
+from stdcl.results.state import HELD, STATES, Ending, State
 
 LAST = 30
 """Trials that ended, of which a line is kept."""
@@ -123,6 +123,11 @@ class Board:
     def ended(self) -> int:
         """Trials that ended, in this invocation and before."""
         return self._before + self._states.total()
+
+    @property
+    def settled(self) -> int:
+        """Of these, the trials that are not held: a paused or stopped one may go on."""
+        return self.ended - sum(self._states[ending] for ending in HELD)
 
     def running(self) -> dict[str, _Running]:
         """Return the trials that have begun and not ended."""

@@ -217,4 +217,4 @@ class Progress(tune.Callback):  # type: ignore[misc]
             self._stop.request(reason)
 
     def _line(self, key: str, text: str, say: Say | None = None) -> None:
-        (say or self._say)(f"[{self._board.ended}/{self._total}] {key}  {text}")
+        (say or self._say)(f"[{self._board.settled}/{self._total}] {key}  {text}")

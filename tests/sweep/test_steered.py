@@ -150,6 +150,7 @@ def test_the_driver_runs_released_trials_after_the_others(make_sweep: MakeSweep,
     assert one.said == ["1 trial(s) go on"]
     assert one.rounds == [[trial.key for trial in trials if trial.key != stopped], [trials[0].key]]
     assert not outcome.failures
+    assert any(line.startswith(f"[0/6] {trials[0].key}  paused on request") for line in lines), lines
     assert any(f"1 trial(s) are left alone, as was asked: {stopped} (stopped)" in line for line in lines)
     states = {key: trial.state for key, trial in sweep_status(folder).trials.items()}
     assert states.pop(stopped) == "stopped"
