@@ -1,4 +1,4 @@
-"""What happens to the cluster while trainings run on it: nodes that go and come."""
+"""What happens to the cluster while trainings run on it: nodes that go, come, and are about to be taken away."""
 
 from __future__ import annotations
 
@@ -20,16 +20,30 @@ def _nodes() -> Sequence[Mapping[str, Any]]:
     return list(ray.nodes())
 
 
+def _draining() -> Mapping[str, int]:
+    from stdcl.launch.ray_workarounds import draining_nodes
+
+    return draining_nodes()
+
+
 class NodeWatch:
-    """Tells which nodes were lost or have joined since it looked last.
+    """Tells which nodes were lost, have joined, or are to be taken away since it looked last.
 
     Args:
         nodes: Ray's list of nodes.
+        draining: ids of the nodes that are to be taken away, with the time of that in ms since 1970 (0: unknown).
         clock: seconds.
     """
 
-    def __init__(self, nodes: Nodes = _nodes, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        nodes: Nodes = _nodes,
+        draining: Callable[[], Mapping[str, int]] = _draining,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._nodes = nodes
+        self._draining = draining
+        self._announced: set[str] = set()
         self._clock = clock
         self._next = clock()
         self._known: dict[str, str] | None = None
@@ -44,9 +58,15 @@ class NodeWatch:
         self._known = now
         if before is None:
             return []
+        leaving = [node for node in self._draining() if node in now and node not in self._announced]
+        self._announced.update(leaving)
+        announced = [
+            f"node {now[node]} is about to be taken away; trainings on it save, and move when it goes"
+            for node in leaving
+        ]
         lost = [
             f"node {name} is lost; trainings on it start again from their last checkpoints where there is room"
             for node, name in before.items()
             if node not in now
         ]
-        return lost + [f"node {name} has joined" for node, name in now.items() if node not in before]
+        return announced + lost + [f"node {name} has joined" for node, name in now.items() if node not in before]

@@ -15,6 +15,7 @@ import torch
 
 from stdcl.config import RunConfig
 from stdcl.launch.cut_off import leaving_when_cut_off
+from stdcl.launch.drain import taken_away
 from stdcl.launch.malloc import keep_freed_memory
 from stdcl.launch.package import check_package
 from stdcl.locks import exclusive
@@ -65,6 +66,17 @@ def session_loop(stop: Callable[[], bool] | None = None) -> TrainingLoop:
     return training if stop is None else partial(training, stop=stop)
 
 
+def _saving_in_time(loop: TrainingLoop, comm: Comm, device: torch.device) -> TrainingLoop:
+    """Let the real training loop save when a node is about to be taken away."""
+    plain, more = (loop.func, loop.keywords) if isinstance(loop, partial) else (loop, {})
+    asked = taken_away(comm, device) if plain is session_loop() else None
+    if asked is None:
+        return loop
+    from stdcl.training.trainer import training
+
+    return partial(training, **more, save_now=asked)
+
+
 def run_rank(job: Job, comm: Comm, device: torch.device, loop: TrainingLoop) -> Iterator[EpochRow]:
     """Yield the training's rows on this rank, holding the run folder (rank 0) while it lasts.
 
@@ -84,6 +96,7 @@ def run_rank(job: Job, comm: Comm, device: torch.device, loop: TrainingLoop) -> 
         if comm.rank == 0
         else nullcontext()
     )
+    loop = _saving_in_time(loop, comm, device)
     with lock:
         yield from loop(job.config, job.run_dir, comm=comm, device=device, sweep=job.sweep, trial=job.trial)
 

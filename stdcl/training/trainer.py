@@ -72,6 +72,7 @@ def training(
     sweep: str = "",
     trial: str = "",
     stop: Callable[[], bool] = lambda: False,
+    save_now: Callable[[], bool] = lambda: False,
 ) -> Iterator[EpochRow]:
     """Train, and yield one row per epoch, the same on every rank.
 
@@ -85,6 +86,7 @@ def training(
         sweep: name of the sweep (groups the W&B runs).
         trial: key of the trial in the sweep; the folder's name if empty.
         stop: asked after each step, with the same answer on every rank; True: write a checkpoint and leave.
+        save_now: asked after each step as well; True: write a checkpoint and go on.
 
     Raises:
         UserError: the configuration does not fit the data, or ``run_dir`` holds another training.
@@ -94,7 +96,7 @@ def training(
     """
     trainer = Trainer(config, run_dir, comm, device, sweep=sweep, trial=trial)
     trainer.callbacks = default_callbacks(trainer)
-    trainer.stop = stop
+    trainer.stop, trainer.save_now = stop, save_now
     yield from trainer.run()
 
 
@@ -153,6 +155,7 @@ class Trainer:
         state: everything that a checkpoint restores.
         callbacks: called in order at each moment; set them before ``run``.
         stop: asked after each step whether to leave; see ``training``.
+        save_now: asked after each step whether to write a checkpoint.
     """
 
     def __init__(
@@ -170,6 +173,7 @@ class Trainer:
         self.sweep, self.trial = sweep, trial or run_dir.name
         self.callbacks: list[Callback] = []
         self.stop: Callable[[], bool] = lambda: False
+        self.save_now: Callable[[], bool] = lambda: False
         settings = config.training
         reset_peak_memory(device)
         set_arithmetic(settings, device)
@@ -300,8 +304,8 @@ class Trainer:
 
     def _between_steps(self, position: Position, steps: int) -> None:
         """Write a checkpoint where one is due, and leave where that is asked for."""
-        every, stop = self.config.training.checkpoint_every_steps, self.stop()
-        if stop or (every and position.step % every == 0):
+        every, stop, save_now = self.config.training.checkpoint_every_steps, self.stop(), self.save_now()
+        if stop or save_now or (every and position.step % every == 0):
             self.save(position)
         if stop:
             raise Stopped(

@@ -58,6 +58,14 @@ def test_the_controller_hands_itself_over_and_can_be_aborted(monkeypatch: pytest
     assert '"after_controller_start"' in inspect.getsource(controllers.controller.TrainController._start)
 
 
+def test_nodes_that_are_drained_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import state
+
+    accessor = SimpleNamespace(get_draining_nodes=lambda: {"a": 5})
+    monkeypatch.setattr(state.state, "_connect_and_get_accessor", lambda: accessor)
+    assert workarounds.draining_nodes() == {"a": 5}
+
+
 def test_a_group_that_waits_for_places_is_told_from_one_that_broke() -> None:
     told: list[str] = []
     watch = workarounds.StartWatch(lambda: told.append("waits"), lambda error: told.append(type(error).__name__))

@@ -13,6 +13,7 @@ from stdcl.parallel.comm import LocalComm
 from stdcl.results.progress import RunProgress, read_progress
 from stdcl.training import callbacks
 from stdcl.training.callbacks import Callback, ShowProgress, Training
+from stdcl.training.checkpoint import Position
 from stdcl.training.trainer import Stopped, Trainer, training
 from tests.train.conftest import MakeConfig
 from tests.train.test_trainer import assert_equal_runs, run
@@ -125,6 +126,18 @@ def test_leaving_when_asked_loses_nothing(make_config: MakeConfig, tmp_path: Pat
     assert progress.phase == "interrupted"
     run(config, tmp_path / "stopped")
     assert_equal_runs(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_saving_when_asked_changes_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(training={"checkpoint_every": 3})
+    run(config, tmp_path / "whole")
+    answers, killed = iter([False, False, True]), tmp_path / "killed"
+    rows = training(config, killed, comm=LocalComm(), device=CPU, save_now=lambda: next(answers, False))
+    next(rows)
+    rows.close()
+    assert [path.name for path in (killed / "checkpoints").iterdir()] == [Position(0, 3).name]
+    run(config, killed)
+    assert_equal_runs(tmp_path / "whole", killed)
 
 
 def test_a_request_after_the_last_step_changes_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
