@@ -6,6 +6,7 @@ sweep reaches a cluster, and by the code that will train.
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -30,6 +31,9 @@ SCRIPT = "submit.py"
 
 SWEEPS_OF_HEAD = "~/.stdcl/sweeps"
 """Where that script looks for sweep files."""
+
+NOT_UP = re.compile(r"Head node of cluster \(.*\) not found")
+"""How Ray 2.60 says, below a traceback, that ``ray up`` was not run here, or ``ray down`` was."""
 
 Say = Callable[[str], None]
 
@@ -118,7 +122,7 @@ def submit_through(cluster: Path, given: str, overrides: Sequence[str], *, follo
         The exit code of ``ray submit``.
 
     Raises:
-        UserError: a fault in the file, or a file is missing.
+        UserError: a fault in the file, a file is missing, or the cluster is not up.
     """
     script = cluster.parent / SCRIPT
     for file, what in ((cluster, "cluster file"), (script, f"{SCRIPT} beside the cluster file")):
@@ -129,11 +133,28 @@ def submit_through(cluster: Path, given: str, overrides: Sequence[str], *, follo
     with _files(path, sweep) as folder:
         for command in commands_over_ssh(cluster, script, path, folder, overrides, follow=follow):
             say(f"+ {shlex.join(['ray', *command])}")
-            done = subprocess.run([sys.executable, "-m", "ray.scripts.scripts", *command], stdin=subprocess.DEVNULL)
-            if done.returncode:
-                return done.returncode
+            code = _run([sys.executable, "-m", "ray.scripts.scripts", *command], cluster)
+            if code:
+                return code
     say(f"from here, commands for the head go through: ray exec {cluster} 'COMMAND'")
     return 0
+
+
+def _run(command: Sequence[str], cluster: Path) -> int:
+    """Run one of Ray's commands; what it prints is passed on as it comes, but for a traceback whose cause is known."""
+    held = ""
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if held or line.startswith("Traceback (most recent call last)"):
+                held += line
+            else:
+                sys.stderr.write(line)
+                sys.stderr.flush()
+    if process.returncode and NOT_UP.search(held):
+        raise UserError(f"{cluster}: the head of this cluster is not up; `ray up -y {cluster}` starts it")
+    sys.stderr.write(held)
+    return process.returncode
 
 
 def commands_over_ssh(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -138,3 +139,25 @@ def test_where_to_is_asked_for(
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     assert main(["submit", "ablation_tau", *words]) == BAD_INPUT
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"), [("Head node of cluster (stdcl) not found!", ""), ("something else", "Traceback")]
+)
+def test_a_cluster_that_is_not_up_is_said_without_rays_traceback(
+    capfd: pytest.CaptureFixture[str], cause: str, said: str
+) -> None:
+    code = f"import sys\nprint('words', file=sys.stderr)\nraise RuntimeError({cause!r})"
+    command = [sys.executable, "-c", code]
+    if said:
+        assert submission._run(command, CLUSTER) == 1
+    else:
+        with pytest.raises(UserError, match=r"onprem\.yaml: the head of this cluster is not up; `ray up -y"):
+            submission._run(command, CLUSTER)
+    shown = capfd.readouterr().err
+    assert shown.startswith("words\n")
+    assert ("Traceback" in shown) == bool(said)
+
+
+def test_the_exit_code_of_the_head_arrives() -> None:
+    assert submission._run([sys.executable, "-c", "raise SystemExit(130)"], CLUSTER) == 130
