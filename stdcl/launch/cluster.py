@@ -151,6 +151,8 @@ def prepare_environment(resources: ResourcesConfig) -> None:
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "TUNE_WARN_THRESHOLD_S": "5",
+        # Tune writes the state of all its trials again and again, which nobody reads: no experiment is restored.
+        "TUNE_GLOBAL_CHECKPOINT_S": "inf",
     }
     if local:
         # Nobody drains a laptop. On a cluster the watcher moves a training off a node that is about to be taken away.

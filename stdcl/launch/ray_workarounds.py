@@ -237,3 +237,21 @@ def death_of(trial: Any) -> Death:
         if text:
             return Death(Path(text).read_text(errors="replace").rpartition("Failure # ")[2], False)
     return Death("", False)
+
+
+def forget_finished(trials: list[Any]) -> None:
+    """Take finished trials but the last off Ray Tune's own list, and what they hold from them.
+
+    Ray 2.60 walks through all trials of an experiment in every step, and keeps copies of each one's configuration and
+    last result: a trial costs more the more there were before it.
+
+    Args:
+        trials: the list that Tune gives to a callback at the end of a step.
+    """
+    *forgotten, _ = [trial for trial in trials if trial.is_finished()] or [None]
+    if not forgotten:
+        return
+    trials[:] = [trial for trial in trials if trial not in forgotten]
+    for trial in forgotten:
+        trial.config, trial.evaluated_params, trial.experiment_tag = {}, {}, ""
+        trial.run_metadata = type(trial.run_metadata)()

@@ -12,7 +12,7 @@ from ray import tune
 from stdcl.config.sweep import Trial
 from stdcl.errors import not_written
 from stdcl.launch.failures import one_sentence
-from stdcl.launch.ray_workarounds import death_of
+from stdcl.launch.ray_workarounds import death_of, forget_finished
 from stdcl.results.progress import duration
 from stdcl.results.state import HELD, Ending
 from stdcl.results.wording import describe_epoch, describe_result
@@ -89,6 +89,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Called by Tune all the time, whether something happens or not."""
         with self._stop.on_error():
+            forget_finished(trials)
             for text in self._news():
                 self._say(text)
             if self._running or self._stop.requested:

@@ -6,6 +6,7 @@ again, by Tune or by another ``stdcl sweep``, goes on by itself.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -64,8 +65,8 @@ class TrialContext:
 
 
 def payload(trial: Trial) -> dict[str, Any]:
-    """Return what Tune carries of a trial: plain data."""
-    return {"key": trial.key, "config": trial.config.model_dump(mode="json")}
+    """Return what Tune carries of a trial: two texts. It keeps several copies of every trial until its own end."""
+    return {"key": trial.key, "config": json.dumps(trial.config.model_dump(mode="json"))}
 
 
 def trial_key(trial: Any) -> str:
@@ -111,7 +112,7 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
 
     def _take(self, config: Mapping[str, Any]) -> None:
         shared, trial = self._trial_context, config["trial"]
-        config_of_run = RunConfig.model_validate(trial["config"])
+        config_of_run = RunConfig.model_validate(json.loads(trial["config"]))
         if shared.copies is not None:
             kept = config_of_run.checkpoints.model_copy(update={"copies": shared.copies})
             config_of_run = config_of_run.model_copy(update={"checkpoints": kept})

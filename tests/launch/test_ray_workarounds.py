@@ -21,6 +21,7 @@ from ray.train.v2._internal.execution import controller as controllers
 from ray.train.v2._internal.execution.controller.state import ReschedulingState, RunningState
 from ray.train.v2._internal.execution.failure_handling.default import RETRYABLE_CONTROLLER_ERRORS
 from ray.train.v2._internal.execution.worker_group import worker_group as groups
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
 from stdcl.launch import ray_workarounds as workarounds
@@ -230,6 +231,24 @@ def test_tune_keeps_why_a_trial_s_process_died_where_it_is_read(
     Path(trial.pickled_error_file).write_bytes(b"of a class that is not known here")
     assert workarounds.death_of(trial).cause != ""
     assert not workarounds.death_of(trial).never_began
+
+
+def test_tune_hands_out_its_own_list_of_trials_and_reads_no_finished_one() -> None:
+    """Tune's own list is shortened: what it reads of finished trials is whether they are."""
+    source = inspect.getsource(TuneController)
+    assert "self._callbacks.on_step_end(iteration=self._iteration, trials=self._trials)" in source
+    trials = [Trial("stub", config={"trial": number}, stub=True) for number in range(5)]
+    for trial in trials[:3]:
+        trial.set_status(Trial.TERMINATED)
+        trial.update_last_result({"config": trial.config})
+    before = list(trials)
+    workarounds.forget_finished(trials)
+    assert trials == before[2:]
+    assert [trial.config for trial in before[:3]] == [{}, {}, {"trial": 2}]
+    assert ["config" in trial.last_result for trial in before[:3]] == [False, False, True]
+    assert [trial.get_json_state()[0] != "" for trial in before] == [True] * 5
+    workarounds.forget_finished(trials)
+    assert trials == before[2:]
 
 
 def test_the_lines_around_a_cause_are_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 from ray.tune.search import Searcher
@@ -20,7 +21,9 @@ def test_the_trials_come_one_by_one_in_order_and_then_the_end(make_sweep: MakeSw
         proposed.append(found["trial"])
         search.on_trial_complete(f"id {len(proposed)}", error=True)
     assert [each["key"] for each in proposed] == [trial.key for trial in trials]
-    assert [RunConfig.model_validate(each["config"]) for each in proposed] == [trial.config for trial in trials]
+    assert [RunConfig.model_validate(json.loads(each["config"])) for each in proposed] == [
+        trial.config for trial in trials
+    ]
     assert search.suggest("one more") == Searcher.FINISHED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,6 @@ def test_a_search_never_sees_the_test_set(sweep: Sweep, make_sweep: MakeSweep, t
     driven = Driven(sweep, tmp_path / "study")
     suggestion = driven.search.suggest("a")
     assert suggestion is not None
-    assert suggestion["trial"]["config"]["data"]["evaluate_on"] == "validation"
+    assert json.loads(suggestion["trial"]["config"])["data"]["evaluate_on"] == "validation"
     with pytest.raises(UserError, match="test set"):
         make_sweep(SEARCH, "data.evaluate_on=test")
