@@ -1,10 +1,11 @@
 """What a sweep of so many trials costs beside training: driver, continuing, status, table, memory; samplers apart.
 
-python -m benchmarks.many_trials [--trials 100 1000 5000] [--search random tpe] [--proposals 100 1000]
+python -m benchmarks.many_trials [--trials 100 1000 5000] [--search random tpe] [--proposals 100 1000] [--wandb 20]
 
 The trials do nothing (``tests.ray.stub``, one epoch), one worker each, one at a time, on a Ray of their own. Each size
 runs in fresh processes, so that memory is its own. ``--search`` names samplers: a study of so many trials beside the
-grid. ``--proposals`` times a proposal alone, without Ray, in a study that holds so many trials.
+grid. ``--proposals`` times a proposal alone, without Ray, in a study that holds so many trials. ``--wandb`` opens,
+writes and closes so many offline W&B runs of ten epochs in one process, as trials of one worker do.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -139,6 +141,28 @@ def propose(trials: int, kind: str) -> dict[str, float]:
     return {"proposal": min(times)}
 
 
+def track(runs: int) -> dict[str, float]:
+    """Seconds that W&B takes of a trial, offline: the first one's, the others' median, and of what comes last."""
+    from stdcl.tracking.wandb_settings import WandbSettings
+    from stdcl.tracking.wandb_sink import WandbSink
+
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(runs):
+            place = Path(folder) / str(number)
+            place.mkdir()
+            begin = time.perf_counter()
+            sink = WandbSink(
+                WandbSettings("many", mode="offline"), sweep="many", key=f"trial {number}", directory=place
+            )
+            sink.start({"training": {"epochs": 10}}, {"seed": number})
+            for epoch in range(1, 11):
+                sink.log_epoch({"loss": 1.0 / epoch, "accuracy": 0.5}, epoch)
+            sink.finish({"accuracy": 0.5}, "finished")
+            times.append(time.perf_counter() - begin)
+    return {"first": times[0], "others": statistics.median(times[1:]), "last ten": statistics.median(times[-10:])}
+
+
 def in_a_process(*arguments: str) -> dict[str, float]:
     """Run one part of this file in a fresh process."""
     done = subprocess.run(
@@ -157,6 +181,8 @@ def part(name: str, first: str, second: str = "") -> dict[str, float]:
     """What ``in_a_process`` asks for."""
     if name == "run":
         return run(Path(first), Path(second))
+    if name == "wandb":
+        return track(int(first))
     return look(Path(first)) if name == "look" else propose(int(first), second)
 
 
@@ -166,6 +192,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, nargs="*", default=[100, 1000, 5000])
     parser.add_argument("--search", nargs="*", default=[], choices=["random", "tpe"])
     parser.add_argument("--proposals", type=int, nargs="*", default=[])
+    parser.add_argument("--wandb", type=int, default=0)
     parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.part:
@@ -183,6 +210,9 @@ def main() -> None:
         for kind in ("random", "tpe"):
             found = in_a_process("propose", str(trials), kind)
             print(f"a proposal of {kind} after {trials} trials: {1000 * found['proposal']:.1f} ms", flush=True)
+    if asked.wandb:
+        found = in_a_process("wandb", str(asked.wandb))
+        print(f"{asked.wandb} offline W&B runs: " + ", ".join(f"{k} {v:.3g} s" for k, v in found.items()))
 
 
 if __name__ == "__main__":
