@@ -121,7 +121,7 @@ def look(folder: Path) -> dict[str, float]:
 def propose(trials: int, kind: str) -> dict[str, float]:
     """Seconds of one proposal in a study of so many trials."""
     from stdcl.config.sweep import load_sweep
-    from stdcl.sweep.sampling import distributions, suggest
+    from stdcl.sweep.sampling import study_space, suggest
     from stdcl.sweep.study import open_study
 
     with tempfile.TemporaryDirectory() as folder:
@@ -129,10 +129,14 @@ def propose(trials: int, kind: str) -> dict[str, float]:
         study, _ = open_study(sweep, Path(folder) / "study", 1)
         import optuna
 
-        space = distributions(sweep.config.space)
+        space = study_space(sweep.config.space)
         for number in range(trials):
             parameters = {"contrast.temperature": 0.2 + 1.8 * (number * 0.618 % 1), "contrast.channel_reduction": 8}
-            study.add_trial(optuna.trial.create_trial(params=parameters, distributions=space, value=number * 0.381 % 1))
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params=parameters, distributions=dict(space.distributions), value=number * 0.381 % 1
+                )
+            )
         times = []
         for _ in range(5):
             begin = time.perf_counter()

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from stdcl import specs
-from stdcl.config import checkpoints, compare, confirms, contrast, model, sweep
+from stdcl.config import checkpoints, compare, confirms, contrast, model, space, sweep
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 METHODS = {name: spec for name, spec in specs.methods().items() if spec.section == model.METHOD}
@@ -31,10 +31,11 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "compare": compare.CompareConfig,
     "confirms": confirms.ConfirmsConfig,
     "confirms.arms, each": confirms.PromiseConfig,
-    "optuna": sweep.OptunaConfig,
-    "space, type: float": sweep.FloatRange,
-    "space, type: int": sweep.IntRange,
-    "space, type: choices": sweep.Choices,
+    "optuna": space.OptunaConfig,
+    "space, every type": space.SpaceParameter,
+    "space, type: float": space.FloatRange,
+    "space, type: int": space.IntRange,
+    "space, type: choices": space.Choices,
 }
 HEAD = """# Every key
 

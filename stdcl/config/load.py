@@ -61,8 +61,10 @@ def long_spelling(raw: Mapping[str, Any]) -> Raw:
     """Return a run file's or a sweep file's content with the long spelling of each key (see ``config.contrast``)."""
     out = dict(raw)
     for key, value in raw.items():
-        if key in ("grid", "space") and isinstance(value, Mapping):
+        if key == "grid" and isinstance(value, Mapping):
             out[key] = _dotted(value)
+        elif key == "space" and isinstance(value, Mapping):
+            out[key] = {AXES.get(name, name): _parameter(each) for name, each in long_keys(value).items()}
         elif key in ("cells", "exclude") and isinstance(value, list):
             out[key] = [_dotted(cell) if isinstance(cell, Mapping) else cell for cell in value]
         elif key == "arms" and isinstance(value, Mapping):
@@ -72,6 +74,13 @@ def long_spelling(raw: Mapping[str, Any]) -> Raw:
         elif key == CONTRAST and isinstance(value, Mapping):
             out[key] = with_readings(value)
     return out
+
+
+def _parameter(value: Any) -> Any:
+    """Return a parameter of a search with the dotted key of each axis that its condition names."""
+    if isinstance(value, Mapping) and isinstance(value.get("when"), Mapping):
+        return {**value, "when": _dotted(value["when"])}
+    return value
 
 
 def _dotted(values: Mapping[str, Any]) -> Raw:

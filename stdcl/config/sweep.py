@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -47,67 +47,13 @@ from stdcl.config.model import (
 )
 from stdcl.config.paths import SINGLE_RUNS
 from stdcl.config.section import Natural, Positive, Section, Seed
+from stdcl.config.space import Choices, OptunaConfig, Parameter, corners
+from stdcl.config.space import faults as space_faults
 from stdcl.config.unread import leaves, replaced, unread
 from stdcl.config.yaml_text import show
 from stdcl.errors import UserError, nearest
 
 ENCODER_NAME = "encoder.name"
-
-
-class FloatRange(Section):
-    """A continuous parameter."""
-
-    type: Literal["float"]
-    low: float
-    high: float
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _ordered(self) -> FloatRange:
-        if self.low >= self.high or (self.log and self.low <= 0):
-            raise ValueError(f"low ({self.low}) must be below high ({self.high}), and above 0 where log is true")
-        return self
-
-
-class IntRange(Section):
-    """A whole-number parameter."""
-
-    type: Literal["int"]
-    low: int
-    high: int
-    log: bool = False
-    step: Positive = 1
-
-    @model_validator(mode="after")
-    def _ordered(self) -> IntRange:
-        if self.low >= self.high or (self.log and (self.low <= 0 or self.step != 1)):
-            raise ValueError(f"low ({self.low}) must be below high ({self.high}); with log, low above 0 and step 1")
-        return self
-
-
-class Choices(Section):
-    """A parameter with a list of values."""
-
-    type: Literal["choices"]
-    values: tuple[float | int | str | bool, ...] = Field(min_length=1, strict=False)
-
-
-Parameter = Annotated[FloatRange | IntRange | Choices, Field(discriminator="type")]
-
-
-class OptunaConfig(Section):
-    """How the search space is sampled and when weak trials are stopped."""
-
-    trials: Positive = 20
-    seed: Seed = 0
-    startup_trials: Natural = 8
-    """Trials drawn at random before the TPE model takes over."""
-    scheduler: Literal["asha", "none"] = "asha"
-    grace_epochs: Positive = 2
-    """Epochs that every trial may run before ASHA may stop it."""
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
-    storage: Literal["journal", "sqlite"] = "journal"
-    """The study's file, which optuna-dashboard opens; sqlite must not lie on NFS."""
 
 
 class SweepConfig(Section):
@@ -190,6 +136,8 @@ class SweepConfig(Section):
                 )
             if not self.space:
                 raise ValueError("'space' names no key to search")
+            if fault := next(space_faults(self.space), ""):
+                raise ValueError(fault)
             if self.compare or self.margin or self.looks:
                 raise ValueError("'compare', 'margin' and 'looks' belong to search: grid; a search proves nothing")
             if len(self.seeds) != 1:
@@ -289,8 +237,9 @@ class SweepConfig(Section):
         ]
 
     def values(self) -> dict[str, list[Any]]:
-        """Return the values of each key that a grid or cells vary."""
+        """Return the values of each key that a grid or cells vary, or choices of a search."""
         values = {key: list(each) for key, each in self.grid.items()}
+        values |= {key: list(each.values) for key, each in self.space.items() if isinstance(each, Choices)}
         for cell in self.cells:
             for key, value in cell.items():
                 known = values.setdefault(key, [])
@@ -447,10 +396,7 @@ class Sweep:
 
     @cached_property
     def _boundary_trials(self) -> Sequence[Trial]:
-        space = self.config.space
-        ends = {key: list(p.values) if isinstance(p, Choices) else [p.low, p.high] for key, p in space.items()}
-        longest = max((len(values) for values in ends.values()), default=0)
-        cells = [{key: values[min(i, len(values) - 1)] for key, values in ends.items()} for i in range(longest)]
+        cells = corners(self.config.space)
         return self.make_trials([("", cell) for cell in cells], self.config.seeds)
 
     def cells(self) -> list[tuple[str, dict[str, Any]]]:
@@ -580,7 +526,7 @@ def load_sweep(
             CHECKPOINTS: {"keep": config.checkpoints.keep},
         },
     )
-    if config.search == "optuna" and isinstance(base.get("data"), dict):
+    if config.search == "optuna" and isinstance(base.setdefault("data", {}), dict):
         if base["data"].get("evaluate_on", "validation") == "test":
             faults.append(
                 f"{origin.at(('base', 'data', 'evaluate_on'))}: 'base.data.evaluate_on' is 'test', but a search may "

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stdcl.report import confirmation
-from stdcl.report.labels import differences_text, letter, short_names
+from stdcl.report.labels import differences_text, letter, short_names, trial_number
 from stdcl.report.load import TrialState
 from stdcl.report.machines import machine_notes
+from stdcl.report.searching import undominated
 from stdcl.report.table import SweepTable, is_synthetic
 from stdcl.results.importance import LEAST
 from stdcl.results.state import STATES, UNFINISHED
@@ -39,6 +40,14 @@ def notes(table: SweepTable) -> list[str]:
             "the best of a search is picked by its result: repeat it with several seeds, on the test sequences "
             f"(`stdcl confirm {table.name}`)"
         )
+        if front := undominated(table):
+            listed = ", ".join(
+                f"{trial_number(trial.key) or trial.key} ({100 * trial.row['accuracy']:.2f} %, "
+                f"{trial.row['seconds_per_epoch']:.3g} s/epoch)"
+                for trial in front[:_LISTED]
+            )
+            more = f" and {len(front) - _LISTED} more" if len(front) > _LISTED else ""
+            out.append(f"trials that no other beats in both accuracy and seconds an epoch: {listed}{more}")
         out += _importance(table)
     else:
         out.append(f"{what}; mean ± sample standard deviation over seeds; {_interval_of_accuracy(table)}")

@@ -77,14 +77,38 @@ def importance_basis(table: SweepTable) -> str:
     return f"{found.method} over {found.complete} complete trials{left}; line: middle 90 % of resampled studies"
 
 
-def parallel(table: SweepTable) -> Parallel | None:
-    """Every trial with an accuracy across the searched parameters; None with fewer than two."""
-    keys = table.parameters
-    known = [
-        trial
-        for trial in table.trials
-        if trial.state in ("finished", "pruned") and "accuracy" in trial.row and set(keys) <= set(trial.parameters)
+def undominated(table: SweepTable) -> list[TrialState]:
+    """The finished trials that no other beats in accuracy without being slower, the most accurate first.
+
+    Empty where the search has accuracy alone to judge by.
+    """
+    if len(table.objectives) < 2:
+        return []
+    known = [(trial, -float(trial.row["accuracy"]), _seconds(trial)) for trial in table.finished]
+    front = [
+        (loss, trial)
+        for trial, loss, seconds in known
+        if seconds is not None
+        and not any(
+            other_seconds is not None
+            and other <= loss
+            and other_seconds <= seconds
+            and (other, other_seconds) != (loss, seconds)
+            for _, other, other_seconds in known
+        )
     ]
+    return [trial for _, trial in sorted(front, key=lambda pair: (pair[0], pair[1].key))]
+
+
+def _seconds(trial: TrialState) -> float | None:
+    seconds = trial.row.get("seconds_per_epoch")
+    return None if seconds is None else float(seconds)
+
+
+def parallel(table: SweepTable) -> Parallel | None:
+    """Every trial with an accuracy across the searched parameters that all have; None with fewer than two."""
+    known = [trial for trial in table.trials if trial.state in ("finished", "pruned") and "accuracy" in trial.row]
+    keys = tuple(key for key in table.parameters if all(key in trial.parameters for trial in known))
     if len(known) < 2 or not keys:
         return None
     names = short_names(keys)

@@ -11,6 +11,7 @@ from stdcl import specs
 from stdcl.config.arms import BASELINE, setting
 from stdcl.config.confirms import ConfirmsConfig
 from stdcl.config.model import METHOD_NAME, STDCL, is_baseline
+from stdcl.config.space import ACCURACY
 from stdcl.report.answers import SweepAnswers, read_sweep_answers
 from stdcl.report.judgement import Arm, Asked, Judgement, accuracy_of, judge
 from stdcl.report.load import SweepState, TrialState, load_sweep_state
@@ -103,6 +104,7 @@ class SweepTable:
         remarks: what went wrong with reading the sweep.
         metrics: names of those that it shows beside accuracy.
         confirms: the search whose best configurations it trains again; None if it is not that.
+        objectives: of a search, what its trials are judged by.
     """
 
     name: str
@@ -121,6 +123,7 @@ class SweepTable:
     remarks: tuple[str, ...]
     metrics: tuple[str, ...] = ()
     confirms: ConfirmsConfig | None = None
+    objectives: tuple[str, ...] = ()
 
     @property
     def finished(self) -> tuple[TrialState, ...]:
@@ -169,7 +172,14 @@ def build_table(sweep: SweepState) -> SweepTable:
         importance=sweep.importance,
         remarks=(*sweep.remarks, *answers.remarks),
         confirms=sweep.sweep.config.confirms if sweep.sweep is not None else None,
+        objectives=_objectives(sweep),
     )
+
+
+def _objectives(sweep: SweepState) -> tuple[str, ...]:
+    if sweep.search != "optuna":
+        return ()
+    return tuple(sweep.sweep.config.search_settings.objectives) if sweep.sweep is not None else (ACCURACY,)
 
 
 def _judgement(sweep: SweepState, cells: Sequence[Cell], answers: SweepAnswers) -> Judgement | None:

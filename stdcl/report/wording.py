@@ -113,6 +113,9 @@ def _search(table: SweepTable) -> list[_Column]:
     for key, name in short_names(table.parameters).items():
         columns.append(_Column(name, [value_text(trial.parameters.get(key)) for trial in top]))
     columns.append(_Column("accuracy", [f"{100 * trial.row['accuracy']:.2f}" for trial in top]))
+    if "seconds_per_epoch" in table.objectives:
+        seconds = [trial.row.get("seconds_per_epoch") for trial in top]
+        columns.append(_Column("s/epoch", [NOTHING if value is None else f"{value:.3g}" for value in seconds]))
     for name, header in (("epochs", "epochs"), ("num_test", "sequences")):
         columns.append(_Column(header, [str(trial.row.get(name, NOTHING)) for trial in top]))
     for metric in table.metrics:

@@ -97,7 +97,7 @@ def _candidates(sweep: Sweep, folder: SweepFolder) -> tuple[list[_Candidate], in
     config = sweep.config
     if not study_file(config.search_settings, folder.study).is_file():
         raise UserError(f"{folder.root}: its study is not there ({folder.study}); the search has not been run here")
-    with studies.opened(sweep, folder.study, _epochs(sweep)) as (study, _):
+    with studies.opened(sweep, folder.study, studies.whole_epochs(sweep)) as (study, _):
         judged = studies.judged(study)
     wanted = config.search_settings.trials
     if len(judged) < wanted:
@@ -109,7 +109,7 @@ def _candidates(sweep: Sweep, folder: SweepFolder) -> tuple[list[_Candidate], in
     rows = read_attempts_once(folder.results).latest
     found: dict[str, _Candidate] = {}
     complete = [trial for trial in judged if trial.state == TrialState.COMPLETE]
-    for trial in sorted(complete, key=lambda each: (-float(each.value), each.number)):
+    for trial in sorted(complete, key=lambda each: (-studies.accuracy_of(sweep, each), each.number)):
         candidate = _candidate(sweep, trial, rows)
         found.setdefault(candidate.trial.fingerprint, candidate)
     if not found:
@@ -127,12 +127,8 @@ def _candidate(sweep: Sweep, trial: FrozenTrial, rows: Mapping[str, Mapping[str,
     return _Candidate(
         trial.number,
         made,
-        PromiseConfig(trial=key, accuracy=float(trial.value), sequences=int(count) if count else None),
+        PromiseConfig(trial=key, accuracy=studies.accuracy_of(sweep, trial), sequences=int(count) if count else None),
     )
-
-
-def _epochs(sweep: Sweep) -> int:
-    return sweep.boundary_trials()[0].config.training.epochs
 
 
 def _content(sweep: Sweep, chosen: Sequence[_Candidate], judged: int, seeds: int, name: str) -> dict[str, Any]:

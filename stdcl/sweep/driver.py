@@ -27,7 +27,8 @@ from stdcl.config import RunConfig
 from stdcl.config.model import InitConfig
 from stdcl.config.paths import data_path, storage_path, variable
 from stdcl.config.shipped import find_sweep
-from stdcl.config.sweep import OptunaConfig, Sweep, Trial, cell_name, load_sweep, with_cells
+from stdcl.config.space import ACCURACY, OptunaConfig
+from stdcl.config.sweep import Sweep, Trial, cell_name, load_sweep, with_cells
 from stdcl.data.store import MANIFEST_FILE, read_manifest
 from stdcl.errors import UserError
 from stdcl.launch.cluster import (
@@ -465,15 +466,15 @@ class _Runner:
         from stdcl.sweep import study as studies
 
         settings = self._sweep.config.search_settings
-        epochs = self._sweep.boundary_trials()[0].config.training.epochs
+        epochs = studies.whole_epochs(self._sweep)
         with studies.opened(self._sweep, self._folder.study, epochs) as (study, shown):
             return self._search_in(study, shown, settings)
 
     def _search_in(self, study: optuna.Study, shown: str, settings: OptunaConfig) -> _Outcome:
         from stdcl.sweep import study as studies
-        from stdcl.sweep.sampling import distributions
+        from stdcl.sweep.sampling import study_space
 
-        waiting = studies.requeue(study, distributions(self._sweep.config.space))
+        waiting = studies.requeue(study, study_space(self._sweep.config.space))
         before = studies.counted(study)
         known = studies.known_trials(study, self._sweep)
         write_plan(self._folder, self._sweep, list(known.values()))
@@ -507,7 +508,7 @@ class _Runner:
     def _write_importance(self, study: optuna.Study) -> None:
         from stdcl.sweep.importance import importance
 
-        found = importance(study)
+        found = importance(study, objective=self._sweep.config.search_settings.objectives.index(ACCURACY))
         if found is not None:
             write_importance(self._folder.importance, found)
 

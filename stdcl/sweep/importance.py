@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.trial import FrozenTrial, TrialState
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from stdcl.config.contrast import long_keys
 from stdcl.results.importance import LEAST, Importance, Share
@@ -16,20 +17,29 @@ from stdcl.results.importance import LEAST, Importance, Share
 _RESAMPLED = 100
 
 
-def importance(study: optuna.Study, seed: int = 0) -> Importance | None:
+def importance(study: optuna.Study, seed: int = 0, objective: int = 0) -> Importance | None:
     """Return each parameter's importance by PED-ANOVA (Watanabe et al., IJCAI 2023), None with fewer than 8 trials.
 
     It sees complete trials alone; those that were stopped early are counted and left out. The range is that over
     studies of as many trials, drawn from these with replacement.
+
+    Args:
+        study: the study.
+        seed: of the draws.
+        objective: for which it is, where there are several.
     """
-    trials = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    trials = [_judged_by(trial, objective) for trial in complete]
     keys = sorted({key for trial in trials for key in trial.params})
     if len(trials) < LEAST or not keys:
         return None
+    direction = study.directions[objective]
     rng = np.random.default_rng(seed)
-    drawn = [_shares(study, [trials[i] for i in rng.integers(0, len(trials), len(trials))]) for _ in range(_RESAMPLED)]
+    drawn = [
+        _shares(direction, [trials[i] for i in rng.integers(0, len(trials), len(trials))]) for _ in range(_RESAMPLED)
+    ]
     known = [shares for shares in drawn if shares]
-    whole = _shares(study, trials)
+    whole = _shares(direction, trials)
     if not whole or not known:
         return None
     ranges = {key: np.quantile([shares.get(key, 0.0) for shares in known], [0.05, 0.95]) for key in keys}
@@ -38,9 +48,15 @@ def importance(study: optuna.Study, seed: int = 0) -> Importance | None:
     return Importance("PED-ANOVA", len(trials), pruned, long_keys(parameters))
 
 
-def _shares(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, float]:
+def _judged_by(trial: FrozenTrial, objective: int) -> FrozenTrial:
+    if len(trial.values) == 1:
+        return trial
+    return create_trial(params=trial.params, distributions=trial.distributions, value=trial.values[objective])
+
+
+def _shares(direction: StudyDirection, trials: Sequence[FrozenTrial]) -> dict[str, float]:
     """Importances of a study of these trials; empty where they cannot be told apart."""
-    again = optuna.create_study(direction=study.direction, storage=optuna.storages.InMemoryStorage())
+    again = optuna.create_study(direction=direction, storage=optuna.storages.InMemoryStorage())
     again.add_trials(trials)
     try:
         with warnings.catch_warnings():

@@ -9,6 +9,7 @@ from typing import Any
 
 from stdcl import atomic
 from stdcl.config.load import read_mapping
+from stdcl.config.space import OptunaConfig
 from stdcl.config.sweep import Sweep, Trial
 from stdcl.config.yaml_text import dump_yaml
 from stdcl.errors import UserError
@@ -103,6 +104,9 @@ def check_same_question(folder: SweepFolder, sweep: Sweep) -> bool:
         return False
     old = read_mapping(folder.sweep_file)
     new = sweep.config.model_dump(mode="json")
+    if isinstance(old.get("optuna"), Mapping) and new.get("optuna"):
+        # Keys that the version had not which wrote the folder.
+        old = {**old, "optuna": {**OptunaConfig().model_dump(mode="json"), **old["optuna"]}}
     if (was := str(old.get("name"))) != sweep.config.name and sweep.config.search == "optuna":
         back = shlex.join(["mv", str(folder.root), str(folder.root.with_name(was))])
         raise UserError(

@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from stdcl.atomic import cut_incomplete_line, is_incomplete
-from stdcl.config.sweep import OptunaConfig
+from stdcl.config.space import OptunaConfig
 from stdcl.errors import UserError
 
 JOURNAL, DATABASE = "journal.log", "study.db"

@@ -15,22 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from stdcl.config.contrast import long_keys
+from stdcl.config.space import ACCURACY, Objective
 from stdcl.config.sweep import Sweep, Trial
 from stdcl.errors import UserError
 from stdcl.sweep.names import TrialNames
-from stdcl.sweep.pruning import RungPruner
-from stdcl.sweep.sampling import SeededSampler, distributions, suggest
+from stdcl.sweep.pruning import EPOCHS, make_pruner
+from stdcl.sweep.sampling import Space, make_sampler, study_space, suggest
 from stdcl.sweep.stopping import StopRequest
 from stdcl.sweep.storage import faults_said, open_storage, study_file
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, STATUS, payload
 
-METRIC = "accuracy"
+METRIC = ACCURACY
+_DIRECTIONS: Mapping[Objective, StudyDirection] = {
+    "accuracy": StudyDirection.MAXIMIZE,
+    "seconds_per_epoch": StudyDirection.MINIMIZE,
+}
 IMPOSSIBLE_IN_A_ROW = 200
 """Proposals that may be impossible one after another before the space itself is refused."""
 
@@ -55,29 +59,23 @@ def open_study(sweep: Sweep, folder: Path, epochs: int) -> tuple[optuna.Study, s
     config = sweep.config.search_settings
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage, shown = open_storage(config, folder)
+    directions = [_DIRECTIONS[name] for name in config.objectives]
     study = optuna.create_study(
-        storage=storage, study_name=sweep.config.name, direction="maximize", load_if_exists=True
+        storage=storage, study_name=sweep.config.name, directions=directions, load_if_exists=True
     )
-    if study.directions != [StudyDirection.MAXIMIZE]:
+    if study.directions != directions:
         found = ", ".join(direction.name.lower() for direction in study.directions)
+        wanted = ", ".join(f"{_DIRECTIONS[name].name.lower()} {name}" for name in config.objectives)
         raise UserError(
-            f"{shown}: the study '{sweep.config.name}' is there with other directions ({found}; expected: maximize, of "
-            f"the {METRIC}). Move the file away, or give the sweep another name (--set name=...)"
+            f"{shown}: the study '{sweep.config.name}' is there with other directions ({found}; expected: {wanted}). "
+            "Move the file away, or give the sweep another name (--set name=...)"
         )
     study.set_user_attr("question", sweep.config.question)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([METRIC])
-
-    def tpe(seed: int) -> optuna.samplers.BaseSampler:
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=config.startup_trials)
-
-    study.sampler = SeededSampler(tpe, config.seed)
-    study.pruner = (
-        RungPruner(config.grace_epochs, config.reduction_factor, epochs)
-        if config.scheduler == "asha"
-        else optuna.pruners.NopPruner()
-    )
+        study.set_metric_names(list(config.objectives))
+    study.sampler = make_sampler(config)
+    study.pruner = make_pruner(config, epochs)
     return study, shown
 
 
@@ -104,7 +102,7 @@ def counted(study: optuna.Study) -> int:
     return len(judged(study))
 
 
-def requeue(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> int:
+def requeue(study: optuna.Study, space: Space) -> int:
     """Put failed trials back into the queue, each once, with their parameters.
 
     Returns:
@@ -117,7 +115,7 @@ def requeue(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> int:
             trial.state == TrialState.FAIL
             and _is_ours(trial)
             and trial.number not in again
-            and set(trial.params) == set(space)
+            and space.complete(trial.params)
             and "impossible" not in trial.user_attrs
         ):
             study.enqueue_trial(trial.params, user_attrs={OURS: study.study_name, "retry_of": trial.number})
@@ -142,6 +140,23 @@ def known_trials(study: optuna.Study, sweep: Sweep) -> dict[str, Trial]:
     return out
 
 
+def whole_epochs(sweep: Sweep) -> int:
+    """Return the epochs of a whole training, where a trial has none of its own (an encoder's recipe)."""
+    return sweep.boundary_trials()[0].config.training.epochs
+
+
+def accuracy_of(sweep: Sweep, trial: FrozenTrial) -> float:
+    """Return what a complete trial reached on the held-out sequences, whatever else it was judged by."""
+    return float(trial.values[sweep.config.search_settings.objectives.index(ACCURACY)])
+
+
+_OBJECTIVES: Mapping[Objective, Callable[[Row], float]] = {
+    "accuracy": lambda row: float(row[METRIC]),
+    "seconds_per_epoch": lambda row: float(row["total_seconds"]) / int(row[EPOCHS_DONE]),
+}
+"""What a finished trial's last row says of each objective."""
+
+
 class _Open:
     """An open trial of the study."""
 
@@ -151,7 +166,12 @@ class _Open:
         self._decisions = dict(decisions)
 
     def report(self, row: Row) -> None:
-        """Report a row's epoch, once (a trial that goes on from a checkpoint can repeat an epoch)."""
+        """Report a row's epoch, once (a trial that goes on from a checkpoint can repeat an epoch).
+
+        With several objectives Optuna takes no reports, and stops nothing early.
+        """
+        if len(self.trial.study.directions) > 1:
+            return
         value = row.get(METRIC)
         if value is None or EPOCHS_DONE not in row:
             return
@@ -202,7 +222,9 @@ class StudySearch(Searcher):  # type: ignore[misc]
         super().__init__(metric=METRIC, mode="max")
         self._study = study
         self._sweep = sweep
-        self._space = distributions(sweep.config.space)
+        self._space = study_space(sweep.config.space)
+        self._objectives = sweep.config.search_settings.objectives
+        self._epochs = whole_epochs(sweep)
         self._on_trial = on_trial
         self._on_stopped = on_stopped
         self._on_note = on_note
@@ -232,6 +254,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
             self._left -= 1
             found.trial.set_user_attr("trial", trial.key)
             found.trial.set_user_attr("fingerprint", trial.fingerprint)
+            if trial.config.training.epochs != self._epochs:
+                found.trial.set_user_attr(EPOCHS, trial.config.training.epochs)
             self._on_trial(trial)
             last = self._catch_up(found, trial)
             if last is None:
@@ -315,7 +339,7 @@ class StudySearch(Searcher):  # type: ignore[misc]
         else:
             found.report(result)
         if status == "finished":
-            self._study.tell(trial, float(result[METRIC]))
+            self._study.tell(trial, [_OBJECTIVES[name](result) for name in self._objectives])
         else:
             self._study.tell(trial, state=TrialState.PRUNED)
 

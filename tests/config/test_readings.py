@@ -21,7 +21,7 @@ from stdcl.results.importance import Importance, Share, read_importance, write_i
 from stdcl.results.plan import Plan, PlannedTrial, read_plan, write_plan
 from stdcl.results.scores import Scores, read_scores, write_scores
 from stdcl.results.store import TrialRow, append, read
-from stdcl.sweep.sampling import distributions, suggest
+from stdcl.sweep.sampling import study_space, suggest
 
 OTHER: dict[str, Any] = {
     "negative_sets": "union",
@@ -177,8 +177,8 @@ def test_a_study_has_the_names_of_the_first_release(tmp_path: Path) -> None:
     space = {"contrast.slots": {"type": "choices", "values": ["item", "clip"]}}
     sweep = load_sweep(write(tmp_path, {**SWEEP, "base": RUN, "search": "optuna", "space": space}))
     assert sweep.parameters == ("contrast.readings.slots",)
-    found = distributions(sweep.config.space)
-    assert list(found) == ["contrast.slots"]
+    found = study_space(sweep.config.space)
+    assert list(found.distributions) == ["contrast.slots"]
     study = optuna.create_study()
     study.enqueue_trial({"contrast.slots": "clip"})
     assert suggest(study.ask(), found) == {"contrast.readings.slots": "clip"}

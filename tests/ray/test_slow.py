@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from stdcl.config.sweep import OptunaConfig
+from stdcl.config.space import OptunaConfig
 from stdcl.results.store import read, read_attempts
 from stdcl.sweep.storage import open_storage
 from tests.ray.conftest import Start, finish, history, read_until

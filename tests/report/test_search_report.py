@@ -11,7 +11,7 @@ import pytest
 from stdcl.cli.command import main
 from stdcl.report.notes import notes
 from stdcl.report.page import render
-from stdcl.report.searching import importance_basis, importances, parallel
+from stdcl.report.searching import importance_basis, importances, parallel, undominated
 from stdcl.report.table import sweep_table
 from stdcl.results.layout import SweepFolder
 from tests.report.sweeps import Sweep
@@ -48,6 +48,26 @@ def test_importance_has_its_uncertainty_and_says_what_it_left_out(tmp_path: Path
         ("channel_reduction", 25.0, 10.0, 60.0),
     ]
     assert "10 complete trials, 2 that were stopped early left out" in importance_basis(table)
+
+
+def test_of_two_objectives_the_table_names_what_is_not_beaten(tmp_path: Path) -> None:
+    space = {TAU: {"type": "float", "low": 0.1, "high": 1.0}}
+    settings = {"objectives": ["accuracy", "seconds_per_epoch"], "scheduler": "none"}
+    file = {"search": "optuna", "space": space, "optuna": settings, "grid": {}, "baseline": False, "seeds": [1]}
+    sweep = Sweep(tmp_path / "s", (TAU,), "Which are worth their time?", search="optuna", file=file)
+    for number, (correct, seconds) in enumerate([(400, 9.0), (380, 3.0), (390, 9.0), (300, 2.0), (300, 2.5)]):
+        sweep.add(
+            {TAU: 0.2 + number / 10},
+            correct=correct,
+            name=f"trial={number},x",
+            evaluated_on="validation",
+            seconds_per_epoch=seconds,
+        )
+    table = sweep_table(sweep.save())
+    assert [trial.key for trial in undominated(table)] == ["trial=0,x", "trial=1,x", "trial=3,x"]
+    line = next(line for line in notes(table) if "no other beats" in line)
+    assert "0 (86.21 %, 9 s/epoch), 1 (81.90 %, 3 s/epoch), 3 (64.66 %, 2 s/epoch)" in line
+    assert undominated(sweep_table(search(tmp_path / "one"))) == []
 
 
 def test_every_trial_is_a_path_across_the_axes(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ray.tune.search import Searcher
 
 from stdcl.config.sweep import Sweep
 from stdcl.sweep import study as studies
-from stdcl.sweep.sampling import distributions
+from stdcl.sweep.sampling import study_space
 from stdcl.sweep.stopping import StopRequest
 from stdcl.sweep.study import Row, StudySearch
 from stdcl.sweep.trainables import EPOCHS_DONE, STATUS
@@ -51,13 +51,13 @@ class Disk:
 def _drive(sweep: Sweep, disk: Disk) -> list[FrozenTrial]:
     """Run a search to its end, or to where it is killed; return the study's trials."""
     study, _ = studies.open_study(sweep, disk.study, EPOCHS)
-    studies.requeue(study, distributions(sweep.config.space))
+    studies.requeue(study, study_space(sweep.config.space))
     stop = StopRequest()
     trials: dict[str, Any] = {}
     search = StudySearch(
         study,
         sweep,
-        trials=TRIALS,
+        trials=sweep.config.search_settings.trials,
         on_trial=lambda trial: trials.__setitem__(trial.key, trial),
         on_stopped=lambda trial, row: disk.records.__setitem__(trial.key, ("pruned", int(row[EPOCHS_DONE]))),
         on_note=lambda text: None,
@@ -71,7 +71,11 @@ def _drive(sweep: Sweep, disk: Disk) -> list[FrozenTrial]:
         key = found["trial"]["key"]
         rows = disk.histories.setdefault(key, [])
         for epoch in range(min(len(rows) + 1, EPOCHS), EPOCHS + 1):
-            row = {"epoch": epoch, "accuracy": _accuracy(trials[key].parameters, epoch)}
+            row = {
+                "epoch": epoch,
+                "accuracy": _accuracy(trials[key].parameters, epoch),
+                "total_seconds": epoch * trials[key].parameters["contrast.temperature"],
+            }
             if len(rows) < epoch:
                 rows.append(row)
             result = {**row, STATUS: "finished" if epoch == EPOCHS else "running"}
@@ -165,6 +169,51 @@ def test_workers_that_ran_ahead_of_a_decision_change_nothing(sweep: Sweep, tmp_p
 
     disk.histories = Ahead()
     assert _content(_drive(sweep, disk)) == expected
+
+
+CONDITIONAL: dict[str, Any] = {
+    "contrast.strategy": {"type": "choices", "values": ["spatial", "temporal"]},
+    "contrast.weight_spatial": {"type": "float", "low": 0.1, "high": 1.0, "when": {"contrast.strategy": "spatial"}},
+}
+TWO: dict[str, Any] = {"objectives": ["accuracy", "seconds_per_epoch"], "scheduler": "none"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "further"),
+    [
+        pytest.param({"sampler": "gp", "scheduler": "none", "trials": 5}, {}, id="gp"),
+        pytest.param({"sampler": "gp", "scheduler": "median"}, CONDITIONAL, id="gp-median", marks=pytest.mark.slow),
+        pytest.param({"sampler": "gp", **TWO}, CONDITIONAL, id="gp-two-objectives", marks=pytest.mark.slow),
+        pytest.param({"sampler": "random"}, {}, id="random"),
+        pytest.param({"sampler": "tpe", "scheduler": "median"}, CONDITIONAL, id="tpe-median"),
+        pytest.param({"sampler": "tpe", **TWO}, CONDITIONAL, id="tpe-two-objectives"),
+    ],
+)
+def test_every_sampler_goes_on_as_if_nothing_had_happened(
+    make_sweep: MakeSweep,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    further: dict[str, Any],
+) -> None:
+    """Killed at every so-manieth write, again and again: as the undisturbed search, to the last bit."""
+    content = {**CONTENT, "optuna": {**CONTENT["optuna"], **settings}, "space": {**CONTENT["space"], **further}}
+    sweep = make_sweep(content)
+    expected = _content(_drive(sweep, Disk(tmp_path / "undisturbed")))
+    assert len({repr(params) for _, _, params, *_ in expected}) == sweep.config.search_settings.trials
+    if further:
+        assert {"contrast.weight_spatial" in params for _, _, params, *_ in expected} == {True, False}
+    disk = Disk(tmp_path / "killed")
+    kills = 0
+    while True:
+        with monkeypatch.context() as patched:
+            _kill_at(patched, 13)
+            try:
+                assert _content(_drive(sweep, disk)) == expected
+                break
+            except Killed:
+                kills += 1
+    assert kills > 3
 
 
 def test_another_seed_is_another_search(make_sweep: MakeSweep, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from stdcl.config.sweep import OptunaConfig
+from stdcl.config.space import OptunaConfig
 from stdcl.errors import UserError
 from stdcl.sweep import storage as storages
 from stdcl.sweep.storage import DATABASE, JOURNAL, open_storage, sqlite_url

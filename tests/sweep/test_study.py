@@ -11,10 +11,11 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from stdcl.config.sweep import OptunaConfig, Sweep, Trial
+from stdcl.config.space import OptunaConfig
+from stdcl.config.sweep import Sweep, Trial
 from stdcl.errors import UserError
 from stdcl.sweep import study as studies
-from stdcl.sweep.sampling import distributions
+from stdcl.sweep.sampling import distributions, study_space
 from stdcl.sweep.stopping import StopRequest
 from stdcl.sweep.storage import open_storage
 from stdcl.sweep.study import Row, StudySearch
@@ -27,7 +28,7 @@ class Driven:
 
     def __init__(self, sweep: Sweep, folder: Path, history: dict[str, list[Row]] | None = None) -> None:
         self.study, self.shown = studies.open_study(sweep, folder, 6)
-        self.waiting = studies.requeue(self.study, distributions(sweep.config.space))
+        self.waiting = studies.requeue(self.study, study_space(sweep.config.space))
         self.proposed: list[Trial] = []
         self.stopped: list[tuple[str, int]] = []
         self.notes: list[str] = []
@@ -102,6 +103,39 @@ def test_each_ending_is_told_as_what_it_is(sweep: Sweep, tmp_path: Path) -> None
     assert trials[3].value == 0.0, "a diverged trial must look bad to the sampler"
     assert studies.counted(driven.study) == 3
     assert [trial.user_attrs["trial"] for trial in trials] == [trial.key for trial in driven.proposed]
+
+
+def test_with_two_objectives_nothing_is_reported_and_a_diverged_trial_is_no_result(
+    make_sweep: MakeSweep, tmp_path: Path
+) -> None:
+    two = {"objectives": ["accuracy", "seconds_per_epoch"], "scheduler": "none", "trials": 2}
+    driven = Driven(make_sweep({**SEARCH, "optuna": two}), tmp_path / "study")
+    for trial_id in "ab":
+        driven.search.suggest(trial_id)
+        assert not driven.result(trial_id, 1, 0.3)
+    driven.complete("a", "finished", 6, 0.9, total_seconds=12.0)
+    driven.complete("b", "diverged", 1, 0.3, total_seconds=1.0, **{ERROR: "the loss is nan"})
+    assert driven.stop.error is None
+    assert [trial.state.name for trial in driven.study.trials] == ["COMPLETE", "PRUNED"]
+    assert driven.study.trials[0].values == [0.9, 2.0]
+    assert driven.study.trials[1].values is None, "it must not be the fastest of all"
+    assert driven.study.metric_names == ["accuracy", "seconds_per_epoch"]
+    assert [trial.number for trial in driven.study.best_trials] == [0]
+    assert studies.counted(driven.study) == 2
+
+
+def test_an_encoder_that_trains_longer_is_not_stopped_at_the_others_end(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    space = {"training.epochs": {"type": "choices", "values": [2, 6]}}
+    base = {**SEARCH["base"], "training": {"batch_size": 16, "learning_rate": 0.1}}
+    settings = {"scheduler": "asha", "grace_epochs": 2, "reduction_factor": 2, "trials": 3, "sampler": "random"}
+    driven = Driven(make_sweep({**SEARCH, "base": base, "space": space, "optuna": settings}), tmp_path / "study")
+    for trial_id, epochs in (("a", 2), ("b", 6), ("c", 2)):
+        driven.study.enqueue_trial({"training.epochs": epochs})
+        driven.search.suggest(trial_id)
+    assert [trial.user_attrs.get("epochs") for trial in driven.study.trials] == [None, 6, None]
+    assert not driven.result("a", 2, 0.9)
+    assert driven.result("b", 2, 0.5), "at its rung it is compared, though others end there"
+    assert not driven.result("c", 2, 0.1), "at its own end nothing is stopped"
 
 
 def _rows(*accuracies: float) -> list[Row]:
