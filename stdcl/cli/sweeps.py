@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ TITLE = "Sweeps"
 @set_option
 @click.option("--dry-run", is_flag=True, help="Check everything and list the trials; start nothing.")
 @click.option("--budget", type=float, metavar="HOURS", help="Refuse to start if it takes more core-hours (GPU-hours).")
+@click.option("--warm-start", "earlier", multiple=True, metavar="SWEEP", help="Begin a search with its results too.")
 @click.option("--list", "list_shipped", is_flag=True, help="List the sweep files of the package with their questions.")
 @click.option("--quiet", is_flag=True, help="Show the table and what failed alone; the rest is in sweep.log.")
 def sweep(
@@ -31,6 +33,7 @@ def sweep(
     overrides: tuple[str, ...],
     dry_run: bool,
     budget: float | None,
+    earlier: tuple[str, ...],
     list_shipped: bool,
     quiet: bool,
 ) -> int:
@@ -46,7 +49,8 @@ def sweep(
         return 0
     if file is None:
         raise click.UsageError("give a sweep file, or the name of a shipped one ('stdcl sweep --list' shows them)")
-    return _run(file, overrides, dry_run=dry_run, budget=budget, quiet=quiet)
+    begin = (f"warm_start={json.dumps(earlier)}",) if earlier else ()
+    return _run(file, (*overrides, *begin), dry_run=dry_run, budget=budget, quiet=quiet)
 
 
 @click.command(cls=Verb, on_interrupt="the same command continues the confirmation")

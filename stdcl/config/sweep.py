@@ -84,6 +84,8 @@ class SweepConfig(Section):
     space: dict[str, Parameter] = Field(default_factory=dict)
     """Dotted key -> range or choices, for search: optuna."""
     optuna: OptunaConfig | None = None
+    warm_start: list[str] = Field(default_factory=list)
+    """Of a search: earlier sweeps (names, or folders) whose comparable results its history begins with."""
     seeds: list[Seed] = Field(default_factory=lambda: [1], min_length=1)
     """Each cell is trained once with each. Seeds that are added after a result make a table exploratory, unless looks
     are named."""
@@ -120,8 +122,10 @@ class SweepConfig(Section):
     @model_validator(mode="after")
     def _one_kind(self) -> SweepConfig:
         if self.search == "grid":
-            if self.space or self.optuna:
-                raise ValueError("'space' and 'optuna' belong to search: optuna; a grid lists its values under 'grid'")
+            if self.space or self.optuna or self.warm_start:
+                raise ValueError(
+                    "'space', 'optuna' and 'warm_start' belong to search: optuna; a grid lists its values under 'grid'"
+                )
             if self.grid and self.cells:
                 raise ValueError("'grid' and 'cells' both list cells; give one of them")
             if len({tuple(sorted(cell)) for cell in self.cells}) > 1 or {} in self.cells:

@@ -156,7 +156,10 @@ def run_sweep(
     sweep = load_settled(file, overrides)
     folder = SweepFolder((storage or storage_path()).absolute() / sweep.config.name)
     command = shlex.join(["stdcl", "sweep", str(file), *(part for text in overrides for part in ("--set", text))])
-    check_same_question(folder, sweep)
+    if not check_same_question(folder, sweep) and sweep.config.warm_start:
+        from stdcl.sweep.warm_start import sources
+
+        sources(sweep, folder.root.parent)
     trials = sweep.trials()
     with_data = _with_data(sweep, trials, say) if dry_run else trials or sweep.boundary_trials()
     _check_against_data(sweep, with_data, check or DataCheck(), say)
@@ -166,6 +169,7 @@ def run_sweep(
         recorder.check_data(trials, with_data[0].config.data.path, _content_hash)
     if dry_run:
         _list_trials(sweep, trials, recorder, say)
+        _say_warm_start(sweep, folder, say)
         say("")
     if dry_run or hours is not None:
         found = forecast(
@@ -201,6 +205,14 @@ def run_sweep(
             if not outcome.interrupted:
                 show_on_wandb(sweep, folder)
             return _conclude(outcome, folder, command, log)
+
+
+def _say_warm_start(sweep: Sweep, folder: SweepFolder, say: Say) -> None:
+    if sweep.config.warm_start:
+        from stdcl.sweep.warm_start import collect
+
+        for beginning in collect(sweep, folder.root.parent, cache(_content_hash)):
+            say(beginning.render())
 
 
 def load_settled(file: Path | str, overrides: Sequence[str] = ()) -> Sweep:
@@ -472,8 +484,14 @@ class _Runner:
 
     def _search_in(self, study: optuna.Study, shown: str, settings: OptunaConfig) -> _Outcome:
         from stdcl.sweep import study as studies
+        from stdcl.sweep import warm_start
         from stdcl.sweep.sampling import study_space
 
+        hash_of = cache(_content_hash)
+        for line in warm_start.add(
+            study, self._sweep, lambda: warm_start.collect(self._sweep, self._folder.root.parent, hash_of)
+        ):
+            self._say(line)
         waiting = studies.requeue(study, study_space(self._sweep.config.space))
         before = studies.counted(study)
         known = studies.known_trials(study, self._sweep)

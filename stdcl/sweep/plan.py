@@ -34,6 +34,7 @@ _FREE = (
     "arms",
     "baseline",
     "paths",
+    "warm_start",
     "confirms.judged",
     "confirms.arms",
 )
@@ -119,6 +120,8 @@ def check_same_question(folder: SweepFolder, sweep: Sweep) -> bool:
         *_grid_changes(old.get("grid", {}), new["grid"]),
         *_arm_changes(old.get("arms", {}), new["arms"]),
     ]
+    if (began := old.get("warm_start") or []) != new["warm_start"]:
+        faults.append(f"warm_start: was {began}, is {new['warm_start']}: a search keeps the history that it began with")
     if old.get("baseline") and not new["baseline"]:
         faults.append("baseline: was true, is false")
     if not faults:
