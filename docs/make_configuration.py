@@ -44,6 +44,19 @@ weakest first: the defaults below, the recipe (`stdcl/recipes/<encoder>/<benchma
 `preset: release` sets (`stdcl/methods/<method>/presets/<benchmark>.yaml`), the file, `--set a.b=c`.
 Unknown keys, wrong types and impossible combinations are refused before anything starts. The resolved configuration is
 saved with each run as `config.yaml`.
+
+Editors complete and check these keys by a JSON Schema that is made of the same classes:
+
+```bash
+stdcl schema sweep --out stdcl-sweep.schema.json      # stdcl schema run for run files
+```
+
+In VS Code with the extension YAML (Red Hat), and wherever else yaml-language-server runs, the first line of a
+file names it, relative to the file: `# yaml-language-server: $schema=stdcl-sweep.schema.json`. Or once for a
+folder, in `.vscode/settings.json`: `{"yaml.schemas": {"./stdcl-sweep.schema.json": "sweeps/**/*.yaml"}}`. The
+schema knows keys, types, choices and limits, encoders and methods of installed plug-ins included; what keys
+mean together, the commands check. Write it again after an update. (The editor itself was not tried;
+`tests/config/test_schema.py` validates all shipped files.)
 """
 
 

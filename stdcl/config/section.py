@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 Positive = Annotated[int, Field(gt=0)]
@@ -43,8 +44,15 @@ class Clashes(ValueError):
         self.clashes = list(clashes)
 
 
+IMPORT_PATH: JsonSchemaValue = {"type": "string", "pattern": ":"}
+"""Of another package's record, where a name may stand; also the form of JSON Schema (``config.schema``)."""
+
+
 class Auto:
     """Marks a field that a file may leave out or set to ``auto``: it is settled before the section is checked."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [handler(core), {"const": "auto"}]}
 
 
 class OneOf:
@@ -55,6 +63,9 @@ class OneOf:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"enum": list(self.names())}, IMPORT_PATH]}
 
     def _check(self, value: str) -> str:
         known = tuple(self.names())
@@ -82,6 +93,19 @@ class ChosenByName:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         dump = core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True)
         return core_schema.no_info_plain_validator_function(self._check, serialization=dump)
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        models = self.models()
+        chosen = [
+            {
+                "if": {"properties": {"name": {"const": name}}, "required": ["name"]},
+                "then": handler(model.__pydantic_core_schema__),
+            }
+            for name, model in models.items()
+        ]
+        name = {"anyOf": [{"enum": list(models)}, IMPORT_PATH]}
+        section = {"type": "object", "properties": {"name": name}, "required": ["name"], "allOf": chosen}
+        return {"anyOf": [section, {"type": "null"}]} if self.optional else section
 
     def _check(self, value: Any) -> BaseModel | None:
         if value is None and self.optional:
