@@ -58,28 +58,45 @@ def test_the_sweep_is_found_where_the_cluster_file_puts_it(submit: ModuleType, t
         submit.find("other.yaml")
 
 
-def test_the_cluster_file_is_what_ray_accepts() -> None:
-    """Ray's own check of a cluster file, in a process of its own: it changes what Ray knows of the environment."""
+def test_the_cluster_files_are_what_ray_accepts() -> None:
+    """Ray's own check of cluster files, in a process of its own: it changes what Ray knows of the environment."""
     code = """
 import json, sys, yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
-config = prepare_config(yaml.safe_load(open(sys.argv[1])))
-validate_config(config)
-print(json.dumps({"workers": config["max_workers"]}))
+workers = []
+for path in sys.argv[1:]:
+    config = prepare_config(yaml.safe_load(open(path)))
+    validate_config(config)
+    workers.append(config["max_workers"])
+print(json.dumps(workers))
 """
-    path = str(FOLDER / "onprem.yaml")
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1])["workers"] == 2
+    paths = [str(FOLDER / f"{name}.yaml") for name in ("onprem", "aws", "gcp")]
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [2, 4, 4]
 
 
-def test_nothing_of_the_cluster_file_shadows_or_omits_the_package() -> None:
-    config: dict[str, Any] = yaml.safe_load((FOLDER / "onprem.yaml").read_text())
+@pytest.mark.parametrize("provider", ["aws", "gcp"])
+def test_a_cloud_has_room_for_a_trial_at_all_times_and_a_token(provider: str) -> None:
+    config: dict[str, Any] = yaml.safe_load((FOLDER / f"{provider}.yaml").read_text())
+    assert config["provider"]["type"] == provider
+    kinds = config["available_node_types"]
+    assert kinds[config["head_node_type"]]["resources"] == {"CPU": 0}
+    assert kinds["gpu"]["min_workers"] >= 1
+    assert kinds["gpu"]["resources"]["GPU"] >= 1
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert any("/shared" in command and "mount" in command for command in config["initialization_commands"])
+
+
+@pytest.mark.parametrize("name", ["onprem", "aws", "gcp"])
+def test_nothing_of_a_cluster_file_shadows_or_omits_the_package(name: str) -> None:
+    config: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
     assert "~/stdcl" not in config["file_mounts"]
     # A pattern without a leading slash leaves out folders anywhere, also inside the package.
     assert "rsync_exclude" not in config
     for command in (*config["head_start_ray_commands"], *config["worker_start_ray_commands"]):
         assert command.lstrip().startswith(". ~/.stdcl/cluster/env.sh")
-    assert any("RAY_enable_autoscaler_v2=0" in command for command in config["head_start_ray_commands"])
+    if name == "onprem":
+        assert any("RAY_enable_autoscaler_v2=0" in command for command in config["head_start_ray_commands"])
 
 
 def test_a_checkout_in_the_home_folder_does_not_shadow_the_package(tmp_path: Path) -> None:

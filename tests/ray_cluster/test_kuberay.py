@@ -1,8 +1,9 @@
-"""The RayJob for KubeRay: its structure, and its pods against Kubernetes' schema. Not checked against KubeRay's CRD."""
+"""RayJob and RayCluster for KubeRay: structure, pods against Kubernetes' schema. Not checked against KubeRay's CRD."""
 
 from __future__ import annotations
 
 import copy
+import re
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import yaml
 
 from stdcl.config.shipped import shipped_sweeps
 
-FILE = Path(__file__).resolve().parents[2] / "ray_cluster" / "kuberay.yaml"
+FOLDER = Path(__file__).resolve().parents[2] / "ray_cluster"
+FILE = FOLDER / "kuberay.yaml"
 GROUPS = ("head", "workers")
 
 
@@ -40,8 +42,26 @@ def test_a_failed_job_is_submitted_again_by_the_same_command(job: dict[str, Any]
     assert sweep in shipped_sweeps()
 
 
-def test_the_cluster_runs_the_ray_that_is_tested(job: dict[str, Any]) -> None:
-    assert job["spec"]["rayClusterSpec"]["rayVersion"] == metadata.version("ray")
+def test_the_cluster_runs_the_ray_that_is_tested_and_refuses_strangers(job: dict[str, Any]) -> None:
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["rayVersion"] == metadata.version("ray")
+    assert cluster["authOptions"] == {"mode": "token"}
+
+
+def test_a_cluster_that_stays_up_is_the_jobs(job: dict[str, Any]) -> None:
+    stays = yaml.safe_load((FOLDER / "raycluster.yaml").read_text())
+    assert (stays["apiVersion"], stays["kind"]) == ("ray.io/v1", "RayCluster")
+    assert stays["spec"] == job["spec"]["rayClusterSpec"], "what is checked of the one holds for the other"
+
+
+def test_the_image_has_what_the_pods_ask_for(job: dict[str, Any]) -> None:
+    text = (FOLDER / "Dockerfile").read_text()
+    assert f"-t {_pod(job, 'head')['spec']['containers'][0]['image']} " in text
+    root = FOLDER.parent
+    copied = [word for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for word in line.split()]
+    assert copied
+    assert all((root / name).exists() for name in copied)
+    assert text.rstrip().splitlines()[-2] == "USER 1000", "not as root"
 
 
 @pytest.mark.parametrize("group", GROUPS)
