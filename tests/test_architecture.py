@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "launch": GROUND | {"parallel", "training"} | PARTS,
     "runs": GROUND | {"parallel", "statistics", "training", "launch"} | PARTS,
     "sweep": GROUND | {"parallel", "statistics", "training", "launch", "report"} | PARTS,
-    "doctor": GROUND | {"kernels", "data", "launch", "tracking"},
+    "doctor": GROUND | {"kernels", "parallel", "data", "training", "launch", "tracking"},
     "__init__": GROUND | {"runs"} | PARTS,  # the public names, imported when they are first used
     "__main__": {"cli"},
     "cli": GROUND | {"parallel", "statistics", "training", "launch", "runs", "report", "sweep", "doctor"} | PARTS,

@@ -87,6 +87,16 @@ def data_path(path: str, environment: Mapping[str, str] = os.environ, *, what: s
     return next((place for place in places if place.exists()), places[0])
 
 
+def data_root(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder under which prepared data are looked for by name: $STDCL_DATA, else the current folder.
+
+    Raises:
+        UserError: as :func:`expand`.
+    """
+    root = variable("STDCL_DATA", environment)
+    return (Path() if root is None else expand(root, "$STDCL_DATA", environment)).absolute()
+
+
 def also_looked_at(place: Path, environment: Mapping[str, str] = os.environ) -> list[Path]:
     """Return the other places of :func:`data_places` that were looked at before ``place`` was settled on."""
     root = variable("STDCL_DATA", environment)

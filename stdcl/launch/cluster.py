@@ -123,6 +123,13 @@ def waiting_now(resources: ResourcesConfig) -> str:
     return waiting_for(resources, ray.available_resources(), ray.cluster_resources())
 
 
+def free_now() -> dict[str, float]:
+    """Return Ray's resources that nobody holds, of the cluster that this process is connected to."""
+    import ray
+
+    return {str(name): float(amount) for name, amount in ray.available_resources().items()}
+
+
 def oversubscribed(resources: ResourcesConfig) -> str:
     """Return a note if a training on this machine asks for more CPUs than there are; empty if it does not."""
     wanted = resources.workers * resources.cpus_per_worker

@@ -88,6 +88,12 @@ def not_connected(error: BaseException) -> Fatal:
     )
 
 
+def refused(error: BaseException) -> Fatal:
+    """Return what to raise when a rank finds, before it connects, that it cannot train on its node."""
+    node = node_of(error)
+    return Fatal("setup", f"{f'on node {node}: ' if node else ''}{root_cause(error)}")
+
+
 def translate(error: BaseException) -> Exception:
     """Return what Ray Train's ``fit`` raised as one of the errors above, or as the user's."""
     cause = getattr(error, "controller_failure", error)

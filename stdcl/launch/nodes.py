@@ -84,7 +84,12 @@ def look_here(mark: tuple[str, str, str] | None, paths: Sequence[str]) -> Facts:
         mark: folder in the storage, its secret, and the name of the file to leave there; None to leave storage alone.
         paths: of prepared data.
     """
-    return Facts(versions(), _storage(*mark) if mark else "", {path: _content_hash(path) for path in paths}, _cards())
+    return Facts(
+        versions(),
+        _storage(*mark) if mark else "",
+        {path: _content_hash(path) for path in paths},
+        cards_of_the_driver(),
+    )
 
 
 def _storage(folder: str, secret: str, name: str) -> str:
@@ -111,7 +116,8 @@ def _content_hash(path: str) -> str:
         return str(error)
 
 
-def _cards(root: Path = Path("/proc/driver/nvidia/gpus")) -> tuple[str, ...]:
+def cards_of_the_driver(root: Path = Path("/proc/driver/nvidia/gpus")) -> tuple[str, ...]:
+    """Return the names of this machine's NVIDIA cards, as the kernel's driver lists them."""
     found = []
     for path in sorted(root.glob("*/information")):
         model = re.search(r"^Model:\s*(.+?)\s*$", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)

@@ -31,6 +31,8 @@ from ray.train.v2._internal.exceptions import (
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 from ray.train.v2._internal.execution.controller.state import ReschedulingState
 
+from stdcl.errors import UserError
+
 LOST_WORKERS = (RayActorError, NodeDiedError, WorkerHealthCheckFailedError)
 """What a rank's error is when its process or node went away. (Ray 2.60: the health check's is not exported.)"""
 
@@ -140,12 +142,20 @@ class GuardedBackend(_TorchBackend):  # type: ignore[misc]
         raise NotImplementedError
 
     @staticmethod
+    def refusal(error: BaseException) -> Exception:
+        """Return what to raise for a ``UserError`` of ``prepare``."""
+        raise NotImplementedError
+
+    @staticmethod
     def failure(error: BaseException) -> Exception:
         """Return what to raise for an error in forming the group while all ranks live."""
         raise NotImplementedError
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        worker_group.execute(self.prepare)
+        try:
+            worker_group.execute(self.prepare)
+        except UserError as error:
+            raise self.refusal(error) from None
         try:
             super().on_start(worker_group, backend_config)
         except RayActorError:

@@ -15,6 +15,7 @@ import torch
 
 from stdcl.config import RunConfig
 from stdcl.launch.cut_off import leaving_when_cut_off
+from stdcl.launch.device import check_card, own_device
 from stdcl.launch.drain import taken_away
 from stdcl.launch.malloc import keep_freed_memory
 from stdcl.launch.package import check_package
@@ -103,12 +104,7 @@ def run_rank(job: Job, comm: Comm, device: torch.device, loop: TrainingLoop) -> 
 
 def run_alone(job: Job, loop: TrainingLoop) -> Iterator[EpochRow]:
     """Yield the rows of a training of one rank, in this process and without a process group."""
-    if job.config.resources.gpus_per_worker > 0:
-        device = torch.device("cuda", 0)
-        torch.cuda.set_device(device)
-    else:
-        device = torch.device("cpu")
-    yield from run_rank(job, LocalComm(), device, loop)
+    yield from run_rank(job, LocalComm(), own_device(job.config.resources), loop)
 
 
 def train_worker(job: Job, loop: TrainingLoop) -> None:
@@ -117,6 +113,8 @@ def train_worker(job: Job, loop: TrainingLoop) -> None:
     import ray.train
     import ray.train.torch
 
+    if job.config.resources.gpus_per_worker > 0:
+        check_card()
     device = ray.train.torch.get_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)

@@ -27,6 +27,7 @@ from ray.util.queue import Empty, Queue
 from stdcl.config import ResourcesConfig, RunConfig
 from stdcl.errors import UserError
 from stdcl.launch.cluster import connected, environment_to_hand_on, oversubscribed, per_worker, waiting_now
+from stdcl.launch.device import check_card
 from stdcl.launch.failures import (
     Fatal,
     TrainingFailed,
@@ -35,6 +36,7 @@ from stdcl.launch.failures import (
     is_divergence,
     not_connected,
     one_sentence,
+    refused,
     translate,
 )
 from stdcl.launch.network import use_interface_of_node
@@ -62,15 +64,27 @@ class _Backend(GuardedBackend):
     """Forms the process group through each rank's own interface, and says in a sentence why it could not."""
 
     prepare = staticmethod(use_interface_of_node)
+    refusal = staticmethod(refused)
     failure = staticmethod(not_connected)
 
 
+def _use_card_and_interface() -> None:
+    check_card()
+    use_interface_of_node()
+
+
+class _CardBackend(_Backend):
+    """``_Backend`` of ranks that drive a GPU each."""
+
+    prepare = staticmethod(_use_card_and_interface)
+
+
 class _TransportConfig(TorchConfig):  # type: ignore[misc]
-    """``TorchConfig`` with ``_Backend``."""
+    """``TorchConfig`` with ``_Backend``, of GPUs where they use NCCL."""
 
     @property
     def backend_cls(self) -> type[_Backend]:
-        return _Backend
+        return _CardBackend if self.backend == "nccl" else _Backend
 
 
 class _Reports(UserCallback):  # type: ignore[misc]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stdcl.config import read_run_file
-from stdcl.config.paths import also_looked_at, data_path, data_places, expand, storage_path
+from stdcl.config.paths import also_looked_at, data_path, data_places, data_root, expand, storage_path
 from stdcl.errors import UserError
 
 HERE = Path.cwd()
@@ -104,3 +104,18 @@ def test_variables_elsewhere_are_refused(tmp_path: Path, change: str) -> None:
 def test_the_storage_is_a_folder_and_no_address(address: str) -> None:
     with pytest.raises(UserError, match=r"EFS, Filestore, FSx.*Object storage does not work"):
         storage_path({"STDCL_STORAGE": address})
+
+
+def test_the_doctor_finds_the_stores_under_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stdcl.doctor.machine import _data
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert data_root({}) == tmp_path / "here"
+    assert data_root({"STDCL_DATA": str(tmp_path / "data")}) == tmp_path / "data"
+    (tmp_path / "data" / "broken").mkdir(parents=True)
+    (tmp_path / "data" / "broken" / "manifest.json").write_text("{")
+    monkeypatch.setenv("STDCL_DATA", str(tmp_path / "data"))
+    (found,) = _data()
+    assert found.state == "bad"
+    assert str(tmp_path / "data" / "broken") in found.text

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from stdcl.doctor import examine
+from stdcl.doctor.machine import examine
 from stdcl.errors import UserError
 from stdcl.launch import address as addresses
 from stdcl.launch.address import probe, split_address

@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 
 from stdcl.errors import UserError
-from stdcl.launch.nodes import Facts, Node, _cards, _storage, check_nodes, describe, faults, look_here, notes, versions
+from stdcl.launch.nodes import (
+    Facts,
+    Node,
+    _storage,
+    cards_of_the_driver,
+    check_nodes,
+    describe,
+    faults,
+    look_here,
+    notes,
+    versions,
+)
 
 OWN = {"stdcl": "0.1.0+aaaaaaaaaa", "ray": "2.60.0", "python": "3.11.2", "torch": "2.13.0"}
 HASH, OTHER = "a" * 64, "b" * 64
@@ -92,8 +103,8 @@ def test_cards_are_read_without_a_library(tmp_path: Path) -> None:
         folder = tmp_path / f"0000:0{number}:00.0"
         folder.mkdir()
         (folder / "information").write_text("Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t 94\n")
-    assert _cards(tmp_path) == ("NVIDIA H100 80GB HBM3",) * 2
-    assert _cards(tmp_path / "none") == ()
+    assert cards_of_the_driver(tmp_path) == ("NVIDIA H100 80GB HBM3",) * 2
+    assert cards_of_the_driver(tmp_path / "none") == ()
 
 
 def test_results_in_a_jobs_uploaded_copy_are_refused() -> None:

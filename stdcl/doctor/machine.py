@@ -9,43 +9,31 @@ import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from stdcl.config.paths import data_path, expand, storage_path, variable
+from stdcl.config.paths import data_root, expand, storage_path, variable
 from stdcl.data.pool import available_cores
 from stdcl.data.store import MANIFEST_FILE, read_manifest
+from stdcl.doctor.finding import Finding
 from stdcl.errors import UserError
 from stdcl.launch.cluster import looking_at
 from stdcl.launch.nodes import describe, faults, notes, survey, versions
 from stdcl.launch.scratch import check_scratch
+from stdcl.version import code_version
 
 PACKAGES = ("torch", "ray", "optuna", "pyarrow", "pandas", "wandb", "pydantic", "matplotlib")
 _LOW_DISK_GIB = 5.0
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at: ``ok``, ``note`` (works, but know this), or ``bad`` (will not work)."""
-
-    what: str
-    state: Literal["ok", "note", "bad"]
-    text: str
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def render(self) -> str:
-        return f"[{self.state:^4}] {self.what}: {self.text}"
-
-
 def examine() -> list[Finding]:
     """Look at packages, devices, memory, disk, cluster settings, W&B and data."""
-    return [*_python(), *_devices(), *_memory(), *_storage(), *_data(), *_cluster(), *_wandb()]
+    return [*versions_here(), *devices_here(), *_memory(), *_storage(), *_data(), *_cluster(), *_wandb()]
 
 
-def _python() -> Iterator[Finding]:
+def versions_here() -> Iterator[Finding]:
+    """Yield what is installed."""
+    yield Finding("stdcl", "ok", code_version())
     yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     for name in PACKAGES:
         try:
@@ -58,7 +46,8 @@ def _python() -> Iterator[Finding]:
             yield Finding("ray[default]", "bad", f"{module} is missing; install ray[default,tune,train]")
 
 
-def _devices() -> Iterator[Finding]:
+def devices_here() -> Iterator[Finding]:
+    """Yield the processors of this machine."""
     import torch
 
     from stdcl.kernels import batch_norm, graph_product
@@ -114,7 +103,7 @@ def _storage() -> Iterator[Finding]:
 
 def _data() -> Iterator[Finding]:
     try:
-        root = data_path(".")
+        root = data_root()
     except UserError as error:
         yield Finding("data", "bad", str(error))
         return
@@ -158,7 +147,7 @@ def _cluster() -> Iterator[Finding]:
 
 def _nodes() -> Iterator[Finding]:
     """Every node of the cluster, measured by this machine."""
-    storage, root = storage_path(), data_path(".")
+    storage, root = storage_path(), data_root()
     hashes = {}
     for manifest in sorted(root.glob(f"*/{MANIFEST_FILE}")):
         with suppress(UserError):  # said under "data"
