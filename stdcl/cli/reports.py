@@ -20,14 +20,17 @@ TITLE = "Reports"
 @click.option(
     "--metric", "metrics", multiple=True, metavar="NAME", help="Also show this metric, for example mean_class_accuracy."
 )
-def table(sweep: str, metrics: tuple[str, ...]) -> None:
+def table(sweep: str, metrics: tuple[str, ...]) -> int:
     """Make a sweep's table and figure, from what is finished.
 
-    SWEEP is the sweep's name, or its folder.
+    SWEEP is the sweep's name, or its folder. The exit code is 1 where a trial has failed, a file is damaged or
+    something does not fit; what is not finished yet may be missing.
     """
-    from stdcl.report.files import write_report
+    from stdcl.report.files import write_checked_report
 
-    print(write_report(_folder(sweep), terminal_width(), metrics))
+    text, sound = write_checked_report(_folder(sweep), terminal_width(), metrics)
+    print(text)
+    return DONE if sound else FAILED
 
 
 @click.command(cls=Verb)

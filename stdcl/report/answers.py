@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from stdcl.errors import UserError
 from stdcl.report.load import TrialState
-from stdcl.results.comparable import same_sequences
+from stdcl.results.comparable import same_sequences, sequences_key
 from stdcl.results.layout import RunFolder
 from stdcl.results.scores import Answers, read_answers
 
@@ -37,7 +40,8 @@ class SweepAnswers:
 def read_sweep_answers(trials: Iterable[TrialState]) -> SweepAnswers:
     """Read the answers of finished trials.
 
-    A file that is damaged, of another training, or of another accuracy than the trial's result is left out and named.
+    A file that is damaged, of another training, or of another accuracy than the trial's result is left out and named;
+    so is one that does not have the people or copies that the other files of the same sequences have.
     """
     found: dict[str, Answers] = {}
     missing: list[str] = []
@@ -61,7 +65,32 @@ def read_sweep_answers(trials: Iterable[TrialState]) -> SweepAnswers:
             )
         else:
             found[trial.key] = answers
+    for key, fault in _unlike(found).items():
+        del found[key]
+        remarks.append(f"scores left out: {key}: {fault}; stdcl evaluate writes them again")
     return SweepAnswers(found, tuple(missing), tuple(remarks))
+
+
+def _unlike(found: Mapping[str, Answers]) -> dict[str, str]:
+    """Trials whose files say something else of the same sequences than most others do, and what."""
+    groups: dict[int, dict[str, Answers]] = {}
+    for key, answers in found.items():
+        groups.setdefault(sequences_key(answers), {})[key] = answers
+    out: dict[str, str] = {}
+    for group in groups.values():
+        for name, what in (("subjects", "people"), ("copies", "copies of training sequences")):
+            said = {key: _bytes(getattr(answers, name)) for key, answers in group.items()}
+            counts = Counter(said.values())
+            # A file that says nothing never decides against those that do.
+            usual = max(counts, key=lambda each: (each is not None, counts[each]))
+            for key, own in said.items():
+                if own != usual:
+                    out.setdefault(key, f"{'no' if own is None else 'other'} {what} than the other trials' files have")
+    return out
+
+
+def _bytes(values: np.ndarray | None) -> bytes | None:
+    return None if values is None else values.tobytes()
 
 
 def _fault(trial: TrialState, answers: Answers) -> str:

@@ -10,6 +10,7 @@ from stdcl.errors import not_written
 from stdcl.report.confirmation import render_csv
 from stdcl.report.display import Display
 from stdcl.report.formats import SUFFIXES, csv, text
+from stdcl.report.notes import remarks
 from stdcl.report.table import SweepTable, sweep_table
 from stdcl.report.wording import display
 from stdcl.results.layout import FIGURE, SweepFolder
@@ -19,24 +20,33 @@ CONFIRMATION = "confirmation.csv"
 
 
 def write_report(directory: Path, width: int = text.WIDTH, metrics: Sequence[str] = ()) -> str:
-    """Write a sweep's table in every format, and its figure, to ``<sweep>/report``; returns what a terminal shows.
+    """As ``write_checked_report``; returns what a terminal shows."""
+    return write_checked_report(directory, width, metrics)[0]
+
+
+def write_checked_report(directory: Path, width: int = text.WIDTH, metrics: Sequence[str] = ()) -> tuple[str, bool]:
+    """Write a sweep's table in every format, and its figure, to ``<sweep>/report``.
 
     Args:
         directory: the sweep's folder.
         width: of what the terminal shows, in characters; files are as wide as ``text.WIDTH``.
         metrics: names of metrics that are shown beside accuracy.
 
+    Returns:
+        What a terminal shows, and whether nothing has failed, is damaged or does not fit (what is not finished yet may
+        be missing).
+
     Raises:
         UserError: as ``table.sweep_table``.
     """
     table = sweep_table(directory, metrics)
     shown = display(table)
-    folder = SweepFolder(directory).report
+    folder, sound = SweepFolder(directory).report, not remarks(table)
     try:
         files = write_table(table, shown, folder)
     except OSError as error:
-        return f"{text.render(shown, width)}\n{not_written(folder, error)}"
-    return f"{text.render(shown, width)}\nwritten to {folder}: {', '.join(file.name for file in files)}"
+        return f"{text.render(shown, width)}\n{not_written(folder, error)}", sound
+    return f"{text.render(shown, width)}\nwritten to {folder}: {', '.join(file.name for file in files)}", sound
 
 
 def write_table(table: SweepTable, shown: Display, directory: Path) -> list[Path]:

@@ -165,12 +165,12 @@ _Planned = tuple[Question, int | None, int | None]
 def questions_of(arms: Sequence[Arm], config: SweepConfig | None, parameters: Sequence[str]) -> list[_Planned]:
     """What a sweep asks of its arms: each question, and the arms that it compares, as ``Asked`` has them."""
     compare = config.compare if config is not None else None
-    names = [_name(arm, parameters) for arm in arms]
     kind = compare.kind if compare is not None else "to baseline"
     if kind == "nothing":
         return []
     if kind == "to baseline" or config is None or compare is None:
-        return [_pair(names, index, arm.reference) for index, arm in enumerate(arms) if arm.reference is not None]
+        pairs = [(index, arm.reference) for index, arm in enumerate(arms) if arm.reference is not None]
+        return [_pair(arms, parameters, *pair) for pair in pairs]
     key = config.compared_keys()[0]
     groups: dict[str, dict[Any, int]] = {}
     for index, arm in enumerate(arms):
@@ -182,20 +182,26 @@ def questions_of(arms: Sequence[Arm], config: SweepConfig | None, parameters: Se
     for group in groups.values():
         if kind == "to value":
             reference = group.get(compare.value)
-            out += [_pair(names, i, reference) for i in group.values() if reference is not None and i != reference]
+            others = [index for index in group.values() if reference is not None and index != reference]
+            out += [_pair(arms, parameters, index, reference) for index in others if reference is not None]
         elif len(group) > 2:
             asked = trend({value: str(index) for value, index in group.items()}, Scale(compare.scale))
             first = arms[next(iter(group.values()))]
-            others = {name: v for name, v in first.parameters.items() if name != key}
-            parts = [first.name if first.stated else "", _text(others, parameters)]
+            rest_of = {name: v for name, v in first.parameters.items() if name != key}
+            parts = [first.name if first.stated else "", _text(rest_of, parameters)]
             where = "".join(f", {part}" for part in parts if part)
             name = f"{short_names(parameters)[key]}: {asked.name}{where}"
             out.append((Question(name, asked.coefficients), None, None))
     return out
 
 
-def _pair(names: Sequence[str], arm: int, other: int) -> _Planned:
-    return Question(f"{names[arm]} - {names[other]}", {str(other): -1.0, str(arm): 1.0}), arm, other
+def _pair(arms: Sequence[Arm], parameters: Sequence[str], arm: int, other: int) -> _Planned:
+    one, two = arms[arm], arms[other]
+    if one.stated and two.stated and one.parameters == two.parameters:  # what both share is said once
+        name = ", ".join(filter(None, (f"{one.name} - {two.name}", _text(one.parameters, parameters))))
+    else:
+        name = f"{_name(one, parameters)} - {_name(two, parameters)}"
+    return Question(name, {str(other): -1.0, str(arm): 1.0}), arm, other
 
 
 def _name(arm: Arm, parameters: Sequence[str]) -> str:

@@ -212,17 +212,29 @@ def _trial(
     stated: Mapping[str, Any],
 ) -> TrialState:
     found = trial_status(planned, folder, attempts, remarks.append, driver=driver)
+    fault = _fault(found.row) if found.state == "finished" else ""
     return TrialState(
         key=planned.key,
         arm=planned.arm,
         parameters=planned.parameters,
         seed=planned.seed,
-        state=found.state,
-        row=found.row,
+        state="failed" if fault else found.state,
+        row={**found.row, "error": fault} if fault else found.row,
         epochs_done=found.epochs_done,
         folder=folder.root,
         stated=stated,
     )
+
+
+def _fault(row: Mapping[str, Any]) -> str:
+    """What is wrong with a finished trial's result; empty where it can be counted."""
+    accuracy, total = row.get("accuracy"), row.get("num_test")
+    if not isinstance(accuracy, int | float) or not 0.0 <= accuracy <= 1.0:
+        said = "none, or not a number" if accuracy is None or accuracy != accuracy else repr(accuracy)
+        return f"it finished, but its result has no accuracy between 0 and 1 ({said}): not counted"
+    if not isinstance(total, int | float) or total < 1:
+        return "it finished, but its result does not say on how many sequences: not counted"
+    return ""
 
 
 def _settings(path: Path) -> dict[str, Any]:

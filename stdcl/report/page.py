@@ -33,6 +33,7 @@ from stdcl.results.layout import RunFolder
 from stdcl.results.row import EpochRow
 from stdcl.results.state import UNFINISHED
 from stdcl.statistics.proportion import binomial_interval
+from stdcl.statistics.sequential import Stage
 from stdcl.statistics.verdict import Verdict, Word
 
 PAGE = "report.html"
@@ -224,6 +225,8 @@ def verdict_sentence(table: SweepTable) -> str:
         Word.UNDECIDED: "undecided",
     }
     said = ", ".join(f"{counts[word]} {text}" for word, text in listed.items() if counts[word])
+    if any(verdict.stage is Stage.INCOMPLETE for _, verdict in found):
+        said += " (trials are missing: nothing is decided before all planned seeds are in)"
     without = len(judgement.asked) - len(found) if judgement is not None else 0
     said += f", {without} without an answer yet" if without else ""
     decided = [each for each in found if each[1].word in (Word.BETTER, Word.WORSE)]
@@ -255,7 +258,8 @@ def _plainly(verdict: Verdict) -> str:
     how = f"{d.seeds} seed{'s' * (d.seeds != 1)}"
     if d.subjects:
         how += f" and {d.subjects} people"
-    return f"{verdict.word}: {size}, over {how}"
+    early = " so far" if verdict.stage is Stage.INCOMPLETE else ""
+    return f"{verdict.word}{early}: {size}, over {how}"
 
 
 def _answers(table: SweepTable) -> list[Answer]:

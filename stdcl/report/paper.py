@@ -304,11 +304,13 @@ def _runs(name: str, lines: Sequence[Line], answers: SweepAnswers, remarks: list
             column = Column(place.dataset, place.protocol, place.stream)
             out.setdefault(column, []).append(_Runs(line, values, own, line.names, line.planned))
     if name not in ("4d", "4e"):
-        _add_fused(out, lines, remarks)
+        _add_fused(out, lines, answers, remarks)
     return out
 
 
-def _add_fused(out: dict[Column, list[_Runs]], lines: Sequence[Line], remarks: list[str]) -> None:
+def _add_fused(
+    out: dict[Column, list[_Runs]], lines: Sequence[Line], answers: SweepAnswers, remarks: list[str]
+) -> None:
     groups: dict[str, dict[str, Line]] = {}
     for line in lines:
         groups.setdefault(line.apart_from_stream, {})[line.place.stream] = line
@@ -321,6 +323,11 @@ def _add_fused(out: dict[Column, list[_Runs]], lines: Sequence[Line], remarks: l
             values: dict[int, float] = {}
             found: dict[int, Answers] = {}
             for seed in sorted(seeds):
+                left = [trial.key for part in parts for trial in part.finished if trial.seed == seed]
+                left = [key for key in left if key not in answers.by_trial]
+                if left:
+                    remarks.append(f"{fused} of seed {seed} left out: no usable scores of {', '.join(left)}")
+                    continue
                 try:
                     scores = fuse([_scores(part, seed) for part in parts]).scores
                 except UserError as error:
@@ -446,14 +453,19 @@ def _label(line: Line, keys: Sequence[str]) -> str:
 
 
 def _columns(printed: Sequence[Reported], runs: Mapping[Column, object]) -> tuple[Column, ...]:
-    of_paper = [Column(each.dataset, each.protocol, each.stream, each.metric) for each in printed]
-    found = dict.fromkeys(of_paper)
-    order = (*STREAMS, *FUSED)
-    others = [column for column in runs if column not in found]
-    others.sort(key=lambda c: (c.dataset, c.protocol, order.index(c.stream) if c.stream in order else 0))
+    found = dict.fromkeys(Column(each.dataset, each.protocol, each.stream, each.metric) for each in printed)
+    places = list(dict.fromkeys((column.dataset, column.protocol) for column in [*found, *runs]))
+    order = [*STREAMS, *FUSED]
     # What was run stands first: a reader looks for it.
-    mine = [column for column in found if column in runs]
-    return tuple(dict.fromkeys([*others, *mine, *found])) if others else tuple(found)
+    mine = sorted(
+        runs,
+        key=lambda c: (
+            places.index((c.dataset, c.protocol)),
+            order.index(c.stream) if c.stream in order else 0,
+            list(found).index(c) if c in found else len(found),
+        ),
+    )
+    return tuple(dict.fromkeys([*mine, *found])) if any(column not in found for column in mine) else tuple(found)
 
 
 def _entries(

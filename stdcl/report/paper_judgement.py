@@ -189,6 +189,13 @@ def _looks(
     runs = {
         index: {seed: each.right for seed, each in found[int(index)].answers.items()} for index in question.coefficients
     }
+    if not set.intersection(*(set(arm.answers) for arm in arms)):
+        place, seeds = arms[0].line.place, [", ".join(map(str, sorted(arm.answers))) for arm in arms]
+        remarks.append(
+            f"no verdict on '{question.name}', {place.dataset} {place.protocol} {place.stream}: no seed is finished in "
+            f"all of its lines (seeds {' and '.join(seeds)})"
+        )
+        return None
     planned = tuple(dict.fromkeys(seed for arm in arms for seed in arm.planned))
     usable = rule if rule is not None and rule.looks[-1] == len(planned) else None
     taken = looks_of(runs, question, planned, answers[0].subjects, rule=usable)

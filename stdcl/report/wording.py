@@ -135,7 +135,8 @@ def _comparison(table: SweepTable) -> list[_Column]:
         referred = all(cells[other].reference for other in others if other is not None)
         header = f"vs {table.reference}" if referred else ""
         if not header:
-            reference = pairs[0].question.name.rpartition(" - ")[2] if len(others) == 1 else "the reference"
+            single = len(others) == 1 and not table.arms
+            reference = pairs[0].question.name.rpartition(" - ")[2] if single else "the reference"
             header = f"vs {reference}"
         return [
             _Column(f"{header}{BREAK}(+/=/-)", [_judged_difference(cell) for cell in cells]),

@@ -329,7 +329,7 @@ def _points(fraction: float) -> str:
 
 
 def _size(fraction: float) -> str:
-    points = f"{100 * fraction:.2g}"
+    points = f"{100 * fraction:.2g}" if fraction < 0.995 else "100"  # never 1e+02
     return f"{points} point{'' if points == '1' else 's'}"
 
 

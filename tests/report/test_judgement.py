@@ -240,3 +240,22 @@ def test_the_numbers_are_in_the_csv_file(tmp_path: Path) -> None:
     assert rows[1]["over_sequences_covers"] == "other people; these trained models"
     assert float(rows[1]["margin"]) == 1.0
     assert int(rows[1]["num_test_without_copies"]) == 369
+
+
+@pytest.mark.parametrize("field", ["subjects", "copies"])
+@pytest.mark.parametrize("other", [True, False])
+def test_scores_that_say_other_things_of_the_sequences_are_left_out(tmp_path: Path, field: str, other: bool) -> None:
+    """People (or copies) that are missing or others in one file: that file is named, and no verdict rests on it."""
+    directory = tau_sweep(tmp_path).save()
+    path = next(directory.glob("trials/*temperature=0.5,seed=1/scores.parquet"))
+    scores = read_scores(path)
+    values = getattr(scores, field)
+    write_scores(path, replace(scores, **{field: values[::-1].copy() if other else None}))
+    table = sweep_table(directory)
+    verdict = asked(table)["temperature 0.5 - baseline"].verdict
+    assert verdict is not None
+    assert verdict.difference.seeds == 2
+    assert verdict.difference.subjects == SUBJECTS
+    what = "people" if field == "subjects" else "copies of training sequences"
+    (remark,) = remarks(table)
+    assert f"{'other' if other else 'no'} {what} than the other trials' files have" in remark

@@ -391,3 +391,15 @@ def test_trials_from_before_scores_were_kept_are_said(tmp_path: Path, capsys: py
     said = " ".join(capsys.readouterr().out.split())
     assert "2 finished trials have no scores per sequence" in said
     assert "`stdcl evaluate '/" in said
+
+
+def test_lines_without_a_common_seed_are_named(tmp_path: Path) -> None:
+    """The baseline in one sweep, the arm in another, and no seed that both have."""
+    states = []
+    for name, seed, arm in (("one", 1, "baseline"), ("two", 2, "grid")):
+        sweep = Sweep(tmp_path / name, (), seeds=[seed], file={"table": "x", "seeds": [seed]})
+        sweep.add({}, seed, arm=arm, right=answers(0.9, seed))
+        states.append(load_sweep_state(sweep.save()))
+    table = paper_table("x", states)
+    assert [each.verdict for each in table.judgement.answers] == [None]
+    assert any("no seed is finished in all of its lines" in remark for remark in table.remarks)

@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from stdcl.cli.command import main
 from stdcl.errors import UserError
 from stdcl.report.files import write_report, write_table
 from stdcl.report.formats import csv as numbers
@@ -442,3 +445,25 @@ def test_the_reference_can_be_any_arm(tmp_path: Path) -> None:
         "plain,stream=joint",
     ]
     assert find_cell(table, "rival,stream=bone").arm == "rival"
+
+
+@pytest.mark.parametrize("accuracy", [float("nan"), float("inf"), -0.25, 1.5])
+def test_a_result_without_an_accuracy_is_not_counted(
+    tmp_path: Path, accuracy: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = Sweep(tmp_path / "tau", ("contrast.temperature",))
+    for seed in (1, 2):
+        sweep.add({"contrast.temperature": 0.5}, seed, correct=400)
+    sweep.add({"contrast.temperature": 0.5}, 3, correct=400, name="odd")
+    directory = sweep.save()
+    (path,) = (directory / "results").glob("*odd*")
+    rows = pq.read_table(path)
+    column = rows.schema.get_field_index("accuracy")
+    pq.write_table(rows.set_column(column, rows.schema.field(column), pa.array([accuracy])), path)
+    (cell,) = sweep_table(directory).cells
+    assert [trial.state for trial in cell.trials] == ["finished", "finished", "failed"]
+    assert cell.last is not None
+    assert cell.last.mean == pytest.approx(400 / 464)
+    for command in ("table", "report"):
+        assert main([command, str(directory)]) == 1
+        assert "failed: odd: it finished, but its result has no accuracy" in " ".join(capsys.readouterr().out.split())
