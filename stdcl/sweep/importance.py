@@ -30,7 +30,8 @@ def importance(study: optuna.Study, seed: int = 0, objective: int = 0) -> Import
     """
     complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     trials = [_judged_by(trial, objective) for trial in complete]
-    keys = sorted({key for trial in trials for key in trial.params})
+    # A parameter under a condition has no share of the whole: Optuna compares what all trials have.
+    keys = sorted(set.intersection(*(set(trial.params) for trial in trials))) if trials else []
     if len(trials) < LEAST or not keys:
         return None
     direction = study.directions[objective]

@@ -49,6 +49,18 @@ def test_what_decides_is_important() -> None:
     assert importance(study(40, 5)) == found
 
 
+def test_a_parameter_under_a_condition_is_left_out_and_of_two_objectives_one_is_asked() -> None:
+    found = optuna.create_study(directions=["minimize", "maximize"])
+    for trial in study(20).trials:
+        tau = trial.params["contrast.temperature"]
+        kept = trial.params if trial.number % 2 else {"contrast.temperature": tau}
+        values = [1.0, trial.value]
+        found.add_trial(create_trial(params=kept, distributions={key: SPACE[key] for key in kept}, values=values))
+    shares = importance(found, objective=1)
+    assert shares is not None
+    assert list(shares.parameters) == ["contrast.temperature"]
+
+
 def test_few_trials_and_equal_values_have_none() -> None:
     assert importance(study(LEAST - 1, 10)) is None
     assert importance(optuna.create_study()) is None
