@@ -71,7 +71,7 @@ def capacity(nodes: Sequence[Mapping[str, float]], resources: ResourcesConfig) -
     (each on a node of its own) it is the largest k for which sum_n min(k, slots_n) >= k workers.
     """
     demand = per_worker(resources)
-    slots = [min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in demand.items()) for node in nodes]
+    slots = [min(_slots(name, node.get(name, 0.0), amount) for name, amount in demand.items()) for node in nodes]
     workers = resources.workers
     if resources.placement == "STRICT_PACK":
         return sum(count // workers for count in slots)
@@ -81,6 +81,13 @@ def capacity(nodes: Sequence[Mapping[str, float]], resources: ResourcesConfig) -
             k += 1
         return k
     return sum(slots) // workers
+
+
+def _slots(name: str, present: float, amount: float) -> int:
+    """How many demands of ``amount`` a node meets; a part of a GPU is a part of one GPU."""
+    if name == "GPU" and amount < 1:
+        return int(present) * int(1 / amount + 1e-9)
+    return int(present / amount + 1e-9)
 
 
 def check_capacity(cluster: Cluster, resources: ResourcesConfig) -> int:

@@ -50,3 +50,19 @@ def own_device(resources: ResourcesConfig) -> torch.device:
     device = torch.device("cuda", 0)
     torch.cuda.set_device(device)
     return device
+
+
+def device_of_rank(resources: ResourcesConfig) -> torch.device:
+    """Return the device that Ray Train gave this rank of a group.
+
+    Raises:
+        UserError: as ``own_device``.
+    """
+    if resources.gpus_per_worker == 0:
+        return torch.device("cpu")
+    check_card()
+    import ray.train.torch
+
+    device: torch.device = ray.train.torch.get_device()
+    torch.cuda.set_device(device)
+    return device

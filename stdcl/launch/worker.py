@@ -15,7 +15,7 @@ import torch
 
 from stdcl.config import RunConfig
 from stdcl.launch.cut_off import leaving_when_cut_off
-from stdcl.launch.device import check_card, own_device
+from stdcl.launch.device import device_of_rank, own_device
 from stdcl.launch.drain import taken_away
 from stdcl.launch.malloc import keep_freed_memory
 from stdcl.launch.package import check_package
@@ -111,13 +111,8 @@ def train_worker(job: Job, loop: TrainingLoop) -> None:
     """Run one rank inside a Ray Train worker group, reporting each row (a barrier: every rank reports it)."""
     import ray
     import ray.train
-    import ray.train.torch
 
-    if job.config.resources.gpus_per_worker > 0:
-        check_card()
-    device = ray.train.torch.get_device()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    device = device_of_rank(job.config.resources)
     try:
         comm: Comm = ProcessGroupComm()
         if device.type == "cpu":
