@@ -7,6 +7,7 @@ graph is one over the leading joint axis, and a temporal convolution runs along 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -112,7 +113,37 @@ class Block(nn.Module):
         return y
 
 
-class GraphEncoder(Encoder):
+class BlockEncoder(Encoder):
+    """An encoder of blocks ``b1``, ``b2``, ... in order, each of whose outputs may be tapped."""
+
+    offered_taps: tuple[str, ...] = tuple(block_tap(index) for index, _ in enumerate(PLAN, start=1))
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The blocks in order."""
+        return [child for name, child in self.named_children() if _BLOCK.fullmatch(name)]
+
+    def through_blocks(
+        self, features: Tensor, taps: dict[str, Tensor], call: Callable[[int, nn.Module, Tensor], Tensor]
+    ) -> Tensor:
+        """Return the last block's output, and put the maps that are wanted of blocks into ``taps``.
+
+        Args:
+            features: (N M, V, T, C), of the first block.
+            taps: by name.
+            call: (number of the block from 1, block, its input) -> its output.
+        """
+        for index, block in enumerate(self.blocks, start=1):
+            features = call(index, block, features)
+            if block_tap(index) in self.wanted_taps:
+                taps[block_tap(index)] = as_map(features, self.layout.num_persons)
+        return features
+
+
+_BLOCK = re.compile(r"b\d+")
+
+
+class GraphEncoder(BlockEncoder):
     """Ten blocks over the joint graph, as ST-GCN, 2s-AGCN and CTR-GCN have them; the parts differ.
 
     Args:
@@ -124,7 +155,7 @@ class GraphEncoder(Encoder):
         persons_alike: whether the input's normalisation has the same statistics for all persons.
     """
 
-    offered_taps = (*(block_tap(index) for index, _ in enumerate(PLAN, start=1)), GRAPH)
+    offered_taps = (*BlockEncoder.offered_taps, GRAPH)
 
     def __init__(
         self,
@@ -149,21 +180,17 @@ class GraphEncoder(Encoder):
         self.fc = nn.Linear(plan[-1][1], layout.num_classes)
         nn.init.normal_(self.fc.weight, 0.0, math.sqrt(2.0 / layout.num_classes))
 
-    @property
-    def blocks(self) -> list[Block]:
-        """The ten blocks in order."""
-        return [block for block in self.children() if isinstance(block, Block)]
-
     def forward(self, x: Tensor, *, keys: Tensor | None = None, labels: Tensor | None = None) -> EncoderOutput:
         self.check_input(x)
         persons = self.layout.num_persons
         taps: dict[str, Tensor] = {}
-        features = self.in_bn(x)
-        for index, block in enumerate(self.blocks, start=1):
+
+        def call(index: int, block: nn.Module, features: Tensor) -> Tensor:
             last = GRAPH in self.wanted_taps and index == len(PLAN)
-            features = block(features, taps if last else None)
-            if block_tap(index) in self.wanted_taps:
-                taps[block_tap(index)] = as_map(features, persons)
+            out: Tensor = block(features, taps if last else None)
+            return out
+
+        features = self.through_blocks(self.in_bn(x), taps, call)
         if GRAPH in taps:
             graph = taps[GRAPH]
             taps[GRAPH] = graph.view(len(x), persons, *graph.shape[1:]).mean(dim=1)

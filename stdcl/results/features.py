@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from stdcl.atomic import staging_file
 from stdcl.errors import UserError
+from stdcl.results.metadata import facts_of, with_facts
 
 SCHEMA_VERSION = 1
-_PREFIX = b"stdcl.features."
+_PREFIX = "stdcl.features."
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ def write_features(path: Path, features: Features) -> None:
         "fingerprint": features.fingerprint,
         "checkpoint": features.checkpoint,
     }
-    metadata = {_PREFIX + name.encode(): json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
+    texts = {name: json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
     with staging_file(path) as part:
-        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), part)
+        pq.write_table(with_facts(pa.table(columns), _PREFIX, texts), part)
 
 
 def read_features(path: Path) -> Features:
@@ -81,12 +82,7 @@ def read_features(path: Path) -> Features:
         raise UserError(f"{path}: no such file; `stdcl evaluate --features` writes a run's features")
     try:
         table = pq.read_table(path)
-        metadata = table.schema.metadata or {}
-        facts = {
-            name.removeprefix(_PREFIX).decode(): json.loads(value)
-            for name, value in metadata.items()
-            if name.startswith(_PREFIX)
-        }
+        facts = {name: json.loads(text) for name, text in facts_of(table.schema, _PREFIX).items()}
         if int(facts["version"]) > SCHEMA_VERSION:
             raise UserError(
                 f"{path}: written with schema {facts['version']}; this version of stdcl reads up to {SCHEMA_VERSION}"

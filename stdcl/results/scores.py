@@ -16,6 +16,7 @@ from stdcl.atomic import staging_file
 from stdcl.config.contrast import long_keys
 from stdcl.errors import UserError
 from stdcl.results.layout import RunFolder, what_else
+from stdcl.results.metadata import facts_of, with_facts
 
 SCHEMA_VERSION = 2
 
@@ -174,9 +175,8 @@ def write_scores(path: Path, scores: Scores) -> None:
     later = {name: getattr(scores, name) for name in _LATER}
     later["settings"] = dict(scores.settings)
     facts |= {name: json.dumps(value, sort_keys=True, ensure_ascii=False) for name, value in later.items()}
-    table = pa.table(columns).replace_schema_metadata({_PREFIX + name: value for name, value in facts.items()})
     with staging_file(path) as part:
-        pq.write_table(table, part)
+        pq.write_table(with_facts(pa.table(columns), _PREFIX, facts), part)
 
 
 def read_run(path: Path) -> Scores:
@@ -227,11 +227,11 @@ def read_answers(path: Path) -> Answers:
     wanted = ("id", "right", *_OPTIONAL)
     try:
         schema = pq.read_schema(path)
-        metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-        if "right" not in schema.names or int(metadata.get(_PREFIX + "version", 0)) > SCHEMA_VERSION:
+        said = facts_of(schema, _PREFIX)
+        if "right" not in schema.names or int(said.get("version", 0)) > SCHEMA_VERSION:
             return _answers(read_scores(path))
         table = pq.read_table(path, columns=[name for name in wanted if name in schema.names])
-        facts = {name: metadata[_PREFIX + name] for name in ("fingerprint", "data_hash")}
+        facts = {name: said[name] for name in ("fingerprint", "data_hash")}
         facts["fingerprint"] = json.loads(facts["fingerprint"])
     except (pa.ArrowException, OSError, ValueError, KeyError):
         return _answers(read_scores(path))  # which says what is wrong
@@ -259,10 +259,10 @@ def read_scores(path: Path) -> Scores:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
-    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    version = metadata.get(_PREFIX + "version", "")
+    said = facts_of(table.schema, _PREFIX)
+    version = said.get("version", "")
     missing = [each.name for each in _COLUMNS if each.name not in table.column_names]
-    missing += [name for name in _FACTS if _PREFIX + name not in metadata]
+    missing += [name for name in _FACTS if name not in said]
     if missing or not version.isdigit():
         raise UserError(f"{path}: not a file of scores (without {', '.join(missing or ['version'])})")
     if int(version) > SCHEMA_VERSION:
@@ -271,9 +271,9 @@ def read_scores(path: Path) -> Scores:
     lengths = set(lists.value_lengths().to_pylist())
     if len(lengths) > 1 or None in lengths:
         raise UserError(f"{path}: rows of different numbers of classes")
-    facts: dict[str, Any] = {name: metadata[_PREFIX + name] for name in _FACTS}
+    facts: dict[str, Any] = {name: said[name] for name in _FACTS}
     try:
-        facts |= {name: json.loads(metadata[_PREFIX + name]) for name in _LATER if _PREFIX + name in metadata}
+        facts |= {name: json.loads(said[name]) for name in _LATER if name in said}
         facts["classes"] = tuple(facts.get("classes", ()))
         facts["settings"] = long_keys(facts.get("settings", {}))
         present = {name: table.column(name).to_numpy() for name in _OPTIONAL if name in table.column_names}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stdcl.encoders.base import Layout
-from stdcl.encoders.graph import TIME_AXIS, GraphEncoder, Projection
+from stdcl.encoders.graph import TIME_AXIS, Block, GraphEncoder, Projection
 from stdcl.encoders.layers import Pointwise, TimeConv, bias_of, convolve, init_default
 from stdcl.parallel.batch_norm import BatchNorm, normalise
 from stdcl.taps import GRAPH
@@ -135,7 +135,7 @@ class ProtoGCN(GraphEncoder):
             persons_alike=True,
         )
         for block in self.blocks:
-            if isinstance(block.res, Projection):
+            if isinstance(block, Block) and isinstance(block.res, Projection):
                 init_default(block.res.conv)
         nn.init.normal_(self.fc.weight, 0.0, 0.01)
         nn.init.zeros_(self.fc.bias)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stdcl.encoders.base import Encoder, EncoderOutput, Layout
-from stdcl.encoders.graph import PLAN, TIME_AXIS, InputNorm, Projection, as_map, pool
+from stdcl.encoders.base import EncoderOutput, Layout
+from stdcl.encoders.graph import PLAN, TIME_AXIS, BlockEncoder, InputNorm, Projection, pool
 from stdcl.encoders.keyed import keyed_dropout
 from stdcl.encoders.layers import Pointwise, TimeConv, bias_of, convolve
 from stdcl.parallel.batch_norm import BatchNorm
 from stdcl.skeleton import configuration_partition
-from stdcl.taps import block_tap
 
 NUM_SUBSETS = 3
 
@@ -66,7 +65,7 @@ class Block(nn.Module):
         return y + bias[:, None, :].to(y.dtype)
 
 
-class STGCN(Encoder):
+class STGCN(BlockEncoder):
     """ST-GCN's network for ``layout``.
 
     Parameter names: ``in_bn``, ``b1`` ... ``b10`` with ``edge``, ``graph``, ``bn1``, ``time``, ``bn2`` and ``res``
@@ -80,8 +79,6 @@ class STGCN(Encoder):
         dropout: share of the outputs of blocks 2 to 10 that is dropped in training.
     """
 
-    offered_taps = tuple(block_tap(index) for index, _ in enumerate(PLAN, start=1))
-
     def __init__(self, layout: Layout, dropout: float) -> None:
         super().__init__(layout)
         adjacency = torch.from_numpy(configuration_partition(layout.skeleton))
@@ -91,20 +88,16 @@ class STGCN(Encoder):
         self.fc = Pointwise(PLAN[-1][1], layout.num_classes)
         _initialise(self)
 
-    @property
-    def blocks(self) -> list[Block]:
-        """The ten blocks in order."""
-        return [block for block in self.children() if isinstance(block, Block)]
-
     def forward(self, x: Tensor, *, keys: Tensor | None = None, labels: Tensor | None = None) -> EncoderOutput:
         self.check_input(x)
         persons = self.layout.num_persons
         taps: dict[str, Tensor] = {}
-        features = self.in_bn(x)
-        for index, block in enumerate(self.blocks, start=1):
-            features = block(features, persons, keys)
-            if block_tap(index) in self.wanted_taps:
-                taps[block_tap(index)] = as_map(features, persons)
+
+        def call(index: int, block: nn.Module, features: Tensor) -> Tensor:
+            out: Tensor = block(features, persons, keys)
+            return out
+
+        features = self.through_blocks(self.in_bn(x), taps, call)
         feature_map, pooled = pool(features, persons)
         logits = self.fc(pooled[:, None, None])[:, 0, 0]
         return EncoderOutput(logits, feature_map, pooled, taps)

@@ -30,6 +30,7 @@ def refine(batch: Batch, prototypes: Tensor, options: FRHeadOptions) -> Compared
     updated = moved(prototypes, features, parts.true_positives, options.momentum)
     unit = functional.normalize(features, dim=2, eps=EPS)
     unit_prototypes = functional.normalize(updated, dim=2, eps=EPS)
+    # Normalised once more in there: with one normalisation for both, gradients sum in another order (other last bits).
     cosines = cosines_to(updated, features)
     doubt = 1 - confidence
     kinds = ("false-negatives", 1.0, parts.false_negatives), ("false-positives", -1.0, parts.false_positives)
