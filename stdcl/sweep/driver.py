@@ -60,6 +60,7 @@ from stdcl.sweep.disk import DiskBudget, open_budget
 from stdcl.sweep.forecast import Forecast, render_forecast
 from stdcl.sweep.grounds import forecast, refuse_beyond
 from stdcl.sweep.log import SweepLog
+from stdcl.sweep.meters import Meters
 from stdcl.sweep.plan import add_trial, check_same_question, left_out, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.reuse import take_over, wanted_identity
@@ -572,6 +573,8 @@ class _Runner:
             news=NodeWatch().news,
             waiting=lambda: waiting_now(self._sweep.config.resources),
             on_ended=self._count_on_disk,
+            # On a machine alone nobody asks Ray for metrics.
+            on_row=Meters(self._sweep.config.name).row if variable("RAY_ADDRESS") else lambda key, row: None,
         )
         self.obedience.active = progress.active
         return progress

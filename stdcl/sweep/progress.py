@@ -46,6 +46,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
         news: what happened to the cluster since it was asked last.
         waiting: what the next trial waits for, in words.
         on_ended: told of each trial that ended (key, how); returns why no other may start, empty if one may.
+        on_row: given each epoch's row.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class Progress(tune.Callback):  # type: ignore[misc]
         news: Callable[[], Sequence[str]] = tuple,
         waiting: Callable[[], str] = str,
         on_ended: Callable[[str, Ending], str] = lambda key, ending: "",
+        on_row: Callable[[str, Mapping[str, Any]], None] = lambda key, row: None,
     ) -> None:
+        self._on_row = on_row
         self._on_ended = on_ended
         self._news = news
         self._waiting = waiting
@@ -123,6 +126,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
         self._setup_failures = 0
         epochs = self.trials[key].config.training.epochs
         self._board.row(key, epochs, result)
+        self._on_row(key, result)
         left = self._board.seconds_left()
         estimate = f"  about {duration(left)} left" if left else ""
         self._line(key, f"epoch {result[EPOCHS_DONE]}/{epochs}  {describe_epoch(result)}{estimate}", self._detail)
