@@ -25,7 +25,7 @@ class CellCost:
         name: what it varies.
         trials: that are still to be trained.
         epochs: that these have left, all together.
-        epoch_seconds: of one epoch; None where nothing is known.
+        epoch_seconds: of one epoch as the trial sees it, whatever it shares; None where nothing is known.
         memory_mib: per worker; None where nothing is known.
         ground: where both come from.
     """
@@ -50,7 +50,7 @@ class Forecast:
         gpus: per worker.
         at_once: trials at a time.
         where: on which machines.
-        slower: how much longer a trial takes because workers share cores.
+        cores: of the machine, where the workers of one trial share it; None where each has its own (a cluster).
         disk: bytes of checkpoints at the end, and at most; None where the data are not there.
         at_most: whether trials may be stopped early.
     """
@@ -62,7 +62,7 @@ class Forecast:
     gpus: float
     at_once: int
     where: str
-    slower: float = 1.0
+    cores: float | None = None
     disk: tuple[int, int] | None = None
     at_most: bool = False
 
@@ -81,7 +81,7 @@ class Forecast:
         for cell in self.cells:
             if cell.trials and cell.epoch_seconds is None:
                 return None
-            each = (cell.epoch_seconds or 0.0) * self.slower * cell.epochs / max(1, cell.trials)
+            each = (cell.epoch_seconds or 0.0) * cell.epochs / max(1, cell.trials)
             lengths += [each + start] * cell.trials
         return lengths
 
@@ -94,8 +94,13 @@ class Forecast:
     @property
     def hours(self) -> float | None:
         """GPU-hours of a sweep on GPUs, else core-hours."""
-        each = self.gpus or self.cpus
-        return None if self.trial_hours is None else self.trial_hours * self.workers * each
+        return None if self.trial_hours is None else self.trial_hours * self.held
+
+    @property
+    def held(self) -> float:
+        """GPUs, else cores, that a trial holds while it runs; workers that share cores hold no more than there are."""
+        wanted = self.workers * (self.gpus or self.cpus)
+        return wanted if self.gpus or self.cores is None else min(wanted, self.cores)
 
     @property
     def wall_seconds(self) -> float | None:
@@ -137,8 +142,8 @@ def render_forecast(forecast: Forecast, most: int = 30) -> str:
     lines += ["", f"  {'cell':<{width}}  trials  epochs  s/epoch  {'hours':>7}  from"]
     for cell in shown:
         known = cell.epoch_seconds is not None
-        seconds = f"{cell.epoch_seconds * f.slower:7.2f}" if cell.epoch_seconds is not None else "      -"
-        hours = f"{(cell.epoch_seconds or 0) * f.slower * cell.epochs * f.workers * (f.gpus or f.cpus) / 3600:7.2f}"
+        seconds = f"{cell.epoch_seconds:7.2f}" if cell.epoch_seconds is not None else "      -"
+        hours = f"{(cell.epoch_seconds or 0) * cell.epochs * f.held / 3600:7.2f}"
         lines.append(
             f"  {cell.name:<{width}}  {cell.trials:6d}  {cell.epochs:6d}  {seconds}  {hours if known else '      -'}"
             f"  {cell.ground}"

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -144,8 +145,16 @@ def forecast(
                 known[kind] = scaled(operations(trial.config), measured), "scaled"
     nodes = cluster.nodes if cluster is not None else ({"CPU": float(len(os.sched_getaffinity(0)))},)
     at_once = sweep.config.at_once(max(1, capacity(nodes, resources)))
-    cores = sum(node.get("CPU", 0.0) for node in nodes)
-    wanted = resources.workers * resources.cpus_per_worker
+    cores = sum(node.get("CPU", 0.0) for node in nodes) if cluster is None else 0.0
+    # One worker alone was measured; earlier runs have shared the cores as these will.
+    slower = max(1.0, resources.workers * resources.cpus_per_worker / cores) if cores else 1.0
+    known = {
+        kind: (
+            replace(each, epoch_seconds=each.epoch_seconds * slower) if ground in ("probed", "scaled") else each,
+            ground,
+        )
+        for kind, (each, ground) in known.items()
+    }
     return Forecast(
         sweep.config.name,
         tuple(_cells(left, known, sweep)),
@@ -154,7 +163,7 @@ def forecast(
         resources.gpus_per_worker,
         at_once,
         "this machine" if cluster is None else cluster.describe(),
-        max(1.0, wanted / cores) if cluster is None and cores else 1.0,
+        cores or None,
         _disk(sweep, left, with_data, at_once),
         sweep.config.search == "optuna",
     )

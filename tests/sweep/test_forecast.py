@@ -12,7 +12,7 @@ from stdcl.config import RunConfig, to_yaml
 from stdcl.errors import UserError
 from stdcl.launch.cluster import Cluster
 from stdcl.results.layout import RunFolder, SweepFolder
-from stdcl.sweep.forecast import START_ALONE, CellCost, Forecast, makespan, render_forecast
+from stdcl.sweep.forecast import START_ALONE, START_GROUP, CellCost, Forecast, makespan, render_forecast
 from stdcl.sweep.grounds import PROBES_AT_MOST, forecast, kind_of, recorded, refuse_beyond, scaled
 from stdcl.sweep.record import Recorder
 from stdcl.training.probe import Probe, operations, probe
@@ -129,12 +129,45 @@ def test_a_probe_measures_and_leaves_nothing(make_config: MakeConfig, tmp_path: 
     assert operations(make_config(data={"repeat": 4})) > 1.5 * operations(make_config())
 
 
-def test_workers_that_share_cores_take_longer() -> None:
+@pytest.mark.parametrize(
+    ("workers", "cpus", "gpus", "cores", "expected"),
+    [
+        (1, 1.0, 0.0, 2.0, 1.0),
+        (2, 1.0, 0.0, None, 2.0),
+        (2, 2.0, 0.0, None, 4.0),
+        (4, 1.0, 0.0, 2.0, 2.0),
+        (2, 4.0, 1.0, None, 2.0),
+        (1, 8.0, 0.25, None, 0.25),
+    ],
+)
+def test_a_budget_counts_what_a_trial_holds(
+    workers: int, cpus: float, gpus: float, cores: float | None, expected: float
+) -> None:
+    """An hour of a trial: of all its workers, their GPUs where they have some, and no more cores than there are."""
+    epoch_seconds = (3600 - (START_ALONE if workers == 1 else START_GROUP)) / 10
+    cell = CellCost("one", 1, 10, epoch_seconds, None, "recorded")
+    found = Forecast("s", (cell,), workers, cpus, gpus, 1, "there", cores=cores)
+    assert found.trial_hours == pytest.approx(1.0)
+    assert found.hours == pytest.approx(expected)
+    refuse_beyond(found, expected + 0.01)
+    with pytest.raises(UserError, match="GPU-hours" if gpus else "core-hours"):
+        refuse_beyond(found, expected - 0.01)
+
+
+def test_workers_that_share_cores_take_longer_than_one_that_was_measured_alone(
+    make_sweep: MakeSweep, small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
+    content = on(small_store, GRID, resources={"workers": 4})
+    found = planned(
+        make_sweep(content), tmp_path, cluster=None, measure=True, probe_one=lambda config: Probe(90.0, 512.0)
+    )
+    assert {cell.epoch_seconds for cell in found.cells} == {180.0}, "four workers on two cores"
+    trained = sum(cell.epochs for cell in found.cells) * 180.0 / 3600
+    assert found.hours == pytest.approx(2 * (trained + found.trials * START_GROUP / 3600)), "of two cores, not of four"
+
+
+def test_a_forecast_names_its_unit() -> None:
     cell = CellCost("one", 1, 10, 36.0, None, "probed")
-    alone = Forecast("s", (cell,), 2, 1.0, 0.0, 1, "this machine")
-    assert alone.hours is not None
-    shared = Forecast("s", (cell,), 2, 1.0, 0.0, 1, "this machine", slower=2.0)
-    assert shared.hours is not None
-    assert shared.hours - alone.hours == pytest.approx(2 * 0.1)
     gpus = Forecast("s", (cell,), 2, 4.0, 1.0, 1, "there")
     assert "GPU-hours" in render_forecast(gpus)
