@@ -51,7 +51,7 @@ def train(file: Path, overrides: tuple[str, ...], out: Path | None) -> int:
         def show(row: EpochRow) -> None:
             for notice in row.get("notices", ()):
                 live.note(f"note: {notice}")
-            live.print(f"epoch {row['epoch']:>3}  {describe_epoch(row)}")
+            live.print(f"epoch {row['epoch']:>3}  {describe_epoch(row, run.config.data.evaluate_on)}")
 
         def on_signal(name: str) -> None:
             what = "leaving after this step (once more: at once)" if workers == 1 else "stopping the workers"

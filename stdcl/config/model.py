@@ -58,14 +58,17 @@ STDCL, NO_METHOD = "stdcl", "none"
 METHOD = "method"
 """The section of the methods that have none of their own."""
 METHOD_NAME = f"{METHOD}.name"
-TREATMENT = ("contrast.", f"{METHOD}.")
-"""What the keys begin with that say what is trained with beside cross-entropy."""
+
+
+def is_of_method(key: str) -> bool:
+    """Whether a dotted key says what is trained with beside cross-entropy."""
+    return key.startswith(("contrast.", f"{METHOD}."))
 
 
 def is_treatment(key: str) -> bool:
     """Whether cells that differ in the dotted ``key`` alone share a baseline, which does not read it."""
     of_features = {f"encoder.{option}" for spec in specs.encoders().values() for option in spec.feature_options}
-    return key.startswith(TREATMENT) or key in of_features
+    return is_of_method(key) or key in of_features
 
 
 def is_baseline(settings: Mapping[str, Any]) -> bool:

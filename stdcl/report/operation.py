@@ -182,8 +182,10 @@ def render_trial(status: SweepStatus, key: str) -> str:
         lines.append(f"attempt {row['attempt']}: {row['status']}{at}{f': {error}' if isinstance(error, str) else ''}")
         trace = _trace(row.get("more"))
         lines += [f"    {line}" for line in trace.splitlines()]
+    searched = "validation" if status.plan.search == "optuna" else "test"  # until its row says it
+    on = str(trial.row.get("evaluated_on") or searched)
     for epoch in read_history(run.history):
-        lines.append(f"epoch {epoch['epoch']:>3}  {describe_epoch(epoch)}")
+        lines.append(f"epoch {epoch['epoch']:>3}  {describe_epoch(epoch, on)}")
     if trial.state == "finished":
         lines.append(f"finished  {describe_result(trial.row)}")
     if trial.progress is not None:

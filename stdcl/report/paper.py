@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stdcl import specs
-from stdcl.config.model import TREATMENT
+from stdcl.config.model import is_of_method
 from stdcl.errors import UserError
 from stdcl.report.answers import SweepAnswers, read_sweep_answers
 from stdcl.report.labels import short_names, value_text
@@ -444,7 +444,7 @@ def _label(line: Line, keys: Sequence[str]) -> str:
     """What a row that the paper does not have is called."""
     names = short_names(keys)
     # Of a baseline, the method's own keys say nothing.
-    own = [k for k in keys if k in line.settings and not (line.place.arm == "baseline" and k.startswith(TREATMENT))]
+    own = [k for k in keys if k in line.settings and not (line.place.arm == "baseline" and is_of_method(k))]
     values = [f"{names[key]} {value_text(line.settings[key])}" for key in own]
     encoder = specs.encoders().get(line.place.encoder)
     named = encoder.title if encoder is not None else line.place.encoder

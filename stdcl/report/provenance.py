@@ -12,7 +12,7 @@ from typing import Any
 from stdcl.atomic import write_json
 from stdcl.config.arms import BASELINE, setting
 from stdcl.config.fingerprint import differing_keys, flat_scientific
-from stdcl.config.model import METHOD_NAME, TREATMENT
+from stdcl.config.model import METHOD_NAME, is_of_method
 from stdcl.errors import UserError, nearest
 from stdcl.report.labels import short_names, value_text
 from stdcl.report.load import TrialState
@@ -174,7 +174,7 @@ def _from_reference(
     """What differs, without the options of a method that the reference is not trained with."""
     found = differing_keys(mine, theirs)
     own = {**trial.stated, **trial.parameters}
-    strange = {key for key in found if key.startswith(TREATMENT) and key not in theirs and key not in own}
+    strange = {key for key in found if is_of_method(key) and key not in theirs and key not in own}
     return {key: pair for key, pair in found.items() if key not in strange}
 
 

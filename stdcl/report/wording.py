@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stdcl import specs
 from stdcl.config.arms import BASELINE
-from stdcl.config.model import METHOD_NAME, TREATMENT
+from stdcl.config.model import METHOD_NAME, is_of_method
 from stdcl.report.display import BREAK, Display
 from stdcl.report.judgement import Asked
 from stdcl.report.labels import NOTHING, short_names, trial_number, value_text
@@ -56,7 +56,7 @@ class _Column:
 
 def _grid(table: SweepTable) -> list[_Column]:
     cells, names = table.cells, short_names(table.parameters)
-    contrast = [key for key in table.parameters if key.startswith(TREATMENT)]
+    contrast = [key for key in table.parameters if is_of_method(key)]
     columns = []
     if table.arms:
         columns.append(_Column("arm", [cell.arm for cell in cells], left=True, leading=True))
@@ -270,7 +270,7 @@ def _shared_facts(table: SweepTable) -> dict[str, str]:
     sizes = {cell.num_test for cell in table.cells if cell.num_test}
     if len(sizes) == 1 and "evaluated_on" in out:
         out["evaluated_on"] += f" ({sizes.pop():,} sequences)"
-    if any(key.startswith(TREATMENT) for key in table.parameters):
+    if any(is_of_method(key) for key in table.parameters):
         strategies = {str(cell.identity.get("strategy")) for cell in table.cells if not cell.plain}
         if not {"contrast.strategy", METHOD_NAME} & set(table.parameters) and len(strategies) == 1:
             out["contrast"] = strategies.pop()

@@ -14,7 +14,7 @@ import numpy as np
 
 from stdcl import specs
 from stdcl.config.contrast import Strategy
-from stdcl.config.model import METHOD_NAME, TREATMENT
+from stdcl.config.model import METHOD_NAME, is_of_method
 from stdcl.errors import UserError, nearest
 from stdcl.results.scores import Scores, per_class_accuracy
 from stdcl.specs import FusionWeights
@@ -160,7 +160,7 @@ def fuse_all(
 
 def arm_keys(run: Scores) -> dict[str, Any]:
     """Keys of the contrast, which decide a run's arm; empty where its file does not say them."""
-    return {key: value for key, value in run.settings.items() if key.startswith(TREATMENT)} or (
+    return {key: value for key, value in run.settings.items() if is_of_method(key)} or (
         {("contrast.strategy" if run.arm in get_args(Strategy) else METHOD_NAME): run.arm} if run.arm else {}
     )
 
@@ -213,7 +213,7 @@ def _remarks(parts: Sequence[Scores]) -> list[str]:
 
 
 def _other_keys(part: Scores) -> dict[str, Any]:
-    return {key: v for key, v in part.settings.items() if not key.startswith((*TREATMENT, *_OF_THE_STREAM))}
+    return {key: v for key, v in part.settings.items() if not is_of_method(key) and not key.startswith(_OF_THE_STREAM)}
 
 
 def _differing(runs: Sequence[Scores], keys_of: Callable[[Scores], Mapping[str, Any]]) -> list[str]:

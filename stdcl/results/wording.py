@@ -8,11 +8,15 @@ from typing import Any
 from stdcl.results.row import terms
 
 
-def describe_epoch(row: Mapping[str, Any]) -> str:
+def describe_epoch(row: Mapping[str, Any], evaluated_on: str) -> str:
     """Return an epoch's numbers: cross-entropy, the other terms of the loss one by one, accuracies.
 
     The total loss is left out: where contrastive anchors become active one after another it rises while training goes
     well.
+
+    Args:
+        row: of a history.
+        evaluated_on: what the accuracy is of: test, or validation (held-out subjects).
     """
     parts = [f"cross-entropy {float(row['ce']):.4f}"] if row.get("ce") is not None else []
     parts += [f"{name} {value:.3f}" for name, value in terms(row).items()]
@@ -22,7 +26,7 @@ def describe_epoch(row: Mapping[str, Any]) -> str:
     if row.get("train_accuracy") is not None:
         parts.append(f"train {100 * float(row['train_accuracy']):.1f} %")
     if row.get("accuracy") is not None:
-        parts.append(f"test {100 * float(row['accuracy']):.2f} %")
+        parts.append(f"{evaluated_on} {100 * float(row['accuracy']):.2f} %")
     if row.get("seconds") is not None:
         parts.append(f"{float(row['seconds']):.1f} s")
     return "  ".join(parts)

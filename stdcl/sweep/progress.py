@@ -124,12 +124,13 @@ class Progress(tune.Callback):  # type: ignore[misc]
         if result[STATUS] in ("failed", "diverged") or EPOCHS_DONE not in result:
             return
         self._setup_failures = 0
-        epochs = self.trials[key].config.training.epochs
+        config = self.trials[key].config
+        epochs, on = config.training.epochs, config.data.evaluate_on
         self._board.row(key, epochs, result)
         self._on_row(key, result)
         left = self._board.seconds_left()
         estimate = f"  about {duration(left)} left" if left else ""
-        self._line(key, f"epoch {result[EPOCHS_DONE]}/{epochs}  {describe_epoch(result)}{estimate}", self._detail)
+        self._line(key, f"epoch {result[EPOCHS_DONE]}/{epochs}  {describe_epoch(result, on)}{estimate}", self._detail)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.discard(trial_key(trial))

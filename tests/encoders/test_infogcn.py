@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stdcl.config.load import resolve
 from stdcl.encoders.base import Encoder, EncoderOutput, Layout
 from stdcl.encoders.infogcn import network as infogcn
 from stdcl.encoders.infogcn.network import InfoGCN, SelfAttentionGraph, bottleneck_losses
@@ -235,3 +236,9 @@ def test_own_losses_have_their_weights() -> None:
 def test_too_many_classes() -> None:
     with pytest.raises(UserError, match="at most 256"):
         InfoGCN(dataclasses.replace(golden.LAYOUTS["nwucla"], num_classes=257))
+
+
+def test_more_heads_than_any_use_are_refused_before_one_is_built() -> None:
+    raw = {"recipe": "lite", "data": {"dataset": "nw-ucla"}, "encoder": {"name": "infogcn", "heads": 1_000_000}}
+    with pytest.raises(UserError, match=r"'encoder\.heads' is 1000000"):
+        resolve(raw, "a file")

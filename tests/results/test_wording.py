@@ -20,15 +20,16 @@ ROW = {
 
 
 def test_the_total_that_rises_as_anchors_become_active_is_left_out() -> None:
-    assert describe_epoch(ROW) == (
+    assert describe_epoch(ROW, "test") == (
         "cross-entropy 1.5000  spatial 6.250  temporal 6.650  mmd 0.500  active 80 %  train 50.0 %  test 51.20 %"
         "  12.3 s"
     )
 
 
 def test_a_row_without_contrast_and_without_evaluation() -> None:
-    assert describe_epoch({"ce": 1.0, "train_accuracy": 0.25}) == "cross-entropy 1.0000  train 25.0 %"
-    assert describe_epoch({}) == ""
+    assert describe_epoch({"ce": 1.0, "train_accuracy": 0.25}, "test") == "cross-entropy 1.0000  train 25.0 %"
+    assert describe_epoch({"accuracy": 0.5}, "validation") == "validation 50.00 %", "a search sees no test set"
+    assert describe_epoch({}, "test") == ""
 
 
 def test_a_result() -> None:

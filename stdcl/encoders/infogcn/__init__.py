@@ -17,7 +17,8 @@ class InfoGCNOptions(EncoderOptions):
     """InfoGCN (Chi et al., 2022)."""
 
     name: Literal["infogcn"]
-    heads: Positive = 3
+    heads: Positive = Field(default=3, le=64)
+    """Each is a convolution of its own in every block."""
     noise_ratio: float = Field(default=0.5, ge=0)
     prior_gain: float = Field(default=3.0, gt=0)
     weight_class_mmd: float = Field(default=0.1, ge=0)
