@@ -12,6 +12,7 @@ from stdcl.config.fingerprint import flat_scientific
 from stdcl.report.load import SweepState, TrialState
 from stdcl.report.published import Place
 from stdcl.report.table import is_synthetic
+from stdcl.results.layout import RunFolder
 
 _SEED = "training.seed"
 _OF_THE_STREAM = ("data.stream", "data.convention", "data.orientation", "encoder.")
@@ -96,6 +97,10 @@ def lines_of(sweeps: Iterable[SweepState]) -> tuple[tuple[Line, ...], tuple[str,
             if config is None:
                 remarks.append(f"left out, its configuration cannot be read: {sweep.name}/{trial.key}")
                 continue
+            if trial.config is None and trial.state == "finished" and (path := RunFolder(trial.folder).config).exists():
+                remarks.append(
+                    f"{path}: damaged, or of another version; what this trial was is taken from the sweep's file"
+                )
             settings = {key: value for key, value in flat_scientific(config).items() if key != _SEED}
             line = found.setdefault(_text(settings), _Open(settings, Place.of(settings), trial.parameters))
             known = line.by_seed.get(trial.seed)

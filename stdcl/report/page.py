@@ -394,7 +394,7 @@ def _searched(trial: TrialState, table: SweepTable) -> str:
 def _history(trial: TrialState) -> list[EpochRow]:
     try:
         return read_history(RunFolder(trial.folder).history)
-    except UserError:  # the table's remarks name it
+    except UserError:  # ``_missing`` names it
         return []
 
 
@@ -471,6 +471,11 @@ def _missing(table: SweepTable) -> list[str]:
         keys = [trial.key for trial in table.trials if trial.state == state]
         if keys:
             out.append(f"{len(keys)} {state}: {', '.join(keys[:10])}{' and more' if len(keys) > 10 else ''}")
+    for trial in table.trials:
+        try:
+            read_history(RunFolder(trial.folder).history)
+        except UserError as error:
+            out.append(f"curves left out: {error}")
     if table.answers.missing:
         keys = list(table.answers.missing)
         more = " and more" if len(keys) > 10 else ""

@@ -44,6 +44,8 @@ SOURCES = {
 }
 """A sweep file's ``table`` -> the source of its numbers; any other name is a table that the paper does not have."""
 
+NO_CLASS = "no such class"
+"""In place of a cell's states: its trials have no class of this level."""
 FUSED = {"2S": STREAMS[:2], "4S": STREAMS}
 _ARMS = {"GAP": "gap", "STD-CL": "std-cl"}
 """What rows of Table 3 are, where the shipped numbers do not say: there they stand beside runs of their own."""
@@ -496,11 +498,11 @@ def _entries(
                 names = tuple(name for each in mine for name in each.trials)
                 out[row, column] = replace(entry, choices=len(mine), trials=names)
                 continue
-            out[row, column] = _filled(entry, mine[0], row)
+            out[row, column] = _filled(entry, mine[0], row, column)
     return out
 
 
-def _filled(entry: Entry, runs: _Runs, row: Row) -> Entry:
+def _filled(entry: Entry, runs: _Runs, row: Row, column: Column) -> Entry:
     line = runs.line
     differences = differences_to_published(line.place, line.settings, line.num_test)
     if line.synthetic:
@@ -511,12 +513,13 @@ def _filled(entry: Entry, runs: _Runs, row: Row) -> Entry:
     counts: dict[str, int] = {}
     for trial in line.trials:
         counts[trial.state] = counts.get(trial.state, 0) + 1
+    no_class = column.metric == LEVEL and not runs.values and bool(line.finished)
     return replace(
         entry,
         values=tuple(runs.values[seed] for seed in sorted(runs.values)),
         without_copies=_without_copies(runs),
         planned=len(runs.planned) or len(line.trials),
-        states=", ".join(f"{number} {state}" for state, number in counts.items()),
+        states=NO_CLASS if no_class else ", ".join(f"{number} {state}" for state, number in counts.items()),
         differences=differences,
         trials=runs.trials,
     )

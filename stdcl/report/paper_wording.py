@@ -8,7 +8,7 @@ from typing import Any
 from stdcl.report.display import BREAK, Display
 from stdcl.report.formats.csv import TREND, to_csv
 from stdcl.report.labels import NOTHING, differences_text, letter
-from stdcl.report.paper import ACCURACY, LEVEL, MEMORY, MINUTES, SOURCES, Column, Entry, PaperTable, Row
+from stdcl.report.paper import ACCURACY, LEVEL, MEMORY, MINUTES, NO_CLASS, SOURCES, Column, Entry, PaperTable, Row
 from stdcl.report.paper_judgement import PaperAnswer
 from stdcl.statistics.power import ALPHA
 from stdcl.statistics.sequential import Stage
@@ -80,7 +80,8 @@ def _cell(entry: Entry, column: Column, marks: Mapping[str, str]) -> str:
         return f"{entry.choices} different{BREAK}configurations"
     if not entry.run and not entry.states:
         return f"[{paper}]" if entry.printed else ""
-    parts = [_ours(entry, column) if entry.run else f"not finished{BREAK}({entry.states})"]
+    waiting = entry.states if entry.states == NO_CLASS else f"not finished{BREAK}({entry.states})"
+    parts = [_ours(entry, column) if entry.run else waiting]
     if entry.without_copies is not None:
         parts.append(f"w/o copies {entry.without_copies:.2f}")
     mark = marks.get(_key(entry), "") if entry.run else ""

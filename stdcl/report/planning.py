@@ -31,7 +31,7 @@ def what_seeds_can_show(sweep: Sweep) -> str:
     """Say what difference the seeds of a grid could show.
 
     Raises:
-        UserError: it is a search, asks nothing, or is of data whose test part is not known.
+        UserError: it is a search, or is of data whose test part is not known.
     """
     config = sweep.config
     trials = sweep.trials()
@@ -47,7 +47,8 @@ def what_seeds_can_show(sweep: Sweep) -> str:
     ]
     asked = questions_of(arms, config, sweep.parameters)
     if not asked:
-        raise UserError(f"{sweep.where}: it asks no question: set baseline: true, arms, or compare")
+        way = "baseline: true, arms or compare would ask"
+        return f"{config.name} compares nothing: its seeds show no difference ({way}): {config.question}"
     lines = [f"{config.name}: {len(asked)} question(s), {len(config.seeds)} seed(s): {config.question}"]
     for dataset, protocol in dict.fromkeys((t.config.data.dataset, t.config.data.protocol) for t in trials):
         lines += _of_benchmark(sweep, dataset, str(protocol), len(asked))

@@ -297,3 +297,15 @@ def test_what_is_unfinished_is_named_by_its_state(tmp_path: Path, capsys: pytest
     assert main(["report", str(directory), "--html"]) == 1
     assert "1 planned trials are not finished" in " ".join(capsys.readouterr().out.split())
     assert f"1 interrupted: {key}" in (directory / "report" / "report.html").read_text()
+
+
+def test_damaged_histories_and_configurations_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = sweep_of(tmp_path / "tau", values=(0.5,), epochs=2, broken=False)
+    assert main(["report", str(directory)]) == 0
+    folder = directory / "trials" / "grid,temperature=0.5,seed=1"
+    (folder / "history.jsonl").write_text("{\n{}\n")
+    (folder / "config.yaml").write_text("{")
+    capsys.readouterr()
+    assert main(["report", str(directory), "--html"]) == 1
+    assert "config.yaml: damaged, or of another version" in " ".join(capsys.readouterr().out.split())
+    assert "curves left out: " in (directory / "report" / "report.html").read_text()

@@ -403,3 +403,13 @@ def test_lines_without_a_common_seed_are_named(tmp_path: Path) -> None:
     table = paper_table("x", states)
     assert [each.verdict for each in table.judgement.answers] == [None]
     assert any("no seed is finished in all of its lines" in remark for remark in table.remarks)
+
+
+def test_a_level_without_a_class_is_not_unfinished(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "levels", (), seeds=[1], file={"table": "4d", "seeds": [1]})
+    sweep.add({}, 1, arm="baseline", right=answers(0.97, 1))
+    table = paper_table("4d", [load_sweep_state(sweep.save())])
+    shown = paper_display(table)
+    (row,) = [row for row in shown.rows if "CTR-" in row[0] and any(cell.startswith("9") for cell in row[1:])]
+    assert [cell.split("\n")[0] for cell in row[1:3]] == ["no such class", "no such class"]
+    assert not table.remarks

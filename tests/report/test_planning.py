@@ -50,8 +50,8 @@ def test_searches_and_sweeps_without_a_question_have_no_plan(
 ) -> None:
     assert main(["plan", "search_optuna"]) == 2
     assert "no prepared data here" in capsys.readouterr().err, "a search is planned by its cost alone"
-    assert main(["plan", "ablation_r", "--set", "baseline=false"]) == 2
-    assert "it asks no question" in capsys.readouterr().err
+    assert main(["plan", "ablation_r", "--set", "baseline=false", "--no-probe"]) == 0
+    assert "ablation_r compares nothing" in capsys.readouterr().out
 
 
 def test_people_are_counted_for_every_benchmark() -> None:
