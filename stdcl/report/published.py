@@ -114,8 +114,9 @@ def paper_value(config: RunConfig, num_test: int | None, varied: Collection[str]
         num_test: test sequences; must be the benchmark's own.
         varied: dotted keys that the sweep varies.
     """
-    place = Place.of(flat_scientific(config))
-    found = differences_to_published(place, flat_scientific(config), num_test)
+    settings = flat_scientific(config)
+    place = Place.of(settings)
+    found = differences_to_published(place, settings, num_test)
     if found is None:
         return None
     asked = {key for key in found if key.startswith("contrast.") or key in varied}
@@ -189,16 +190,27 @@ class Place:
         )
 
 
+@cache
+def _flat_setting(place: Place) -> dict[str, Any] | None:
+    setting = published_setting(place.dataset, place.protocol, place.stream, place.encoder, place.arm)
+    return None if setting is None else flat_scientific(setting)
+
+
+def is_elsewhere(dataset: str, protocol: str, num_test: int | None) -> bool:
+    """Whether no published number can belong to results on so many test sequences."""
+    return num_test is None or benchmark_test_sequences(dataset, protocol) != num_test
+
+
 def differences_to_published(
     place: Place, settings: Mapping[str, Any], num_test: int | None
 ) -> dict[str, tuple[Any, Any]] | None:
     """How a setting differs from the published one; None where it is another experiment."""
-    if num_test is None or benchmark_test_sequences(place.dataset, place.protocol) != num_test:
+    if is_elsewhere(place.dataset, place.protocol, num_test):
         return None
-    setting = published_setting(place.dataset, place.protocol, place.stream, place.encoder, place.arm)
+    setting = _flat_setting(place)
     if setting is None:
         return None
-    found = differing_keys(settings, flat_scientific(setting))
+    found = differing_keys(settings, setting)
     found.pop("training.seed", None)
     temperature, _ = found.pop("contrast.temperature", (None, None))
     return None if temperature is not None and temperature not in TEMPERATURES else found

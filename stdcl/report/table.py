@@ -16,7 +16,7 @@ from stdcl.report.answers import SweepAnswers, read_sweep_answers
 from stdcl.report.judgement import Arm, Asked, Judgement, accuracy_of, judge
 from stdcl.report.load import SweepState, TrialState, load_sweep_state
 from stdcl.report.measured import metrics_of
-from stdcl.report.published import PaperValue, paper_value
+from stdcl.report.published import TEMPERATURES, PaperValue, is_elsewhere, paper_value
 from stdcl.results.importance import Importance
 from stdcl.statistics.margins import default_margin
 from stdcl.statistics.proportion import Accuracy
@@ -278,10 +278,21 @@ def is_plain(trial: TrialState) -> bool:
 
 def _paper(sweep: SweepState, trials: Sequence[TrialState], num_test: int | None) -> PaperValue | None:
     """The paper's number for a cell; None also where its trials' configuration is not known."""
-    if any(is_synthetic(each) for each in trials):
+    # What can be told without a configuration: to resolve it takes most of a large table's time.
+    known = _identity(trials[0])
+    if {"dataset", "protocol"} <= known.keys() and is_elsewhere(known["dataset"], known["protocol"], num_test):
+        return None
+    if any(is_synthetic(each) for each in trials) or _is_of_no_table(trials[0]):
         return None
     config = next((found for each in trials if (found := sweep.config_of(each))), None)
     return None if config is None else paper_value(config, num_test, sweep.parameters)
+
+
+def _is_of_no_table(trial: TrialState) -> bool:
+    """Whether STD-CL ran with a temperature that the paper has no number for."""
+    given = {**trial.stated, **trial.parameters}
+    temperature = given.get("contrast.temperature", TEMPERATURES[0])
+    return given.get(METHOD_NAME, STDCL) == STDCL and not is_plain(trial) and temperature not in TEMPERATURES
 
 
 def _identity(trial: TrialState) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -35,6 +36,7 @@ class Accuracy:
     over_sequences: Interval
 
 
+@lru_cache(maxsize=4096)  # a large table asks for the same counts again and again
 def binomial_interval(right: float, total: float, level: float = LEVEL, method: str = "wilson") -> tuple[float, float]:
     """Interval of a proportion; it has a width also where all or no answers are right.
 
