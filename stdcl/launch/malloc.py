@@ -7,6 +7,7 @@ system at once, and every step then pays for some ten thousand page faults: abou
 from __future__ import annotations
 
 import ctypes
+import gc
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -28,3 +29,11 @@ def keep_freed_memory() -> bool:
         return False
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _MOST), (_M_TOP_PAD, _PAD))
     return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def forget_freed_memory() -> None:
+    """Give what a training has freed back to the system, so that the next one's peak is its own."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

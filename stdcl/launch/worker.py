@@ -1,10 +1,11 @@
-"""One rank of a training: the Ray Train worker function, and the same thing in a process of one's own."""
+"""One rank of a training: in a process of one's own, or in a Ray Train worker group that serves one after another."""
 
 from __future__ import annotations
 
 import os
+import pickle
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,11 +14,12 @@ from typing import Protocol
 
 import torch
 
-from stdcl.config import RunConfig
+from stdcl.config import ResourcesConfig, RunConfig
 from stdcl.launch.cut_off import leaving_when_cut_off
+from stdcl.launch.desk import Desk
 from stdcl.launch.device import device_of_rank, own_device
-from stdcl.launch.drain import taken_away
-from stdcl.launch.malloc import keep_freed_memory
+from stdcl.launch.drain import Together, taken_away
+from stdcl.launch.malloc import forget_freed_memory, keep_freed_memory
 from stdcl.launch.package import check_package
 from stdcl.locks import exclusive
 from stdcl.parallel.comm import Comm, LocalComm, ProcessGroupComm, RankOrderComm
@@ -31,6 +33,9 @@ TAKEOVER_SECONDS = 120.0
 
 The processes of a killed driver end by themselves, but Ray gives its workers a low priority: on a busy machine that
 takes a while. The other ranks wait in a collective meanwhile, which must not time out."""
+
+JOB_ENDED = "job_ended"
+"""Reported by every rank of a group after a job's last row and all that came after it."""
 
 
 class TrainingLoop(Protocol):
@@ -60,7 +65,7 @@ def session_loop(stop: Callable[[], bool] | None = None) -> TrainingLoop:
     """Return the real training loop (imported late: a rank needs it, a driver does not).
 
     Args:
-        stop: asked after each step whether to leave; for a loop in this process alone.
+        stop: asked after each step whether to leave, with the same answer on every rank.
     """
     from stdcl.training.trainer import training
 
@@ -78,7 +83,7 @@ def _saving_in_time(loop: TrainingLoop, comm: Comm, device: torch.device) -> Tra
     return partial(training, **more, save_now=asked)
 
 
-def run_rank(job: Job, comm: Comm, device: torch.device, loop: TrainingLoop) -> Iterator[EpochRow]:
+def run_rank(job: Job, comm: Comm, device: torch.device, loop: TrainingLoop) -> Generator[EpochRow, None, None]:
     """Yield the training's rows on this rank, holding the run folder (rank 0) while it lasts.
 
     Raises:
@@ -107,20 +112,60 @@ def run_alone(job: Job, loop: TrainingLoop) -> Iterator[EpochRow]:
     yield from run_rank(job, LocalComm(), own_device(job.config.resources), loop)
 
 
-def train_worker(job: Job, loop: TrainingLoop) -> None:
-    """Run one rank inside a Ray Train worker group, reporting each row (a barrier: every rank reports it)."""
+def train_worker(job: Job, loop: TrainingLoop, device: torch.device, dismissed: Callable[[], bool]) -> None:
+    """Run one rank inside a Ray Train worker group, reporting each row (a barrier: every rank reports it).
+
+    Args:
+        job: what to train.
+        loop: what trains.
+        device: where this rank computes.
+        dismissed: whether this rank was asked to leave early.
+    """
+    import ray.train
+
+    from stdcl.training.trainer import Stopped
+
+    comm: Comm = ProcessGroupComm()
+    if device.type == "cpu":
+        comm = shared_memory_comm(RankOrderComm(comm), job.config.resources.collective_timeout)
+    leaving = Together(dismissed, comm, device)
+    real = loop is session_loop()
+    rows = run_rank(job, comm, device, session_loop(leaving) if real else loop)
+    try:
+        for row in rows:
+            ray.train.report(dict(row))
+            if not real and leaving():
+                break
+    except Stopped:
+        pass
+    finally:
+        rows.close()
+
+
+def _is_dismissed(desk: Desk, rank: int, number: int) -> bool:
+    return rank == 0 and desk.dismissed() >= number
+
+
+def serve(desk: Desk, loop: TrainingLoop, resources: ResourcesConfig) -> None:
+    """Be a rank of a worker group that trains one job after another: the latest, then those that follow.
+
+    Every rank takes part in every job. An error in one ends the process, and with it the group.
+    """
     import ray
     import ray.train
 
-    device = device_of_rank(job.config.resources)
+    device = device_of_rank(resources)
+    head = ray.get_runtime_context().gcs_address
     try:
-        comm: Comm = ProcessGroupComm()
-        if device.type == "cpu":
-            comm = shared_memory_comm(RankOrderComm(comm), job.config.resources.collective_timeout)
-        head = ray.get_runtime_context().gcs_address
-        with leaving_when_cut_off(head, job.config.resources.collective_timeout):
-            for row in run_rank(job, comm, device, loop):
-                ray.train.report(dict(row))
+        with leaving_when_cut_off(head, resources.collective_timeout):
+            # A group that starts again can find a job on the desk that the first of its ranks did not see yet.
+            ranks = ProcessGroupComm()
+            number = int(ranks.all_reduce(torch.tensor([desk.latest()], device=device), "max").item())
+            while (job := desk.job(number)) is not None:
+                train_worker(pickle.loads(job), loop, device, partial(_is_dismissed, desk, ranks.rank, number))
+                forget_freed_memory()
+                ray.train.report({JOB_ENDED: number})
+                number += 1
     except Exception as error:
         # Of an exception that leaves this process only the text and its notes arrive.
         error.add_note(traceback.format_exc())

@@ -2,13 +2,15 @@
 
 Ray Train places the workers, forms their process group and starts the group again after lost workers. What a training
 has reached lies in its run folder alone: Ray's own checkpoints, names and snapshots are not used, so any launch of the
-same run folder goes on where the last one stood.
+same run folder goes on where the last one stood. A group whose training ended undisturbed can take the next one: its
+processes, their imports and their process group are most of what the start of a training costs.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import pickle
 import shutil
 import threading
 import time
@@ -22,11 +24,11 @@ import ray
 import ray.train
 from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.util.queue import Empty, Queue
 
 from stdcl.config import ResourcesConfig, RunConfig
 from stdcl.errors import UserError
 from stdcl.launch.cluster import connected, environment_to_hand_on, oversubscribed, per_worker, waiting_now
+from stdcl.launch.desk import Desk, Item
 from stdcl.launch.device import check_card
 from stdcl.launch.failures import (
     Fatal,
@@ -43,12 +45,12 @@ from stdcl.launch.network import use_interface_of_node
 from stdcl.launch.package import ForeignCode
 from stdcl.launch.ray_workarounds import ControllerHandle, GuardedBackend, PlacementGuard, StartWatch, abort
 from stdcl.launch.signals import StopRequest
-from stdcl.launch.worker import Job, TrainingLoop, run_alone, session_loop, train_worker
+from stdcl.launch.worker import JOB_ENDED, Job, TrainingLoop, run_alone, serve, session_loop
 from stdcl.results.layout import RunFolder
 from stdcl.results.row import EpochRow
 from stdcl.training.checkpoint import CheckpointError
 
-QUEUE_ROWS = 8
+DESK_ROOM = 8
 """Epoch rows buffered between the workers and the driver."""
 
 START_ATTEMPTS = 10
@@ -58,6 +60,12 @@ WAITS_BETWEEN_WORDS = 40
 """Attempts to get places (15 s each) between two words about it."""
 
 ABORT_SECONDS = 20.0
+
+LEAVE_SECONDS = 15.0
+"""Within which ranks end a job early. To start a new group takes about as long."""
+
+END_SECONDS = 10.0
+"""Within which the ranks of a group without a job leave by themselves."""
 
 
 class _Backend(GuardedBackend):
@@ -88,19 +96,20 @@ class _TransportConfig(TorchConfig):  # type: ignore[misc]
 
 
 class _Reports(UserCallback):  # type: ignore[misc]
-    """In the controller: passes rank 0's rows to the queue, and ends the run at errors that would come again."""
+    """In the controller: passes rank 0's rows to the desk, and ends the run at errors that would come again."""
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        self._queue.put(("row", dict(metrics[0])))
+        row = dict(metrics[0])
+        self._desk.put("ended" if JOB_ENDED in row else "row", row)
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         found = fatal_error(worker_exceptions)
         if found is None:
             what = "; ".join(f"rank {rank}: {first_line(error)}" for rank, error in sorted(worker_exceptions.items()))
-            self._queue.put(("event", f"workers lost, starting again from the last checkpoint ({what})"))
+            self._desk.put("event", f"workers lost, starting again from the last checkpoint ({what})")
             return
         rank, error = found
         if isinstance(error, UserError):
@@ -116,45 +125,49 @@ class _Reports(UserCallback):  # type: ignore[misc]
 
 
 class _Signals:
-    """In the controller: what it puts into the queue beside rows."""
+    """In the controller: what it puts on the desk beside rows."""
 
-    def __init__(self, queue: Queue, resources: ResourcesConfig) -> None:
-        self._queue = queue
+    def __init__(self, desk: Desk, resources: ResourcesConfig) -> None:
+        self._desk = desk
         self._resources = resources
         self._waits = self._breaks = 0
 
     def controller(self, handle: Any) -> None:
-        self._queue.put(("controller", handle))
+        self._desk.put("controller", handle)
 
     def waits(self) -> None:
         if self._waits % WAITS_BETWEEN_WORDS == 0:
-            self._queue.put(("event", waiting_now(self._resources)))
+            self._desk.put("event", waiting_now(self._resources))
         self._waits += 1
 
     def breaks(self, error: BaseException) -> None:
         self._breaks += 1
         if self._breaks > START_ATTEMPTS:
             raise Fatal("setup", f"the worker group did not start in {START_ATTEMPTS} attempts ({one_sentence(error)})")
-        self._queue.put(("event", f"the workers did not start, trying again ({first_line(error)})"))
+        self._desk.put("event", f"the workers did not start, trying again ({first_line(error)})")
 
 
-class GroupTraining:
-    """A training by a group of Ray Train workers, followed row by row.
+class WorkerGroup:
+    """A group of Ray Train workers, followed row by row.
 
     Args:
-        job: what to train.
+        job: what to train first.
         loop: what trains.
         scratch: a folder on the shared file system for Ray Train's own small files; removed at the end.
 
-    Call order: ``following()`` until it returns None or raises; ``abort()`` at any moment instead. Both are to be
-    called from one thread.
+    Call order: ``following()`` until it returns None or raises; then ``hand`` the next job where it ``takes`` it, and
+    follow again; ``end()`` at last. ``abort()`` at any moment instead. All are to be called from one thread.
     """
 
     def __init__(self, job: Job, loop: TrainingLoop, scratch: Path) -> None:
         self._folder = scratch / uuid.uuid4().hex[:12]
-        self._queue = Queue(maxsize=QUEUE_ROWS, actor_options={"num_cpus": 0})
+        self._resources = job.config.resources
+        self._desk = Desk(DESK_ROOM)
+        self._idle = self._disturbed = self._closed = False
+        self._number = -1
         self._controller: Any = None
         self._error: BaseException | None = None
+        self.hand(job)
         trainer = self._trainer(job, loop)
 
         def fit() -> None:
@@ -169,11 +182,12 @@ class GroupTraining:
     def _trainer(self, job: Job, loop: TrainingLoop) -> TorchTrainer:
         resources = job.config.resources
         cuda = resources.gpus_per_worker > 0
-        signals = _Signals(self._queue, resources)
+        desk = self._desk
+        signals = _Signals(desk, resources)
         transport = {k: v for k, v in job.environment.items() if k.startswith(("NCCL_", "GLOO_"))}
 
         def train() -> None:
-            train_worker(job, loop)
+            serve(desk, loop, resources)
 
         return TorchTrainer(
             train,
@@ -193,7 +207,7 @@ class GroupTraining:
                     max_failures=resources.max_failures, controller_failure_limit=-1
                 ),
                 callbacks=[
-                    _Reports(self._queue),
+                    _Reports(desk),
                     ControllerHandle(signals.controller),
                     StartWatch(signals.waits, signals.breaks),
                     PlacementGuard(),
@@ -204,24 +218,41 @@ class GroupTraining:
             ),
         )
 
-    def _next(self, timeout: float) -> tuple[str, Any] | None:
-        try:
-            kind, value = self._queue.get(timeout=timeout) if timeout else self._queue.get(block=False)
-        except Empty:
-            return None
-        return str(kind), value
+    def hand(self, job: Job) -> None:
+        """Give the group what it is to train next."""
+        self._idle = False
+        self._number += 1
+        self._desk.hand(pickle.dumps(job))
+
+    def takes(self, job: Job) -> bool:
+        """Whether the group can train this job: it has ended one, nothing happened to it, and it has the same places.
+
+        A group that has lost workers ends with its training: the next one has all of ``max_failures`` again.
+        """
+        while not self._closed and (item := self._next(0.0)) is not None:
+            self._disturbed |= item.kind == "event"
+        return (
+            self._idle and not self._disturbed and self._thread.is_alive() and job.config.resources == self._resources
+        )
+
+    def _next(self, timeout: float) -> Item | None:
+        """What comes next; the controller's handle is kept."""
+        item = self._desk.get(timeout)
+        if item is not None and item.kind == "controller":
+            self._controller = item.value
+        return item
 
     def following(self, stop: Callable[[], bool] = lambda: False) -> EpochRow | str | None:
         """Wait for what comes next: a row, or a text when something else happened.
 
-        None when every rank has returned, or when ``stop`` says so.
+        None when every rank is at the end of the job, or when ``stop`` says so.
 
         Raises:
             UserError: as raised by a rank.
             TrainingFailed: a rank failed, or more workers were lost than ``resources.max_failures`` allows.
         """
         while True:
-            # Read before looking into the queue: a row that came before the end must not be missed.
+            # Read before looking at the desk: a row that came before the end must not be missed.
             running = self._thread.is_alive()
             item = self._next(0.2 if running else 0.0)
             if item is None:
@@ -231,49 +262,78 @@ class GroupTraining:
                 if running:
                     continue
                 break
-            kind, value = item
-            if kind == "controller":
-                self._controller = value
-            else:
-                return cast("EpochRow | str", value)
+            if item.kind == "ended":
+                self._idle = True
+                return None
+            if item.kind != "controller":
+                self._disturbed |= item.kind == "event"
+                return cast("EpochRow | str", item.value)
         self._close()
         if self._error is not None:
             raise translate(self._error) from self._error
         return None
 
+    def rows(self, stop: Callable[[], bool] = lambda: False) -> Iterator[EpochRow | str]:
+        """Yield all that ``following`` returns of one job. Closing the iterator early stops the group."""
+        try:
+            while (item := self.following(stop)) is not None:
+                yield item
+        finally:
+            if not self._idle:
+                self.abort()
+
+    def leave(self) -> None:
+        """Let the ranks end a job early, after a step; stop them where they have not after ``LEAVE_SECONDS``."""
+        deadline = time.monotonic() + LEAVE_SECONDS
+        if not self._idle and not self._closed:
+            self._desk.dismiss(self._number)
+        while not self._idle and self._thread.is_alive() and time.monotonic() < deadline:
+            item = self._next(0.2)
+            if item is not None:
+                self._idle = item.kind == "ended"
+                self._disturbed |= item.kind == "event"
+        if not self._idle:
+            self.abort()
+
+    def end(self) -> None:
+        """Let the ranks of a group without a job leave, and free its places; stop those of a group that has one."""
+        if self._idle and not self._closed:
+            self._desk.close()
+            self._thread.join(END_SECONDS)
+        self.abort()
+
     def abort(self) -> None:
         """Stop every rank, at once and whatever it is doing, and free its places. Nothing happens if it has ended."""
+        if self._closed:
+            return
         deadline = time.monotonic() + ABORT_SECONDS
         while self._thread.is_alive() and self._controller is None and time.monotonic() < deadline:
-            item = self._next(0.2)
-            if item is not None and item[0] == "controller":
-                self._controller = item[1]
+            self._next(0.2)
         if self._thread.is_alive() and self._controller is not None:
             reply = abort(self._controller)
             while not ray.wait([reply], timeout=0.1)[0] and time.monotonic() < deadline:
-                while self._next(0.0) is not None:  # the controller may be waiting for room in the queue
+                while self._next(0.0) is not None:  # the controller may be waiting for room
                     pass
             self._thread.join(max(0.0, deadline - time.monotonic()))
         self._close()
 
     def _close(self) -> None:
-        self._queue.shutdown(force=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if not self._closed:
+            self._closed, self._idle = True, False
+            self._desk.end()
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def follow_group(
-    job: Job, loop: TrainingLoop, scratch: Path, stop: Callable[[], bool] = lambda: False
-) -> Iterator[EpochRow | str]:
-    """Yield the rows of a worker group, and texts about what else happens.
+def follow_group(job: Job, loop: TrainingLoop, scratch: Path) -> Iterator[EpochRow | str]:
+    """Yield the rows of a worker group of one job, and texts about what else happens.
 
-    Closing the iterator early, or ``stop`` saying so, stops the group.
+    Closing the iterator early stops the group.
     """
-    group = GroupTraining(job, loop, scratch)
+    group = WorkerGroup(job, loop, scratch)
     try:
-        while (item := group.following(stop)) is not None:
-            yield item
+        yield from group.rows()
     finally:
-        group.abort()
+        group.end()
 
 
 def launch(

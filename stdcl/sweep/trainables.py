@@ -26,7 +26,7 @@ from stdcl.launch.failures import ClusterSetupFailed, TrainingFailed, is_diverge
 from stdcl.launch.package import ForeignCode
 from stdcl.launch.ray_workarounds import HEAD
 from stdcl.launch.worker import Job, TrainingLoop, run_alone, session_loop
-from stdcl.launch.worker_group import follow_group
+from stdcl.launch.worker_group import WorkerGroup
 from stdcl.results.ask import read_ask
 from stdcl.results.layout import RunFolder
 from stdcl.results.row import EpochRow
@@ -106,7 +106,7 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in the same process."""
-        self.cleanup()
+        self._make_way()
         self._take(new_config)
         return True
 
@@ -188,7 +188,15 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
         return row
 
     def cleanup(self) -> None:
-        """Stop the training where it stands."""
+        """Stop the training where it stands, and let go of whatever it holds."""
+        self._leave()
+
+    def _make_way(self) -> None:
+        """End the training for the next one, if it has not ended."""
+        self._leave()
+
+    def _leave(self) -> None:
+        """Stop the training where it stands, if it has not ended."""
         rows, self._rows = self._rows, None
         if rows is not None:
             rows.close()  # type: ignore[attr-defined]
@@ -217,15 +225,36 @@ class LocalTrial(_TrainingTrial):
 
 
 class RayTrainTrial(_TrainingTrial):
-    """A trial of several workers: this process follows a Ray Train worker group.
+    """A trial of several workers: this process follows a Ray Train worker group, which serves one trial after another.
 
     Reports come through a queue of its own and not through Tune's session, and stopping a trial aborts Train's
     controller: with Ray's own callback a trial can lose its last report, wait for ever, or keep its places on the
     cluster after it was stopped.
     """
 
+    _group: WorkerGroup | None = None
+
     def _open(self) -> Iterator[EpochRow | str]:
+        shared = self._trial_context
+        if self._group is not None and self._group.takes(self._job):
+            self._group.hand(self._job)
+        else:
+            self._end_group()
+            self._group = WorkerGroup(self._job, shared.loop, shared.scratch)
         # A paused one leaves after its epoch, which is saved.
-        return follow_group(
-            self._job, self._trial_context.loop, self._trial_context.scratch, lambda: self._held() == "stopped"
-        )
+        return self._group.rows(lambda: self._held() == "stopped")
+
+    def _make_way(self) -> None:
+        """Of a trial that was stopped early the group is kept for the next one."""
+        if self._group is not None and self._rows is not None:
+            self._group.leave()
+        super()._make_way()
+
+    def cleanup(self) -> None:
+        super().cleanup()
+        self._end_group()
+
+    def _end_group(self) -> None:
+        group, self._group = self._group, None
+        if group is not None:
+            group.end()

@@ -27,6 +27,7 @@ class Stub:
         seconds: of one epoch.
         kill: (rank, epoch): that rank kills itself once (a marker file remembers) in the middle of that epoch.
         hang: (rank, epoch): that rank stops answering, once.
+        struck_seeds: the accident comes to trainings with these seeds alone; to all if empty.
         fail_seeds: trainings with these seeds raise ValueError in epoch 2, until a file ``mended`` is in the storage.
         refuse_seeds: trainings with these seeds raise UserError before the first row.
     """
@@ -34,6 +35,7 @@ class Stub:
     seconds: float = 0.0
     kill: tuple[int, int] | None = None
     hang: tuple[int, int] | None = None
+    struck_seeds: tuple[int, ...] = ()
     fail_seeds: tuple[int, ...] = ()
     refuse_seeds: tuple[int, ...] = ()
 
@@ -56,7 +58,8 @@ class Stub:
             mended = (run_dir.parents[2] / "mended").exists()
             if seed in self.fail_seeds and epoch == 2 and comm.rank == 0 and not mended:
                 raise ValueError(f"a fault in seed {seed}")
-            self._accident(run_dir, comm.rank, epoch)
+            if not self.struck_seeds or seed in self.struck_seeds:
+                self._accident(run_dir, comm.rank, epoch)
             time.sleep(self.seconds)
             total = comm.all_reduce(torch.tensor([float(comm.rank + 1)]), "sum").item()
             state = {"epoch": epoch, "value": state["value"] + total}

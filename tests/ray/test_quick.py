@@ -9,25 +9,28 @@ from stdcl.results.store import read_attempts
 from tests.ray.conftest import Start, finish, history, read_until
 from tests.sweep.conftest import GRID
 
-ONE = {**GRID, "grid": {"contrast.temperature": [0.5]}, "baseline": False, "seeds": [1], "resources": {"workers": 2}}
+TWO = {**GRID, "grid": {"contrast.temperature": [0.5]}, "baseline": False, "seeds": [1, 2], "resources": {"workers": 2}}
 
 
-def test_a_worker_that_is_killed_costs_nothing(start: Start, tmp_path: Path) -> None:
-    """Tune trial -> Ray Train -> two gloo ranks; rank 1 is killed in its third epoch."""
-    code, text = finish(start("sweep", ONE, tmp_path / "storage", kill=[1, 3], seconds=0.3))
+def test_a_group_serves_one_trial_after_another_and_a_killed_worker_costs_nothing(start: Start, tmp_path: Path) -> None:
+    """Tune trial -> Ray Train -> two gloo ranks, which train seed 1, then 2; there rank 1 is killed in epoch 3."""
+    stub = {"kill": [1, 3], "struck_seeds": [2], "seconds": 0.3}
+    code, text = finish(start("sweep", {**TWO, "max_concurrent_trials": 1}, tmp_path / "storage", **stub))
     assert code == 0, text
-    assert "workers lost, starting again from the last checkpoint" in text
+    assert text.count("workers lost, starting again from the last checkpoint") == 1
     sweep = tmp_path / "storage" / "small"
-    (run_dir,) = (sweep / "trials").iterdir()
-    assert (run_dir / "accident").exists()
-    rows = history(run_dir)
-    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6], "no epoch twice, none missing"
-    assert rows[-1]["value"] == 6 * 3.0, "as undisturbed: each epoch adds 1 + 2 over the ranks"
-    assert len({row["pid"] for row in rows}) == 2, "the group was started twice"
-    (attempt,) = read_attempts(sweep / "results").to_dict("records")
-    assert attempt["status"] == "finished"
-    assert attempt["workers"] == 2
-    assert attempt["epochs"] == 6
+    first, second = sorted((sweep / "trials").iterdir())
+    assert not (first / "accident").exists()
+    assert (second / "accident").exists()
+    rows, later = history(first), history(second)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [row["epoch"] for row in later] == [1, 2, 3, 4, 5, 6], "no epoch twice, none missing"
+    assert rows[-1]["value"] == later[-1]["value"] == 6 * 3.0, "as undisturbed: each epoch adds 1 + 2 over the ranks"
+    pids = [row["pid"] for row in (*rows, *later)]
+    assert len(set(pids[:8])) == len(set(pids[8:])) == 1, "the group was kept for the second trial"
+    assert pids[7] != pids[8], "and started again there"
+    attempts = read_attempts(sweep / "results").to_dict("records")
+    assert [(row["status"], row["workers"], row["epochs"]) for row in attempts] == [("finished", 2, 6)] * 2
     assert not list((sweep / "tune" / "train").glob("*")), "Ray Train's files are gone"
 
 
