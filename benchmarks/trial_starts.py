@@ -4,7 +4,8 @@ python -m benchmarks.trial_starts [--trials 4] [--epochs 3] [--workers 2]
 
 A sweep of HCN on synthetic NW-UCLA sequences on a Ray of its own, one trial at a time. "gap": from the last row of one
 training to the first of the next, as the driver hears of them; it holds the next one's first epoch, which is given
-beside it (the median time between two rows of one training). "start": from the command to the first row.
+beside it (the median time between two rows of one training). "start": from the command to the first row. The last
+losses tell two versions apart to the last bit.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
+    from stdcl.results.history import read_history
     from stdcl.sweep.driver import run_sweep
 
     rows: list[tuple[str, int, float]] = []
@@ -95,12 +97,15 @@ def main() -> None:
         file = sweep_file(Path(folder), asked.trials, asked.epochs, asked.workers)
         begin = time.perf_counter()
         code = run_sweep(file, storage=Path(folder) / "runs", say=say)
+        histories = sorted((Path(folder) / "runs").glob("*/trials/*/history.jsonl"))
+        losses = {path.parent.name: read_history(path)[-1]["loss"] for path in histories}
     watch.end()
     assert code == 0, f"the sweep ended with {code}"
     pairs = list(itertools.pairwise(rows))
     epoch = statistics.median(after[2] - before[2] for before, after in pairs if before[0] == after[0])
     gaps = [after[2] - before[2] for before, after in pairs if before[0] != after[0]]
     print(f"start {rows[0][2] - begin:.1f} s; gaps {', '.join(f'{gap:.1f}' for gap in gaps)} s; an epoch {epoch:.2f} s")
+    print("last losses: " + ", ".join(f"{key} {loss!r}" for key, loss in losses.items()))
     print(f"at most {max(watch.processes)} processes, {max(watch.memory):,.0f} MiB (shared pages counted once)")
 
 
