@@ -14,6 +14,13 @@ from tests.cluster.machines import LOCALHOST, Machines, reason_to_skip
 
 MakeMachines = Callable[..., Machines]
 
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Of every login on a test's machines."""
+
 
 @pytest.fixture
 def make_machines() -> Iterator[MakeMachines]:
@@ -25,13 +32,7 @@ def make_machines() -> Iterator[MakeMachines]:
 
     def make(hosts: str = LOCALHOST, **variables: str) -> Machines:
         folder = Path(tempfile.mkdtemp(prefix="stdcl-"))
-        environment = {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            **variables,
-        }
-        made.append(Machines(folder, hosts, environment))
+        made.append(Machines(folder, hosts, {**ENVIRONMENT, **variables}))
         return made[-1]
 
     yield make

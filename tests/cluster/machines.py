@@ -28,6 +28,9 @@ RAY = (sys.executable, "-m", "ray.scripts.scripts")
 
 LOCALHOST = "127.0.0.1 localhost\n::1 localhost\n"
 
+_ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""Before a command: it is killed when the test's process ends, in whatever way."""
+
 _INIT = """
 set -e
 hostname {name}
@@ -154,7 +157,7 @@ class Machines:
         self.folder, self.hosts, self.environment = folder, hosts, dict(environment or {})
         self.all: list[Machine] = []
         self._outer: list[subprocess.Popen[bytes]] = []
-        holder = subprocess.Popen(["unshare", "-n", "sleep", "infinity"], start_new_session=True)
+        holder = subprocess.Popen([*_ENDS_WITH_US, "unshare", "-n", "sleep", "infinity"], start_new_session=True)
         self._switch = holder.pid
         self._outer.append(holder)
         own = Path("/proc/self/ns/net").readlink()
@@ -180,7 +183,20 @@ class Machines:
         ready.unlink(missing_ok=True)
         script = _INIT.format(name=name, home=shlex.quote(str(home)), shared_memory=SHARED_MEMORY)
         outer = subprocess.Popen(
-            ["unshare", "-n", "-p", "-m", "-u", "-f", "--mount-proc", "sh", "-c", script],
+            [
+                *_ENDS_WITH_US,
+                "unshare",
+                "-n",
+                "-p",
+                "-m",
+                "-u",
+                "-f",
+                "--kill-child",
+                "--mount-proc",
+                "sh",
+                "-c",
+                script,
+            ],
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

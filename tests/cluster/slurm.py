@@ -105,6 +105,12 @@ class Slurm:
         shown = self.run("scontrol", "show", "job", job, check=False)
         return shown.partition("JobState=")[2].partition(" ")[0]
 
+    def minutes(self, job: str) -> int:
+        """Return the whole minutes that a job has run."""
+        shown = self.run("squeue", "-h", "-j", job, "-o", "%M").strip()  # [[days-]hours:]minutes:seconds
+        hours, minutes, _ = ["0", *shown.split(":")][-3:]
+        return 60 * int(hours) + int(minutes)
+
     def logs(self) -> str:
         """What the daemons wrote."""
         return "\n".join(f"{path.name}:\n{path.read_text(errors='replace')[-1500:]}"

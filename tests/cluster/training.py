@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from tests.cluster.machines import PORT, Machine
-from tests.ray.command import EPOCHS, history_rows, run_file
+from tests.ray.command import EPOCHS, INTERVAL, history_rows, run_file
 from tests.sweep.conftest import GRID
 
 NAME = "tiny"
@@ -20,10 +20,10 @@ ONE_TRIAL = {**GRID, "grid": {"contrast.temperature": [0.5]}, "baseline": False,
 """For the stand-in."""
 
 
-def tiny_sweep(data: Path, epochs: int = EPOCHS, **resources: Any) -> dict[str, Any]:
-    """A sweep file of one cell and one seed."""
+def tiny_sweep(data: Path, epochs: int = EPOCHS, interval: int | None = INTERVAL, **resources: Any) -> dict[str, Any]:
+    """A sweep file of one cell and one seed; ``interval``: steps between checkpoints, None for none within an epoch."""
     base = run_file(data)
-    base["training"]["epochs"] = epochs
+    base["training"] |= {"epochs": epochs, "checkpoint_every_steps": interval}
     return {
         "name": NAME,
         "question": "Does it run on several machines?",
@@ -32,6 +32,7 @@ def tiny_sweep(data: Path, epochs: int = EPOCHS, **resources: Any) -> dict[str, 
         "baseline": False,
         "seeds": [1],
         "resources": resources,
+        "checkpoints": {"keep": "all"},  # they are compared
     }
 
 

@@ -6,7 +6,8 @@ it. In a process whose environment names a folder in ``HOLD_FOLDER`` it adds a c
 
 - every rank says who it is (``rank-<rank>-<pid>``) and which steps it takes (``steps-<rank>``: a line a step);
 - the rank that ``plan.json`` names (``{"point": "step" | "write" | "evaluate", "rank", "epoch", "step"}``) writes
-  ``held`` at that place, the first time it comes there, and stays until ``released`` exists.
+  ``held`` at that place, the first time it comes there, and stays until ``released`` exists;
+- with ``{"point": "slow", "seconds"}`` every step takes so much longer.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def _wrap(module: ModuleType, folder: Path) -> None:
             return plan == {"point": point, "rank": self._rank, "epoch": epoch, "step": step}
 
         def on_step_start(self, trainer: Any, epoch: int, step: int) -> None:
+            if plan.get("point") == "slow":
+                time.sleep(plan["seconds"])
             if self._here("step", epoch, step):
                 # The other ranks are in this step's first collective meanwhile.
                 _hold(folder)
