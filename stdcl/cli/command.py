@@ -45,7 +45,7 @@ def _run(words: list[str]) -> int:
         return BAD_INPUT
     except click.UsageError as error:
         where = "" if error.ctx is None else f"; see '{error.ctx.command_path} --help'"
-        print(f"error: {error.format_message()}{where}", file=sys.stderr)
+        print(f"error: {' '.join(error.format_message().split())}{where}", file=sys.stderr)
         return BAD_INPUT
     except click.exceptions.Exit as error:
         return int(error.exit_code)

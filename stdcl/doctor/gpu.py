@@ -23,6 +23,7 @@ from stdcl.launch.device import why_no_card
 from stdcl.launch.failures import TrainingFailed
 from stdcl.launch.gpu_check import STEPS, CardFacts, GpuCheck, run_check
 from stdcl.parallel.trial import BYTES
+from stdcl.specs import datasets
 from stdcl.training.rates import loader_rate_here
 
 Say = Callable[[str], None]
@@ -143,12 +144,14 @@ def _checked(
 def _store(data: str | None) -> Path | None:
     if data is not None:
         return data_path(data)
-    found = sorted(data_root().glob(f"*/{MANIFEST_FILE}"))
-    return found[0].parent.absolute() if found else None
+    found = [path.parent for path in sorted(data_root().glob(f"*/{MANIFEST_FILE}"))]
+    return next((folder.absolute() for folder in found if read_manifest(folder).dataset in datasets()), None)
 
 
 def _config(store: Path | None, encoder: str, recipe: str, workers: int, gpus: int) -> RunConfig:
     dataset = read_manifest(store).dataset if store is not None else "nw-ucla"
+    if dataset not in datasets():
+        raise UserError(f"{store}: '{dataset}' has no recipe to measure with; give --data a store of ntu60 or nw-ucla")
     raw = {
         "recipe": recipe,
         "data": {"dataset": dataset, "path": str(store or "none")},

@@ -9,11 +9,13 @@ import pytest
 
 from stdcl.cli.command import main
 from stdcl.config import RunConfig
+from stdcl.data.prepare import prepare_dataset
 from stdcl.doctor import gpu
 from stdcl.doctor.finding import Finding
 from stdcl.launch.gpu_check import CardFacts, GpuCheck
 from stdcl.parallel.trial import CommTrial
 from stdcl.training.rates import Rates
+from tests.data.foreign.files import write_ctrgcn
 
 CARD = CardFacts(
     node="1", processor="NVIDIA H100", driver="570.86", tf32="convolutions", total_gib=79.6, free_gib=79.0,
@@ -63,6 +65,18 @@ def test_what_is_wrong_is_bad(config: RunConfig) -> None:
     assert "less than training takes" in lines["loader"].text
     assert lines["epoch"].text.startswith("about 2:10"), "as long as the loader takes"
     assert lines["memory of training"].state == "note"
+
+
+def test_stores_without_recipes_are_passed_over_and_refused_where_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ctrgcn(tmp_path / "some.npz")
+    prepare_dataset("ctrgcn-npz", tmp_path / "some", raw=[tmp_path / "some.npz"])
+    monkeypatch.setenv("STDCL_DATA", str(tmp_path))
+    assert gpu._store(None) is None
+    (line, _) = gpu._loader("some", "ctrgcn")
+    assert line.state == "bad"
+    assert "'some' has no recipe to measure with" in line.text
 
 
 def test_a_single_card_has_no_ranks(config: RunConfig) -> None:
