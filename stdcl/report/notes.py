@@ -15,6 +15,7 @@ from stdcl.results.importance import LEAST
 from stdcl.results.state import STATES, UNFINISHED
 from stdcl.results.status import counted as counted_states
 from stdcl.statistics.difference import Difference
+from stdcl.statistics.verdict import NOT_ENOUGH
 
 _LISTED = 10  # failed trials that are named
 
@@ -158,6 +159,8 @@ def _differences(table: SweepTable) -> list[str]:
         f"verdicts: one family of {len(judgement.asked)} question{'s' * (len(judgement.asked) != 1)}, false claims in "
         f"at most {100 * judgement.alpha:g} % of such tables (Holm); margin {margin}{reason}",
     ]
+    if any(asked.verdict is not None and asked.verdict.not_enough for asked in judgement.asked):
+        out.append(NOT_ENOUGH)
     if judgement.looks:
         out.append(f"looks after {', '.join(map(str, judgement.looks))} seeds, as the sweep's file names them")
     for asked in judgement.asked:

@@ -259,6 +259,7 @@ def _plainly(verdict: Verdict) -> str:
     if d.subjects:
         how += f" and {d.subjects} people"
     early = " so far" if verdict.stage is Stage.INCOMPLETE else ""
+    early += f" ({verdict.not_enough})" if verdict.not_enough else ""
     return f"{verdict.word}{early}: {size}, over {how}"
 
 

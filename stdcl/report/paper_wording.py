@@ -12,7 +12,7 @@ from stdcl.report.paper import ACCURACY, LEVEL, MEMORY, MINUTES, NO_CLASS, SOURC
 from stdcl.report.paper_judgement import PaperAnswer
 from stdcl.statistics.power import ALPHA
 from stdcl.statistics.sequential import Stage
-from stdcl.statistics.verdict import Verdict, Word
+from stdcl.statistics.verdict import NOT_ENOUGH, Verdict, Word
 
 _UNITS = {ACCURACY: "%", LEVEL: "%", MEMORY: "GiB", MINUTES: "min/epoch"}
 _BENCHMARKS = {"ntu60": "NTU60", "ntu120": "NTU120", "nw-ucla": "NW-UCLA"}
@@ -68,7 +68,8 @@ def _verdict(verdict: Verdict | None) -> str:
         return "no answer"
     stage = "" if verdict.stage is Stage.FINAL else f"{BREAK}({verdict.stage})"
     word = _WORDS.get(verdict.word, str(verdict.word))
-    return f"{100 * verdict.difference.estimate + 0.0:+.2f} {word}{stage}"
+    reason = f"{BREAK}({verdict.not_enough})" if verdict.not_enough else ""
+    return f"{100 * verdict.difference.estimate + 0.0:+.2f} {word}{reason}{stage}"
 
 
 def _cell(entry: Entry, column: Column, marks: Mapping[str, str]) -> str:
@@ -163,6 +164,8 @@ def _verdicts(table: PaperTable) -> list[str]:
         f"false claims in at most {100 * ALPHA:g} % of such tables (Holm); margin "
         f"{100 * judgement.margin.size:g} point{'s' * (judgement.margin.size != 0.01)} ({judgement.margin.reason})"
     ]
+    if any(each.verdict is not None and each.verdict.not_enough for each in judgement.answers):
+        out.append(NOT_ENOUGH)
     if judgement.looks:
         out.append(f"looks after {', '.join(map(str, judgement.looks))} seeds, as the sweeps' files name them")
     # Of a cell that shows nothing, since several lines would be it, nothing is claimed either.

@@ -193,7 +193,8 @@ def _verdict(asked: Asked | None) -> str:
     if asked is None or asked.verdict is None:
         return NOTHING
     verdict = asked.verdict
-    return _WORDS.get(verdict.word, str(verdict.word)) + _STAGES.get(verdict.stage, "")
+    reason = f"{BREAK}({verdict.not_enough.replace(' for ', f' for{BREAK}')})" if verdict.not_enough else ""
+    return _WORDS.get(verdict.word, str(verdict.word)) + reason + _STAGES.get(verdict.stage, "")
 
 
 def _without_copies(cell: Cell) -> str:

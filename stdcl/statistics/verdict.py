@@ -28,6 +28,11 @@ from stdcl.statistics.questions import Question
 from stdcl.statistics.sequential import SequentialRule, Stage, sequential_p, stage_of
 from stdcl.statistics.significance import equivalence_p, holm
 
+NOT_ENOUGH = (
+    "not enough for N questions: an interval is of its question alone, and leaves out 0 by chance once in 20; a "
+    "verdict has to hold for all questions of the table together"
+)
+
 
 class Word(StrEnum):
     """What may be said of a question."""
@@ -76,6 +81,22 @@ class Verdict:
         return self.margin >= self.smallest_margin
 
     @property
+    def not_enough(self) -> str:
+        """Why a question is undecided although its own interval leaves 0 out, for example "not enough for 8 questions".
+
+        An interval is of its question alone. A word also has to hold for all questions and looks of the table, and for
+        the exact test where there is one seed. Empty for every other verdict, and for an incomplete one.
+        """
+        interval = self.difference.interval
+        if self.word is not Word.UNDECIDED or self.stage is Stage.INCOMPLETE or interval.low <= 0.0 <= interval.high:
+            return ""
+        if self.difference.p > self.alpha and self.difference.mcnemar is not None:
+            return "not enough for the exact test"
+        if self.questions > 1:
+            return f"not enough for {self.questions} questions"
+        return f"not enough at this {'look' if self.stage is Stage.LOOK else 'level'}"
+
+    @property
     def sentence(self) -> str:
         """The verdict with its interval, population and reasons."""
         d = self.difference
@@ -88,8 +109,9 @@ class Verdict:
         elif self.word is Word.NO_DIFFERENCE:
             said = f"no difference larger than {margin}: {interval}, p {_p(self.p_equivalence)}"
         else:
+            reason = f", {self.not_enough}: p {_p(self.p)} where {self.alpha:.2g} is needed" if self.not_enough else ""
             said = (
-                f"undecided: {interval}; a true difference of {_size(self.smallest_difference)} would have "
+                f"undecided: {interval}{reason}; a true difference of {_size(self.smallest_difference)} would have "
                 f"been shown with a chance of {100 * self.power:.0f} %"
             )
             if self.seeds_needed is not None and math.isinf(self.seeds_needed):

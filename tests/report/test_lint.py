@@ -43,6 +43,11 @@ def test_the_papers_own_suspect_cells_are_found(rule: str, text: str) -> None:
     assert [f for f in lint(read_numbers(PAPER)) if f.rule == rule and text in f.text]
 
 
+def test_the_drafted_tables_are_named() -> None:
+    empty = [f.source[-4:] for f in lint(read_numbers(PAPER)) if f.rule == "mostly empty"]
+    assert empty == ["4(a)", "4(b)", "4(c)", "4(e)"]
+
+
 def test_only_one_number_of_table_2_is_impossible() -> None:
     """Every other one is a whole number of 464 sequences, rounded."""
     found = [f for f in lint(read_numbers(PAPER)) if f.rule == "impossible number" and "Table 2" in f.source]

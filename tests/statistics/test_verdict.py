@@ -73,6 +73,21 @@ def test_holm_over_the_table() -> None:
     assert found["q0"].smallest_difference > verdicts({"q0": family["q0"]}, 0.01)["q0"].smallest_difference
 
 
+def test_an_interval_without_0_that_is_undecided_says_why() -> None:
+    rare = replace(study(0.012), p=0.03)
+    rare = replace(rare, interval=replace(rare.interval, low=0.001, high=0.02))
+    alone = verdicts({"q": rare}, margin=0.01)["q"]
+    assert (alone.word, alone.not_enough) == (Word.BETTER, "")
+    found = verdicts({"q": rare, "a": study(0.0), "b": study(0.0, seed=1)}, margin=0.001)
+    assert found["q"].word is Word.UNDECIDED
+    assert found["q"].not_enough == "not enough for 3 questions"
+    assert "+2.00], not enough for 3 questions: p 0.090 where 0.05 is needed; a true" in found["q"].sentence
+    assert not found["a"].not_enough, "its interval holds 0"
+    assert not verdicts({"q": rare}, margin=0.01, stage=Stage.INCOMPLETE)["q"].not_enough, "that says it already"
+    one = replace(rare, mcnemar=study(0.08, seeds=1).mcnemar, p=0.06)
+    assert verdicts({"q": one}, margin=0.001)["q"].not_enough == "not enough for the exact test"
+
+
 def test_one_seed() -> None:
     found = verdicts({"q": study(0.08, seeds=1)}, margin=0.01)["q"]
     assert found.word is Word.BETTER
