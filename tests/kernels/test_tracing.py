@@ -22,7 +22,7 @@ from tests.kernels.conftest import missing
 from tests.kernels.test_checks import GROUPS, HOPS, given
 
 LAYOUT = Layout(num_joints=20, num_persons=1, num_frames=16, num_classes=10, skeleton=NW_UCLA)
-ENCODERS = [{"name": name} for name in ("ctrgcn", "infogcn", "agcn", "hcn")]
+ENCODERS = [{"name": name} for name in ("ctrgcn", "infogcn", "agcn", "hcn", "stgcn", "protogcn")]
 ENCODERS.append({"name": "hyperformer", "hyperedges": "default"})
 
 

@@ -72,7 +72,7 @@ class MotionTopology(nn.Module):
             inter = torch.tanh(q[:, :, None] - k[:, None]).permute(0, 3, 1, 2)
             width = q.shape[2] // NUM_SUBSETS
             # (B, S, V, C/S)
-            first, second = (each.reshape(len(q), -1, NUM_SUBSETS, width).transpose(1, 2) for each in (q, k))
+            first, second = (torch.unflatten(each, 2, (NUM_SUBSETS, width)).transpose(1, 2) for each in (q, k))
             intra = torch.softmax(first @ second.transpose(2, 3), dim=-2)
             return self.alpha * inter + self.beta * intra.repeat_interleave(width, dim=1)
 
