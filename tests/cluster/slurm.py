@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster.machines import Machine
@@ -115,6 +116,16 @@ class Slurm:
         """What the daemons wrote."""
         return "\n".join(f"{path.name}:\n{path.read_text(errors='replace')[-1500:]}"
                          for path in sorted(self.folder.glob("*.log")))  # fmt: skip
+
+    @contextmanager
+    def explained(self, job: str, output: Path) -> Iterator[None]:
+        """Add to a failure what Slurm knows of a job, the end of its output and of the daemons' logs."""
+        try:
+            yield
+        except AssertionError as error:
+            shown = self.run("scontrol", "show", "job", job, check=False)
+            said = output.read_text(errors="replace")[-3000:] if output.exists() else "(no output)"
+            raise AssertionError(f"{error}\n{shown}\n{said}\n{self.logs()}") from error
 
     def end(self) -> None:
         """End the daemons."""

@@ -79,8 +79,10 @@ def test_the_wall_time_saves_requeues_and_goes_on(slurm: Slurm, machines: list[M
     assert reached > 0
     assert all(machine.run("ls", "/tmp/ray").stdout == "" for machine in machines), "its folder is gone everywhere"
 
-    slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=30", "StartTime=now")  # Slurm waits for two minutes
-    wait_until(lambda: len(epochs_of(storage)) > reached + 2, 240, "further epochs")
+    # By itself Slurm lets a requeued job wait for two minutes.
+    slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=30", "StartTime=now+10")
+    with slurm.explained(job, output):
+        wait_until(lambda: len(epochs_of(storage)) > reached + 2, 420, "further epochs")
     slurm.run("scancel", job)
     wait_until(lambda: slurm.state(job) == "CANCELLED", 90, "its end")
     assert epochs_of(storage) == list(range(1, len(epochs_of(storage)) + 1)), "each once"
