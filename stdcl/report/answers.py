@@ -15,6 +15,8 @@ from stdcl.results.comparable import same_sequences, sequences_key
 from stdcl.results.layout import RunFolder
 from stdcl.results.scores import Answers, read_answers
 
+_LISTED = 5  # trials that are named
+
 
 @dataclass(frozen=True)
 class SweepAnswers:
@@ -68,6 +70,13 @@ def read_sweep_answers(trials: Iterable[TrialState]) -> SweepAnswers:
     for key, fault in _unlike(found).items():
         del found[key]
         remarks.append(f"scores left out: {key}: {fault}; stdcl evaluate writes them again")
+    if found and missing:
+        # A sweep from before trials wrote scores has none at all, which is no fault; a part of them is.
+        more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
+        remarks.append(
+            f"no file of scores: {', '.join(missing[:_LISTED])}{more}: left out of every verdict; stdcl evaluate "
+            "writes them again"
+        )
     return SweepAnswers(found, tuple(missing), tuple(remarks))
 
 

@@ -235,6 +235,8 @@ def read_inputs(report: Path) -> dict[str, dict[str, str | None]] | None:
 def stale(table: SweepTable, report: Path) -> dict[str, list[str]]:
     """Name of each cell, of a search each trial, whose inputs have changed since the report was written -> what has.
 
+    A cell rests on its own trials and, by its difference, on those of the cell that it is compared with.
+
     Args:
         table: of the sweep.
         report: the report's folder.
@@ -242,7 +244,10 @@ def stale(table: SweepTable, report: Path) -> dict[str, list[str]]:
     known = read_inputs(report)
     if known is None:
         return {}
-    groups: dict[str, Sequence[TrialState]] = {cell_name(c, table.parameters): c.trials for c in table.cells}
+    groups: dict[str, Sequence[TrialState]] = {}
+    for cell in table.cells:
+        other = _reference(cell, table.cells) if cell.asked is not None or cell.difference is not None else None
+        groups[cell_name(cell, table.parameters)] = (*cell.trials, *(() if other is None else other.trials))
     if table.search == "optuna":
         groups = {trial.key: (trial,) for trial in table.trials}
     out: dict[str, list[str]] = {}

@@ -99,6 +99,16 @@ def test_a_changed_input_marks_its_cells_and_no_others(directory: Path, capsys: 
     assert capsys.readouterr().out.count("STALE") == 3
 
 
+def test_a_changed_reference_marks_what_is_compared_with_it(directory: Path) -> None:
+    assert main(["report", str(directory)]) == 0
+    reference = next(cell for cell in sweep_table(directory).cells if cell.reference).trials[0].key
+    (directory / "trials" / reference / "scores.parquet").unlink()
+    said = [f"{reference}/scores.parquet is missing"]
+    found = stale(sweep_table(directory), SweepFolder(directory).report)
+    assert found == {"baseline": said, "temperature=0.5": said, "temperature=0.8": said}
+    assert main(["report", str(directory)]) == 1, "a part of the scores is missing"
+
+
 def test_scores_of_another_accuracy_do_not_agree(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trials = directory / "trials"
     other = (trials / "baseline,seed=2" / "scores.parquet").read_bytes()
