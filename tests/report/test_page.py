@@ -219,7 +219,10 @@ def test_in_a_browser(tmp_path: Path, page: str, width: int) -> None:
     """Opened at a trial: it is unfolded, figures and trials can be filtered, colours turned, everything printed."""
     program = browser()
     path = tmp_path / "page.html"
-    path.write_text(page.replace("</body>", f"{CLICKS}</body>"))
+    first = "<legend>Show</legend><label>"
+    assert first in page
+    long = page.replace(first, first + "hard_positives=128," * 8)  # a name without a space still fits a phone
+    path.write_text(long.replace("</body>", f"{CLICKS}</body>"))
     command = [
         program, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
         f"--window-size={width},900", "--enable-logging=stderr", "--dump-dom", f"file://{path}#trial-2",
