@@ -63,8 +63,9 @@ def timed(file: Path, storage: Path, *, dry_run: bool, check: Check | None = Non
     return time.perf_counter() - begin[0], time.process_time() - begin[1]
 
 
-def unchecked(config: RunConfig) -> None:
+def unchecked(config: RunConfig) -> list[str]:
     """Take the place of the check against data."""
+    return []
 
 
 def _no_loop(*args: Any, **more: Any) -> Any:
