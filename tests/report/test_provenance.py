@@ -12,7 +12,8 @@ from stdcl.cli.command import main
 from stdcl.errors import UserError
 from stdcl.report.provenance import cell_name, find_cell, provenance, stale
 from stdcl.report.table import sweep_table
-from stdcl.results.layout import SweepFolder
+from stdcl.results.layout import RunFolder, SweepFolder
+from stdcl.results.result import RunResult, write_result
 from tests.report.sweeps import Sweep, answers
 
 TAU = "contrast.temperature"
@@ -116,6 +117,18 @@ def test_scores_of_another_accuracy_do_not_agree(directory: Path, capsys: pytest
     assert main(["why", str(directory), "temperature=0.5", "--check"]) == 1
     assert "DOES NOT AGREE: grid,temperature=0.5,seed=1" in capsys.readouterr().out
     assert main(["why", str(directory), "temperature=0.8", "--check"]) == 0
+
+
+def test_where_a_result_was_taken_from_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "tau", (TAU,))
+    shown = {}
+    for seed, origin, place in ((1, tmp_path / "first/trials/a", "first/trials/a"), (2, "/elsewhere/home/one", "one")):
+        key = sweep.add({}, seed, correct=400)
+        row = {"epoch": 10, "accuracy": 400 / 464, "num_test": 464}
+        write_result(RunFolder(tmp_path / "tau" / "trials" / key).result, RunResult(row, taken_from=str(origin)))
+        shown[key] = place
+    found = provenance(sweep_table(sweep.save()), tmp_path / "tau")
+    assert {key: each.environment["taken_from"] for key, each in found.items()} == shown
 
 
 def test_every_attempt_has_its_code_version(tmp_path: Path) -> None:
