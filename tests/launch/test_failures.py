@@ -95,7 +95,7 @@ NOT_CONNECTED = RuntimeError(
             "RuntimeError: Gloo connectFullMesh failed with [..] timed out connecting: SO_ERROR: Connection refused, "
             "remote=[127.0.1.1]:38137",
         ),
-        (str(_of_a_task(ValueError("no"))), "ValueError: no"),
+        pytest.param(str(_of_a_task(ValueError("no"))), "ValueError: no", id="a task's own text"),
         ("\x1b[36mray::f()\x1b[39m (pid=1)\n  x\npandas.errors.ParserError: no\n", "pandas.errors.ParserError: no"),
         ("", "no reason given"),
         ("only words", "only words"),
