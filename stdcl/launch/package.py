@@ -19,7 +19,7 @@ from stdcl.version import code_version
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
-_PREFIX = "stdcl-path-"
+_PREFIX = "stdcl-code-"  # versions that did not lock theirs named them otherwise
 
 YOUNG_SECONDS = 60.0
 """A folder as new as that may be one that its process has made and not locked yet."""

@@ -10,7 +10,7 @@ from typing import Any
 from stdcl import atomic
 from stdcl.config.load import read_mapping
 from stdcl.config.space import OptunaConfig
-from stdcl.config.sweep import Sweep, Trial
+from stdcl.config.sweep import Sweep, SweepConfig, Trial
 from stdcl.config.yaml_text import dump_yaml
 from stdcl.errors import UserError
 from stdcl.results.layout import SweepFolder
@@ -103,10 +103,10 @@ def check_same_question(folder: SweepFolder, sweep: Sweep) -> bool:
     """
     if not folder.sweep_file.exists():
         return False
-    old = read_mapping(folder.sweep_file)
+    # Keys that the version had not which wrote the folder have their defaults, here and in the section of a search.
+    old = {**_defaults(), **read_mapping(folder.sweep_file)}
     new = sweep.config.model_dump(mode="json")
     if isinstance(old.get("optuna"), Mapping) and new.get("optuna"):
-        # Keys that the version had not which wrote the folder.
         old = {**old, "optuna": {**OptunaConfig().model_dump(mode="json"), **old["optuna"]}}
     if (was := str(old.get("name"))) != sweep.config.name and sweep.config.search == "optuna":
         back = shlex.join(["mv", str(folder.root), str(folder.root.with_name(was))])
@@ -143,6 +143,15 @@ def left_out(folder: SweepFolder, trials: Sequence[Trial]) -> list[str]:
     plan = read_plan(folder.plan)
     now = {trial.key for trial in trials}
     return [trial.key for trial in plan.trials if trial.key not in now] if plan is not None else []
+
+
+def _defaults() -> dict[str, Any]:
+    fields = SweepConfig.model_fields
+    return {
+        key: field.get_default(call_default_factory=True)
+        for key, field in fields.items()
+        if key not in _FREE and not field.is_required()
+    }
 
 
 def _asked(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 
 import stdcl.cli
 from stdcl.cli import BAD_INPUT, DONE, main
+from stdcl.cli.command import root
 
 SECTION = (Path(__file__).parents[2] / "docs" / "adding.md").read_text(encoding="utf-8").split("\n## A verb\n")[1]
 (FILE,) = re.findall(r"```python\n(.*?)```", SECTION.split("\n## ")[0], re.DOTALL)
@@ -34,7 +35,9 @@ def added(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     below = ModuleType("stdcl.runs.greeting")
     below.greeting = Greeting  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "stdcl.runs.greeting", below)
+    root.cache_clear()
     yield
+    root.cache_clear()
     sys.modules.pop("stdcl.cli.greetings", None)
     if hasattr(stdcl.cli, "greetings"):
         del stdcl.cli.greetings

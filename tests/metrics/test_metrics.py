@@ -69,7 +69,9 @@ def test_a_table_shows_a_metric_of_the_trials_scores(sweep: Path) -> None:
 
 
 def test_the_command_shows_it_and_refuses_an_unknown_one(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["table", str(sweep), "--metric", "mean_class_accuracy"]) == 0
-    assert "80.00" in capsys.readouterr().out
+    assert main(["table", str(sweep), "--metric", "mean_class_accuracy"]) == 1, "a trial has no scores"
+    said = capsys.readouterr().out
+    assert "80.00" in said
+    assert "! no file of scores: grid,temperature=0.8,seed=1" in said
     assert main(["table", str(sweep), "--metric", "mean"]) == 2
     assert "unknown metric 'mean'" in capsys.readouterr().err
