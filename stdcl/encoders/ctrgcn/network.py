@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from stdcl.encoders.base import Layout
 from stdcl.encoders.graph import TIME_AXIS, GraphEncoder, Projection, partition
 from stdcl.encoders.layers import Pointwise, bias_of, convolve, init_kaiming, product_dtype
+from stdcl.encoders.precision import own_precision
 from stdcl.encoders.temporal import MultiScale
 from stdcl.kernels.graph_product import graph_product
 from stdcl.parallel.batch_norm import BatchNorm
@@ -71,7 +72,7 @@ class TopologyRefinement(nn.Module):
 
         The mean goes before r, of which only the mean row is needed: no map of C channels is made.
         """
-        with torch.autocast(x.device.type, enabled=False):
+        with own_precision(x):
             mean = x.mean(dim=TIME_AXIS, dtype=self.A.dtype)
             return torch.stack([subset.relation(mean) for subset in (self.s0, self.s1, self.s2)], dim=1)
 
@@ -94,7 +95,7 @@ def _refined_product(x: Tensor, a: Tensor, alpha: Tensor, subsets: tuple[_Subset
     s, c, reduced = p.r_weight.shape
     dtype = product_dtype(x)
     x = x.view_as(x)  # both of its gradients are added up here, before that of the shortcut
-    with torch.autocast(x.device.type, enabled=False):
+    with own_precision(x):
         # Not `x.mean`, whose gradient is a pass over x.
         mean = (x.sum(dim=TIME_AXIS, dtype=a.dtype) / t).view(b * v, c_in)
         qk = torch.addmm(p.qk_bias, mean, p.qk_weight.t()).view(b, v, 2, s, reduced)

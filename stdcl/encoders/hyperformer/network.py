@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from stdcl.encoders.base import Encoder, EncoderOutput, Layout
 from stdcl.encoders.framewise import InputNorm, Projection, as_map, pool
 from stdcl.encoders.layers import Pointwise, convolve
+from stdcl.encoders.precision import own_precision
 from stdcl.encoders.temporal import MultiScale
 from stdcl.errors import UserError, nearest
 from stdcl.kernels.attention import attend
@@ -72,7 +73,7 @@ class Attention(nn.Module):
         weight = torch.cat([self.q.weight * scale, self.kv.weight])
         qkv = convolve(self.ln(x), weight, None)
         e = self.e(torch.matmul(topology.mean, x))
-        with torch.autocast(x.device.type, enabled=False):
+        with own_precision(x):
             dtype = self.outer.dtype
             qkv = qkv.to(dtype).reshape(b * t, v, 3 * WIDTH)
             mixed = attend(

@@ -17,6 +17,7 @@ from stdcl.encoders.base import Encoder, EncoderOutput, Layout
 from stdcl.encoders.framewise import InputNorm, Projection, as_map, pool
 from stdcl.encoders.keyed import keyed_normal
 from stdcl.encoders.layers import Pointwise, convolve
+from stdcl.encoders.precision import own_precision
 from stdcl.encoders.temporal import MultiScale
 from stdcl.errors import UserError
 from stdcl.kernels.check import recording
@@ -81,7 +82,7 @@ class SelfAttentionGraph(nn.Module):
         scale = torch.ones_like(self.qk.bias)
         scale[:half] = self.head_width**-0.5
         qk = convolve(self.ln(x), (self.qk.weight * scale[:, None])[:, :, None, None], self.qk.bias * scale)
-        with torch.autocast(x.device.type, enabled=False):
+        with own_precision(x):
             dtype = self.topo.dtype
             if taps is not None:
                 taps[GRAPH] = self._mean_scores(qk.to(dtype))

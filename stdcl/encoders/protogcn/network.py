@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stdcl.encoders.base import Layout
 from stdcl.encoders.graph import TIME_AXIS, Block, GraphEncoder, Projection
 from stdcl.encoders.layers import Pointwise, TimeConv, bias_of, convolve, init_default
+from stdcl.encoders.precision import own_precision
 from stdcl.parallel.batch_norm import BatchNorm, normalise
 from stdcl.taps import GRAPH
 
@@ -66,7 +67,7 @@ class MotionTopology(nn.Module):
         return out
 
     def _motion(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with own_precision(x):
             mean = x.mean(dim=TIME_AXIS, keepdim=True, dtype=self.A.dtype)  # before the convolutions: they are linear
             q, k = (convolve(mean, layer.weight, bias_of(layer))[:, :, 0] for layer in (self.q, self.k))  # (B, V, C)
             inter = torch.tanh(q[:, :, None] - k[:, None]).permute(0, 3, 1, 2)
