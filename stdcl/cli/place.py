@@ -15,8 +15,15 @@ def sweep_folder(given: str) -> Path:
     """
     from stdcl.config.paths import storage_path
 
-    path = Path(given)
-    folder = path if path.is_dir() else storage_path() / given
+    folder = named_folder(given)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such sweep; `stdcl status` lists those of {storage_path()}")
     return folder.absolute()
+
+
+def named_folder(given: str) -> Path:
+    """Return the folder that a path or a sweep's name means; it need not be there."""
+    from stdcl.config.paths import storage_path
+
+    path = Path(given)
+    return path if path.is_dir() else storage_path() / given

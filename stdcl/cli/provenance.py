@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from stdcl.cli.codes import DONE, FAILED
+from stdcl.cli.place import named_folder
 from stdcl.cli.verb import PATH, Verb
 
 TITLE = "Reports"
@@ -24,11 +25,9 @@ def why(sweep: str, cell: str | None, check: bool) -> int:
     environment, files with digests, and the commands that repeat them. The exit code is 1 where an input has changed
     since the report, or a number does not agree.
     """
-    from stdcl.config.paths import storage_path
     from stdcl.report.why import explain
 
-    given = Path(sweep)
-    text, good = explain(given if given.is_dir() else storage_path() / sweep, cell, check)
+    text, good = explain(named_folder(sweep), cell, check)
     print(text)
     return DONE if good else FAILED
 

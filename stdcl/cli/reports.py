@@ -9,6 +9,7 @@ import click
 
 from stdcl.cli.codes import DONE, FAILED
 from stdcl.cli.console import terminal_width
+from stdcl.cli.place import named_folder
 from stdcl.cli.verb import PATH, Several, Verb
 from stdcl.errors import UserError
 
@@ -28,7 +29,7 @@ def table(sweep: str, metrics: tuple[str, ...]) -> int:
     """
     from stdcl.report.files import write_checked_report
 
-    text, sound = write_checked_report(_folder(sweep), terminal_width(), metrics)
+    text, sound = write_checked_report(named_folder(sweep), terminal_width(), metrics)
     print(text)
     return DONE if sound else FAILED
 
@@ -67,7 +68,7 @@ def report(
     """
     from stdcl.report.paper_files import states_of, write_figures, write_pages, write_reports
 
-    folders = [_folder(sweep) for sweep in sweeps]
+    folders = [named_folder(sweep) for sweep in sweeps]
     states = states_of(folders)
     text, complete = write_reports(states, out, terminal_width())
     print(text)
@@ -81,13 +82,6 @@ def report(
 
         print(f"written to {bundle}: {len(write_bundle(folders, bundle))} files")
     return DONE if complete else FAILED
-
-
-def _folder(sweep: str) -> Path:
-    from stdcl.config.paths import storage_path
-
-    given = Path(sweep)
-    return given if given.is_dir() else storage_path() / sweep
 
 
 @click.command(cls=Verb)

@@ -16,6 +16,8 @@ class Item(NamedTuple):
 
     kind: str
     value: Any
+    job: int = -1
+    """Number of the job it belongs to; -1 where it belongs to none."""
 
 
 class _Desk:
@@ -23,7 +25,8 @@ class _Desk:
 
     def __init__(self, room: int) -> None:
         self._up: asyncio.Queue[Item] = asyncio.Queue(room)
-        self._jobs: list[bytes] = []
+        self._latest = -1
+        self._jobs: dict[int, bytes] = {}
         self._dismissed = -1
         self._closed = False
         self._news = asyncio.Condition()
@@ -41,7 +44,10 @@ class _Desk:
 
     async def hand(self, job: bytes) -> None:
         async with self._news:
-            self._jobs.append(job)
+            self._latest += 1
+            self._jobs[self._latest] = job
+            # A rank is at most one behind.
+            self._jobs.pop(self._latest - 2, None)
             self._news.notify_all()
 
     async def close(self) -> None:
@@ -56,11 +62,11 @@ class _Desk:
         return self._dismissed
 
     async def latest(self) -> int:
-        return len(self._jobs) - 1
+        return self._latest
 
     async def job(self, number: int) -> bytes | None:
         async with self._news:
-            await self._news.wait_for(lambda: self._closed or number < len(self._jobs))
+            await self._news.wait_for(lambda: self._closed or number <= self._latest)
         return None if self._closed else self._jobs[number]
 
 
@@ -74,9 +80,9 @@ class Desk:
     def __init__(self, room: int) -> None:
         self._actor: Any = ray.remote(_Desk).options(num_cpus=0).remote(room)
 
-    def put(self, kind: str, value: Any) -> None:
+    def put(self, kind: str, value: Any, job: int = -1) -> None:
         """Send something up; waits until there is room."""
-        ray.get(self._actor.put.remote(Item(kind, value)))
+        ray.get(self._actor.put.remote(Item(kind, value, job)))
 
     def get(self, timeout: float) -> Item | None:
         """Return what came up first, None if nothing comes within ``timeout`` seconds."""
@@ -100,7 +106,7 @@ class Desk:
         return int(ray.get(self._actor.latest.remote()))
 
     def job(self, number: int) -> bytes | None:
-        """Wait for a job; None when no further one will come."""
+        """Wait for a job, the latest, the one before it or the next; None when no further one will come."""
         found: bytes | None = ray.get(self._actor.job.remote(number))
         return found
 

@@ -34,8 +34,8 @@ TAKEOVER_SECONDS = 120.0
 The processes of a killed driver end by themselves, but Ray gives its workers a low priority: on a busy machine that
 takes a while. The other ranks wait in a collective meanwhile, which must not time out."""
 
-JOB_ENDED = "job_ended"
-"""Reported by every rank of a group after a job's last row and all that came after it."""
+JOB_NUMBER = "job"
+"""Reported with each row by every rank of a group; alone after a job's last row and all that came after it."""
 
 
 class TrainingLoop(Protocol):
@@ -112,11 +112,14 @@ def run_alone(job: Job, loop: TrainingLoop) -> Iterator[EpochRow]:
     yield from run_rank(job, LocalComm(), own_device(job.config.resources), loop)
 
 
-def train_worker(job: Job, loop: TrainingLoop, device: torch.device, dismissed: Callable[[], bool]) -> None:
+def train_worker(
+    job: Job, number: int, loop: TrainingLoop, device: torch.device, dismissed: Callable[[], bool]
+) -> None:
     """Run one rank inside a Ray Train worker group, reporting each row (a barrier: every rank reports it).
 
     Args:
         job: what to train.
+        number: which of the group's jobs it is.
         loop: what trains.
         device: where this rank computes.
         dismissed: whether this rank was asked to leave early.
@@ -133,7 +136,7 @@ def train_worker(job: Job, loop: TrainingLoop, device: torch.device, dismissed: 
     rows = run_rank(job, comm, device, session_loop(leaving) if real else loop)
     try:
         for row in rows:
-            ray.train.report(dict(row))
+            ray.train.report({**row, JOB_NUMBER: number})
             if not real and leaving():
                 break
     except Stopped:
@@ -162,9 +165,9 @@ def serve(desk: Desk, loop: TrainingLoop, resources: ResourcesConfig) -> None:
             ranks = ProcessGroupComm()
             number = int(ranks.all_reduce(torch.tensor([desk.latest()], device=device), "max").item())
             while (job := desk.job(number)) is not None:
-                train_worker(pickle.loads(job), loop, device, partial(_is_dismissed, desk, ranks.rank, number))
+                train_worker(pickle.loads(job), number, loop, device, partial(_is_dismissed, desk, ranks.rank, number))
                 forget_freed_memory()
-                ray.train.report({JOB_ENDED: number})
+                ray.train.report({JOB_NUMBER: number})
                 number += 1
     except Exception as error:
         # Of an exception that leaves this process only the text and its notes arrive.

@@ -45,7 +45,7 @@ from stdcl.launch.network import use_interface_of_node
 from stdcl.launch.package import ForeignCode
 from stdcl.launch.ray_workarounds import ControllerHandle, GuardedBackend, PlacementGuard, StartWatch, abort
 from stdcl.launch.signals import StopRequest
-from stdcl.launch.worker import JOB_ENDED, Job, TrainingLoop, run_alone, serve, session_loop
+from stdcl.launch.worker import JOB_NUMBER, Job, TrainingLoop, run_alone, serve, session_loop
 from stdcl.results.layout import RunFolder
 from stdcl.results.row import EpochRow
 from stdcl.training.checkpoint import CheckpointError
@@ -103,7 +103,8 @@ class _Reports(UserCallback):  # type: ignore[misc]
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         row = dict(metrics[0])
-        self._desk.put("ended" if JOB_ENDED in row else "row", row)
+        number = row.pop(JOB_NUMBER)
+        self._desk.put("row" if row else "ended", row, number)
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         found = fatal_error(worker_exceptions)
@@ -236,8 +237,13 @@ class WorkerGroup:
         )
 
     def _next(self, timeout: float) -> Item | None:
-        """What comes next; the controller's handle is kept."""
+        """What comes next; the controller's handle is kept.
+
+        A group that lost a worker between two jobs may serve the ended one again: what that brings is passed over.
+        """
         item = self._desk.get(timeout)
+        while item is not None and item.job not in (-1, self._number):
+            item = self._desk.get(timeout)
         if item is not None and item.kind == "controller":
             self._controller = item.value
         return item

@@ -16,7 +16,7 @@ from stdcl.launch import worker_group
 from stdcl.launch.desk import Item, _Desk
 from stdcl.launch.failures import Fatal
 from stdcl.launch.package import ForeignCode
-from stdcl.launch.worker import JOB_ENDED, Job
+from stdcl.launch.worker import JOB_NUMBER, Job
 from stdcl.launch.worker_group import START_ATTEMPTS, WAITS_BETWEEN_WORDS, WorkerGroup, _Reports, _Signals
 from tests.launch.test_cluster import resources
 
@@ -24,8 +24,8 @@ from tests.launch.test_cluster import resources
 class Items(list[Any]):
     """A desk."""
 
-    def put(self, kind: str, value: Any) -> None:
-        self.append((kind, value))
+    def put(self, kind: str, value: Any, job: int = -1) -> None:
+        self.append((kind, value) if job < 0 else (kind, value, job))
 
 
 def test_waiting_is_said_now_and_then_and_never_ends_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def test_a_group_takes_one_job_after_another(group: tuple[WorkerGroup, Desk]) ->
     one, desk = group
     assert not one.takes(_job("b")), "it is at work"
     for trial in ("b", "c"):
-        _up(desk, ("controller", "handle"), ("row", {"epoch": 1}), ("row", {"epoch": 2}), ("ended", {JOB_ENDED: 0}))
+        _up(desk, ("controller", "handle"), ("row", {"epoch": 1}), ("row", {"epoch": 2}), ("ended", {}))
         assert list(one.rows()) == [{"epoch": 1}, {"epoch": 2}]
         assert one.takes(_job(trial))
         one.hand(_job(trial))
@@ -167,6 +167,24 @@ def test_a_job_that_is_ended_early_leaves_the_group_to_the_next(group: tuple[Wor
     assert desk.jobs == ["a", "b"]
 
 
+def test_what_an_ended_job_brings_once_more_is_passed_over(group: tuple[WorkerGroup, Desk]) -> None:
+    one, desk = group
+    _up(desk, ("ended", {}))
+    assert list(one.rows()) == []
+    one.hand(_job("b"))
+    desk.up.extend([Item("event", "workers lost"), Item("row", {"epoch": 9}, 0), Item("ended", {}, 0)])
+    desk.up.extend([Item("row", {"epoch": 1}, 1), Item("ended", {}, 1)])
+    assert list(one.rows()) == ["workers lost", {"epoch": 1}]
+
+
+def test_a_report_goes_up_with_its_job() -> None:
+    queue = Items()
+    reports = _Reports(queue)  # type: ignore[arg-type]
+    for metrics in ({"epoch": 1, JOB_NUMBER: 3}, {JOB_NUMBER: 3}):
+        reports.after_report(None, [metrics, metrics], None)
+    assert queue == [("row", {"epoch": 1}, 3), ("ended", {}, 3)]
+
+
 def test_ranks_that_do_not_leave_in_time_are_stopped(
     group: tuple[WorkerGroup, Desk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,3 +211,14 @@ def test_a_job_waits_on_the_desk_for_every_rank() -> None:
         return [*found, await further, await desk.get(0.0), await desk.get(0.01)]
 
     assert asyncio.run(scene()) == [0, b"first", b"first", b"second", b"second", 1, None, None, None]
+
+
+def test_a_desk_keeps_no_more_with_more_jobs() -> None:
+    async def scene() -> int:
+        desk = _Desk(1)
+        for number in range(1000):
+            await desk.hand(b"job")
+            assert await desk.latest() == number
+        return len(desk._jobs)
+
+    assert asyncio.run(scene()) == 2

@@ -14,7 +14,7 @@ import torch
 
 from stdcl.config.load import resolve
 from stdcl.launch import drain, worker
-from stdcl.launch.worker import JOB_ENDED, Job, session_loop
+from stdcl.launch.worker import Job, session_loop
 from stdcl.parallel.comm import Comm
 from stdcl.training import checkpoint
 from tests.distributed.ranks import run_on_ranks
@@ -22,6 +22,9 @@ from tests.ray.command import TIMES
 from tests.train.conftest import small_raw
 
 pytestmark = pytest.mark.slow
+
+END = "end"
+"""Of a job: a report of its number alone."""
 
 
 class Desk:
@@ -38,8 +41,8 @@ class Desk:
         return pickle.dumps(self._jobs[number]) if number < len(self._jobs) else None
 
     def dismissed(self) -> int:
-        reports = [JOB_ENDED if JOB_ENDED in report else report["epoch"] for report in self.reports]
-        under_way = reports.count(JOB_ENDED)
+        reports = [report.get("epoch", END) for report in self.reports]
+        under_way = reports.count(END)
         return under_way if under_way == self._dismissed and reports[-1:] == [1] else -1
 
 
@@ -57,7 +60,7 @@ def serve(comm: Comm, raws: list[dict[str, Any]], folder: str, dismissed: int) -
     worker.leaving_when_cut_off = lambda head, limit: nullcontext()  # type: ignore[assignment]
     drain.INTERVAL = 0.0  # ranks look after every step
     worker.serve(desk, session_loop(), jobs[0].config.resources)  # type: ignore[arg-type]
-    return [JOB_ENDED if JOB_ENDED in report else report["epoch"] for report in desk.reports]
+    return [report.get("epoch", END) for report in desk.reports]
 
 
 def _rows(run_dir: Path) -> list[dict[str, Any]]:
@@ -67,9 +70,9 @@ def _rows(run_dir: Path) -> list[dict[str, Any]]:
 
 def test_a_job_after_others_is_as_one_of_its_own(small_store: Path, tmp_path: Path) -> None:
     raws = [small_raw(small_store, training={"seed": seed}, resources={"workers": 2}) for seed in (1, 2, 3)]
-    end = [1, 2, 3, JOB_ENDED]
+    end = [1, 2, 3, END]
     for reports in run_on_ranks(serve, 2, raws, str(tmp_path / "together"), 1):
-        assert reports == [*end, 1, JOB_ENDED, *end], "the second was left after its first epoch"
+        assert reports == [*end, 1, END, *end], "the second was left after its first epoch"
     for number, raw in enumerate(raws):
         assert run_on_ranks(serve, 2, [raw], str(tmp_path / f"alone-{number}"), -1) == [end, end]
         alone = _rows(tmp_path / f"alone-{number}" / "0")
@@ -77,5 +80,5 @@ def test_a_job_after_others_is_as_one_of_its_own(small_store: Path, tmp_path: Pa
     left = checkpoint.candidates(tmp_path / "together" / "1" / "checkpoints")
     assert left[0].name == checkpoint.Position(1).name, "what was done is saved"
     # Whoever goes on with it ends as if it had never been left.
-    assert run_on_ranks(serve, 2, [raws[0], raws[1]], str(tmp_path / "together"), -1)[0][-3:] == [2, 3, JOB_ENDED]
+    assert run_on_ranks(serve, 2, [raws[0], raws[1]], str(tmp_path / "together"), -1)[0][-3:] == [2, 3, END]
     assert _rows(tmp_path / "together" / "1") == _rows(tmp_path / "alone-1" / "0")
