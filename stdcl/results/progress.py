@@ -93,6 +93,16 @@ def read_progress(path: Path) -> RunProgress | None:
     return progress if progress.phase in PHASES else None
 
 
+def reopen_progress(path: Path, clock: Callable[[], float] = time.time) -> None:
+    """Say that another attempt begins, where the file is of an earlier one: its own processes are yet to start."""
+    found = read_progress(path)
+    if found is not None:
+        now = clock()
+        begun = replace(found, phase="starting", rate=None, seconds_left=None, started=now, updated=now, node="")
+        with suppress(OSError):
+            write_progress(path, begun)
+
+
 def close_progress(path: Path, phase: Phase, clock: Callable[[], float] = time.time) -> None:
     """Say how an attempt ended whose processes were stopped before they could: nothing, if the file says already."""
     found = read_progress(path)

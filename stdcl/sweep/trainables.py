@@ -29,6 +29,7 @@ from stdcl.launch.worker import Job, TrainingLoop, run_alone, session_loop
 from stdcl.launch.worker_group import WorkerGroup
 from stdcl.results.ask import read_ask
 from stdcl.results.layout import RunFolder
+from stdcl.results.progress import close_progress, reopen_progress
 from stdcl.results.row import EpochRow
 from stdcl.results.state import HELD, Ending
 from stdcl.version import code_version
@@ -137,6 +138,7 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
             if held := self._held():
                 return self._result(held)
             if self._rows is None:
+                reopen_progress(RunFolder(self._job.run_dir).progress)
                 self._rows = self._open()
             row = next(self._rows, None)
             if row is None and (held := self._held()):
@@ -182,6 +184,8 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
         row: dict[str, Any] = {**self._last, STATUS: status, "done": status != "running"}
         if status in HELD:
             self.cleanup()
+        if status != "running":
+            close_progress(RunFolder(self._job.run_dir).progress, "failed" if status == "diverged" else status)
         if error:
             row |= {ERROR: error, "trace": trace}
             self._rows = None

@@ -13,6 +13,7 @@ from stdcl.results.progress import (
     duration,
     follow_run,
     read_progress,
+    reopen_progress,
     write_progress,
 )
 
@@ -89,3 +90,16 @@ def test_an_attempt_that_could_not_say_its_end(tmp_path: Path) -> None:
     assert read_progress(path) == closed
     close_progress(path, "failed")
     assert read_progress(path) == closed
+
+
+def test_another_attempt_begins_where_there_was_one(tmp_path: Path) -> None:
+    path = tmp_path / "progress.json"
+    reopen_progress(path)
+    assert not path.exists(), "the first attempt speaks for itself"
+    write_progress(path, STEP)
+    close_progress(path, "failed")
+    reopen_progress(path, clock=lambda: 3000.0)
+    found = read_progress(path)
+    assert found is not None
+    assert (found.phase, found.epoch, found.started, found.updated) == ("starting", STEP.epoch, 3000.0, 3000.0)
+    assert (found.rate, found.seconds_left, found.node) == (None, None, "")

@@ -11,6 +11,8 @@ import pytest
 from stdcl.config.sweep import Sweep
 from stdcl.launch.failures import ClusterSetupFailed
 from stdcl.launch.package import ForeignCode
+from stdcl.results.layout import RunFolder
+from stdcl.results.progress import RunProgress, read_progress, write_progress
 from stdcl.sweep.trainables import EPOCHS_DONE, ERROR, EVENT, SETUP_FAILED, STATUS, RayTrainTrial, TrialContext, payload
 from tests.sweep.conftest import GRID, MakeSweep
 
@@ -50,3 +52,21 @@ def test_what_is_the_cluster_s_fault_is_marked(trial: Trial, error: Exception) -
     trial.items = [error]
     step = trial.step()
     assert (step[STATUS], step[ERROR], step[SETUP_FAILED]) == ("failed", str(error), True)
+
+
+def test_the_progress_file_follows_an_attempt_whose_processes_do_not_speak(trial: Trial) -> None:
+    """While they start, and when they were killed."""
+    path = RunFolder(trial._job.run_dir).progress
+    path.parent.mkdir(parents=True)
+    write_progress(path, RunProgress("interrupted", 1, 2, 0, 5, None, None, 1000.0, 1010.0))
+    trial.items = ["waiting", RuntimeError("the workers are gone")]
+
+    def phase() -> str:
+        found = read_progress(path)
+        assert found is not None
+        return found.phase
+
+    trial.step()
+    assert phase() == "starting"
+    assert trial.step()[STATUS] == "failed"
+    assert phase() == "failed"
