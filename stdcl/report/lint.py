@@ -1,7 +1,8 @@
 """What a referee would say of a table of accuracies: rules on its numbers alone.
 
 Reads the columns of the shipped ``reported_results.csv``, of ``table_<name>.csv`` (``stdcl report``; the paper's
-numbers and ours are looked at apart) and of a sweep's ``table.csv``.
+numbers and ours are looked at apart), of a sweep's ``table.csv``, and numbers typed from a paper with its own words for
+datasets, settings and streams.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from stdcl.errors import UserError
-from stdcl.report.published import benchmark_test_sequences
+from stdcl.report.published import benchmark_test_sequences, reported_results
 
 ACCURACY = "top1_acc_percent"
 _EQUAL_CELLS = 4
@@ -105,7 +107,7 @@ def lint(numbers: Sequence[Number]) -> list[Finding]:
 
 
 def read_numbers(path: Path) -> list[Number]:
-    """Read a CSV file of one of the three kinds.
+    """Read a CSV file of one of the four kinds.
 
     Raises:
         UserError: no such file, no such columns, or a cell that is no number.
@@ -123,11 +125,13 @@ def read_numbers(path: Path) -> list[Number]:
         if "ours" in header:
             out += [_number(path, line, row, "ours", f"{path.stem}, ours") for line, row in rows if row["ours"]]
         return out
+    if {"method", "accuracy", "dataset", "setting", "stream"} <= set(header):
+        return [_as_printed(path, line, row) for line, row in rows]
     if {"arm", "accuracy_mean", "num_test"} <= set(header):
         return [_of_sweep(path, line, row) for line, row in rows]
     raise UserError(
         f"{path}: not a table of results; expected the columns method, dataset, protocol, stream and reported (as in "
-        "reported_results.csv), or a sweep's table.csv"
+        "reported_results.csv), method, dataset, setting, stream and accuracy, or a sweep's table.csv"
     )
 
 
@@ -148,6 +152,28 @@ def _number(path: Path, line: int, row: Mapping[str, str], column: str, source: 
         note=row.get("note") or "",
         sequences=benchmark_test_sequences(dataset, protocol),
     )
+
+
+_PRINTED_STREAMS = {"J": "joint", "B": "bone", "JM": "joint-motion", "BM": "bone-motion"}
+
+
+def _as_printed(path: Path, line: int, row: Mapping[str, str]) -> Number:
+    """A number of a file that has a paper's own words: ``NTU120, X-Sub, J`` for ``ntu120, x-sub, joint``."""
+    encoder, arm = _methods_of_the_paper().get(row["method"], ("", ""))
+    plain = {
+        "encoder": encoder,
+        "arm": arm,
+        "dataset": (row["dataset"] or "").lower(),
+        "protocol": (row["setting"] or "").lower(),
+        "stream": _PRINTED_STREAMS.get(row["stream"], row["stream"] or ""),
+    }
+    return _number(path, line, {**row, **plain}, "accuracy", row.get("source") or path.stem)
+
+
+@cache
+def _methods_of_the_paper() -> Mapping[str, tuple[str, str]]:
+    """Method as printed -> encoder and arm, of those that are one of ours."""
+    return {each.method: (each.encoder, each.arm) for each in reported_results() if each.encoder}
 
 
 def _of_sweep(path: Path, line: int, row: Mapping[str, str]) -> Number:

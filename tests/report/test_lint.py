@@ -88,6 +88,24 @@ def test_a_sweeps_table_and_a_report_are_read(tmp_path: Path, capsys: pytest.Cap
     assert "our baseline is better than published" in said
 
 
+def test_a_papers_own_words_are_read(tmp_path: Path) -> None:
+    """As somebody types a table: its columns are called setting and accuracy, its streams J, B, 2S and 4S."""
+    path = tmp_path / "typed.csv"
+    path.write_text(
+        "method,dataset,setting,stream,accuracy,source\n"
+        "InfoGCN,NW-UCLA,cross-view,J,93.8,Table 2\n"
+        "Info-GCN w/STD-CL,NW-UCLA,cross-view,J,93.8,Table 2\n"
+        "Info-GCN w/STD-CL,NW-UCLA,cross-view,2S,95.7,Table 2\n"
+        "Info-GCN w/STD-CL,NW-UCLA,cross-view,4S,95.5,Table 2\n"
+        "FR Head,NTU120,X-Sub,J,85.5,Table 3\n"
+        "STD-CL,NTU120,X-Sub,J,85.5,Table 3\n"
+    )
+    found = [(finding.rule, finding.text) for finding in lint(read_numbers(path))]
+    assert ("baseline's number", "Info-GCN w/STD-CL nw-ucla cross-view joint: 93.8 is the baseline's number") in found
+    assert ("not the best", "STD-CL ntu120 x-sub joint: 85.5 is tied with FR Head") in found
+    assert any(rule == "fewer streams are better" and "4S: 95.5 is below its own 2S" in text for rule, text in found)
+
+
 def test_files_that_are_no_table_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     for path, said in (
