@@ -15,14 +15,18 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 """What a process may see of a machine's cards; Ray sets it for each worker that it gives some."""
 
 
+class NoCard(UserError):
+    """A process that was given a GPU sees none: a fault of its node, which every training would meet there."""
+
+
 def check_card() -> None:
     """Check that PyTorch sees a card here.
 
     Raises:
-        UserError: it sees none; the sentence says why.
+        NoCard: it sees none; the sentence says why.
     """
     if not torch.cuda.is_available():
-        raise UserError(f"a GPU was asked for, but {why_no_card()}; resources.gpus_per_worker=0 trains on CPUs")
+        raise NoCard(f"a GPU was asked for, but {why_no_card()}; resources.gpus_per_worker=0 trains on CPUs")
 
 
 def why_no_card() -> str:
@@ -42,7 +46,7 @@ def own_device(resources: ResourcesConfig) -> torch.device:
     """Return the device of a training of one rank, in this process: the first card that it may see, or the CPU.
 
     Raises:
-        UserError: a GPU is asked for, and there is none.
+        NoCard: a GPU is asked for, and there is none.
     """
     if resources.gpus_per_worker == 0:
         return torch.device("cpu")
@@ -56,7 +60,7 @@ def device_of_rank(resources: ResourcesConfig) -> torch.device:
     """Return the device that Ray Train gave this rank of a group.
 
     Raises:
-        UserError: as ``own_device``.
+        NoCard: as ``own_device``.
     """
     if resources.gpus_per_worker == 0:
         return torch.device("cpu")

@@ -253,7 +253,10 @@ def notes(nodes: Sequence[Node], own: Mapping[str, str]) -> list[str]:
         ]
         declared = int(node.resources.get("GPU", 0))
         if declared > len(found.cards):
-            lines.append(f"{node.name}: Ray counts {declared} GPU(s), its NVIDIA driver {len(found.cards)}")
+            lines.append(
+                f"{node.name}: Ray counts {declared} GPU(s), the NVIDIA driver lists {len(found.cards)}: a trial that "
+                "gets one that is not there ends with an error"
+            )
     return lines
 
 

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ray import tune
+from ray.util import get_node_ip_address
 
 from stdcl.config import ResourcesConfig, RunConfig
 from stdcl.config.sweep import Trial
 from stdcl.errors import UserError, not_written
 from stdcl.launch.cluster import per_worker
+from stdcl.launch.device import NoCard
 from stdcl.launch.failures import ClusterSetupFailed, TrainingFailed, is_divergence, one_sentence
 from stdcl.launch.package import ForeignCode
 from stdcl.launch.ray_workarounds import HEAD
@@ -43,7 +45,7 @@ EPOCHS_DONE = "epoch"
 """Of a row: also the number of complete epochs, and so the time axis of schedulers."""
 ERROR = "error"
 SETUP_FAILED = "cluster_setup_failed"
-"""Set beside ``ERROR`` if the cluster could not start the trial's workers: the trial itself did nothing wrong."""
+"""Set beside ``ERROR`` if the trial's workers could not start on the cluster: the trial itself did nothing wrong."""
 LOOK_SECONDS = 1.0
 """Between two looks for what is asked of a trial."""
 EVENT = "event"
@@ -155,6 +157,8 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
             return self._result("finished" if row["done"] else "running")
         except Stopped:
             return self._result(self._held() or "interrupted")
+        except NoCard as error:
+            return {**self._result("failed", f"on node {get_node_ip_address()}: {error}"), SETUP_FAILED: True}
         except UserError as error:
             return self._result("failed", str(error))
         except (ClusterSetupFailed, ForeignCode) as error:

@@ -73,7 +73,8 @@ def test_differences_that_trainings_can_live_with_are_notes() -> None:
     assert notes([other], OWN) == [
         "10.0.0.2 (two): python 3.11.9, but 3.11.2 here: last digits may differ",
         "10.0.0.2 (two): torch 2.13.0+cu128, but 2.13.0 here: last digits may differ",
-        "10.0.0.2 (two): Ray counts 2 GPU(s), its NVIDIA driver 1",
+        "10.0.0.2 (two): Ray counts 2 GPU(s), the NVIDIA driver lists 1: a trial that gets one that is not "
+        "there ends with an error",
     ]
     assert "4 CPU, 2 GPU (H100); stdcl 0.1.0+aaaaaaaaaa" in describe(other)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from stdcl.config.sweep import Sweep
+from stdcl.launch.device import NoCard
 from stdcl.launch.failures import ClusterSetupFailed
 from stdcl.launch.package import ForeignCode
 from stdcl.results.layout import RunFolder
@@ -70,3 +72,11 @@ def test_the_progress_file_follows_an_attempt_whose_processes_do_not_speak(trial
     assert phase() == "starting"
     assert trial.step()[STATUS] == "failed"
     assert phase() == "failed"
+
+
+def test_a_card_that_is_missing_is_the_node_s_fault(trial: Trial) -> None:
+    """Not the trial's: the sweep stops after two in a row, before one bad node has taken them all."""
+    trial.items = [NoCard("no card")]
+    step = trial.step()
+    assert (step[STATUS], step[SETUP_FAILED]) == ("failed", True)
+    assert re.fullmatch(r"on node \S+: no card", step[ERROR])
