@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 
 import torch
@@ -42,7 +44,31 @@ def why_no_card() -> str:
     return f"{listed}: torch {metadata.version('torch')} (CUDA {torch.version.cuda}) does not work with this driver"
 
 
-def own_device(resources: ResourcesConfig) -> torch.device:
+def use_card(card: torch.device) -> torch.device:
+    """Make a card the one that this process computes on; return it."""
+    torch.cuda.set_device(card)
+    return card
+
+
+@dataclass(frozen=True)
+class Cards:
+    """What ranks do that were given a card each. Where cards are declared to Ray alone, tests do otherwise.
+
+    Attributes:
+        backend: of their process group.
+        check: raises NoCard if this process sees none.
+        use: takes the card that Ray gave this rank; returns where it computes.
+    """
+
+    backend: str = "nccl"
+    check: Callable[[], None] = check_card
+    use: Callable[[torch.device], torch.device] = use_card
+
+
+CARDS = Cards()
+
+
+def own_device(resources: ResourcesConfig, cards: Cards = CARDS) -> torch.device:
     """Return the device of a training of one rank, in this process: the first card that it may see, or the CPU.
 
     Raises:
@@ -50,13 +76,11 @@ def own_device(resources: ResourcesConfig) -> torch.device:
     """
     if resources.gpus_per_worker == 0:
         return torch.device("cpu")
-    check_card()
-    device = torch.device("cuda", 0)
-    torch.cuda.set_device(device)
-    return device
+    cards.check()
+    return cards.use(torch.device("cuda", 0))
 
 
-def device_of_rank(resources: ResourcesConfig) -> torch.device:
+def device_of_rank(resources: ResourcesConfig, cards: Cards = CARDS) -> torch.device:
     """Return the device that Ray Train gave this rank of a group.
 
     Raises:
@@ -64,9 +88,7 @@ def device_of_rank(resources: ResourcesConfig) -> torch.device:
     """
     if resources.gpus_per_worker == 0:
         return torch.device("cpu")
-    check_card()
+    cards.check()
     import ray.train.torch
 
-    device: torch.device = ray.train.torch.get_device()
-    torch.cuda.set_device(device)
-    return device
+    return cards.use(ray.train.torch.get_device())

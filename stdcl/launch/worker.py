@@ -17,7 +17,7 @@ import torch
 from stdcl.config import ResourcesConfig, RunConfig
 from stdcl.launch.cut_off import leaving_when_cut_off
 from stdcl.launch.desk import Desk
-from stdcl.launch.device import device_of_rank, own_device
+from stdcl.launch.device import CARDS, Cards, device_of_rank, own_device
 from stdcl.launch.drain import Together, taken_away
 from stdcl.launch.malloc import forget_freed_memory, keep_freed_memory
 from stdcl.launch.package import check_package
@@ -59,6 +59,7 @@ class Job:
     """Variables set in every rank. It may hold secrets: it travels in memory and is never printed or written."""
     code: str = field(default_factory=code_version)
     """Version of the command that started it; every rank must have the same."""
+    cards: Cards = CARDS
 
 
 def session_loop(stop: Callable[[], bool] | None = None) -> TrainingLoop:
@@ -109,7 +110,7 @@ def run_rank(job: Job, comm: Comm, device: torch.device, loop: TrainingLoop) -> 
 
 def run_alone(job: Job, loop: TrainingLoop) -> Iterator[EpochRow]:
     """Yield the rows of a training of one rank, in this process and without a process group."""
-    yield from run_rank(job, LocalComm(), own_device(job.config.resources), loop)
+    yield from run_rank(job, LocalComm(), own_device(job.config.resources, job.cards), loop)
 
 
 def train_worker(
@@ -149,7 +150,7 @@ def _is_dismissed(desk: Desk, rank: int, number: int) -> bool:
     return rank == 0 and desk.dismissed() >= number
 
 
-def serve(desk: Desk, loop: TrainingLoop, resources: ResourcesConfig) -> None:
+def serve(desk: Desk, loop: TrainingLoop, resources: ResourcesConfig, cards: Cards = CARDS) -> None:
     """Be a rank of a worker group that trains one job after another: the latest, then those that follow.
 
     Every rank takes part in every job. An error in one ends the process, and with it the group.
@@ -157,7 +158,7 @@ def serve(desk: Desk, loop: TrainingLoop, resources: ResourcesConfig) -> None:
     import ray
     import ray.train
 
-    device = device_of_rank(resources)
+    device = device_of_rank(resources, cards)
     head = ray.get_runtime_context().gcs_address
     try:
         with leaving_when_cut_off(head, resources.collective_timeout):

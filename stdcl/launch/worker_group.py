@@ -182,22 +182,22 @@ class WorkerGroup:
 
     def _trainer(self, job: Job, loop: TrainingLoop) -> TorchTrainer:
         resources = job.config.resources
-        cuda = resources.gpus_per_worker > 0
+        on_cards, cards = resources.gpus_per_worker > 0, job.cards
         desk = self._desk
         signals = _Signals(desk, resources)
         transport = {k: v for k, v in job.environment.items() if k.startswith(("NCCL_", "GLOO_"))}
 
         def train() -> None:
-            serve(desk, loop, resources)
+            serve(desk, loop, resources, cards)
 
         return TorchTrainer(
             train,
             torch_config=_TransportConfig(
-                backend="nccl" if cuda else "gloo", timeout_s=math.ceil(resources.collective_timeout)
+                backend=cards.backend if on_cards else "gloo", timeout_s=math.ceil(resources.collective_timeout)
             ),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=resources.workers,
-                use_gpu=cuda,
+                use_gpu=on_cards,
                 resources_per_worker=per_worker(resources),
                 placement_strategy=resources.placement,
             ),

@@ -41,6 +41,7 @@ from stdcl.launch.cluster import (
     prepare_environment,
     waiting_now,
 )
+from stdcl.launch.device import CARDS, Cards
 from stdcl.launch.nodes import check_nodes
 from stdcl.launch.watch import NodeWatch
 from stdcl.launch.worker import TrainingLoop, session_loop
@@ -129,6 +130,7 @@ def run_sweep(
     hours: float | None = None,
     storage: Path | None = None,
     loop: TrainingLoop | None = None,
+    cards: Cards = CARDS,
     check: Check | None = None,
     say: Say = _print,
     quiet: bool = False,
@@ -143,6 +145,7 @@ def run_sweep(
         hours: the most core-hours, or GPU-hours, that what is left of the sweep may take.
         storage: folder of all results; $STDCL_STORAGE or ./runs if None.
         loop: what trains; the real loop if None.
+        cards: what ranks that were given a card do with it.
         check: what checks a configuration against its data; a ``DataCheck`` if None.
         say: takes each line of progress.
         quiet: say the table and what failed alone; the rest goes to the sweep's log.
@@ -197,7 +200,7 @@ def run_sweep(
             write_sweep(folder, sweep)
             pack(folder.results)
             runner = _Runner(
-                sweep, folder, command, loop or session_loop(), log, recorder, quiet=quiet, on_board=on_board
+                sweep, folder, command, loop or session_loop(), cards, log, recorder, quiet=quiet, on_board=on_board
             )
             with runner.obedience.running():
                 outcome = runner.run_search() if sweep.config.search == "optuna" else runner.run_grid(trials)
@@ -399,6 +402,7 @@ class _Runner:
         folder: SweepFolder,
         command: str,
         loop: TrainingLoop,
+        cards: Cards,
         log: SweepLog,
         recorder: Recorder,
         *,
@@ -409,7 +413,7 @@ class _Runner:
         from stdcl.sweep.obedience import Obedience
         from stdcl.sweep.stopping import StopRequest
 
-        self._sweep, self._folder, self._loop = sweep, folder, loop
+        self._sweep, self._folder, self._loop, self._cards = sweep, folder, loop, cards
         self._say: Say = log.write if quiet else log
         self._write, self._on_board = log.write, on_board
         self._recorder = recorder
@@ -629,6 +633,7 @@ class _Runner:
             loop=self._loop,
             environment=environment_to_hand_on(),
             copies=None if self._disk is None else self._disk.copies,
+            cards=self._cards,
         )
         kind = LocalTrial if resources.workers == 1 else RayTrainTrial
         trainable = tune.with_resources(

@@ -23,7 +23,7 @@ from stdcl.config import ResourcesConfig, RunConfig
 from stdcl.config.sweep import Trial
 from stdcl.errors import UserError, not_written
 from stdcl.launch.cluster import per_worker
-from stdcl.launch.device import NoCard
+from stdcl.launch.device import CARDS, Cards, NoCard
 from stdcl.launch.failures import ClusterSetupFailed, TrainingFailed, is_divergence, one_sentence
 from stdcl.launch.package import ForeignCode
 from stdcl.launch.ray_workarounds import HEAD
@@ -65,6 +65,7 @@ class TrialContext:
     """Checkpoints that a trial may hold at a moment, where the sweep's disk budget says so."""
     code: str = field(default_factory=code_version)
     """Version of the driver."""
+    cards: Cards = CARDS
 
 
 def payload(trial: Trial) -> dict[str, Any]:
@@ -126,6 +127,7 @@ class _TrainingTrial(tune.Trainable):  # type: ignore[misc]
             trial=trial["key"],
             environment=shared.environment,
             code=shared.code,
+            cards=shared.cards,
         )
         self._rows, self._last = None, {}
 

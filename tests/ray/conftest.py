@@ -18,6 +18,12 @@ ROOT = Path(__file__).resolve().parents[2]
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
+def bare_environment() -> dict[str, str]:
+    """The variables of a driver's process: this one's, without what would lead it to another cluster or folder."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "STDCL_", "WANDB_", "CUDA_"))}
+    return {**inherited, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start ``tests.ray.run``; whatever still runs at the end of the test is killed.
@@ -36,11 +42,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     ) -> subprocess.Popen[str]:  # fmt: skip
         file = tmp_path / f"{kind}.yaml"
         file.write_text(yaml.safe_dump(content))
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "STDCL_", "WANDB_"))}
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "tests.ray.run", kind, str(file), str(folder), json.dumps(stub), *overrides],
             cwd=elsewhere,
-            env={**inherited, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(environment or {})},
+            env={**bare_environment(), **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

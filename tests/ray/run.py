@@ -1,5 +1,6 @@
 """``python -m tests.ray.run KIND FILE FOLDER STUB [a.b=c ...]``: a sweep or a training with the stub as its loop.
 
+A stub of which ``meet`` is said is a ``Witness``, of GPUs that are declared only.
 A process of its own, so that tests can interrupt and kill it, and Ray's own warnings stay there.
 """
 
@@ -11,12 +12,16 @@ from pathlib import Path
 
 from stdcl.config import read_run_file
 from stdcl.errors import UserError
+from stdcl.launch.device import CARDS
+from tests.ray.declared import DECLARED, Witness
 from tests.ray.stub import Stub
 
 
 def main(kind: str, file: str, folder: str, stub: str, *overrides: str) -> int:
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(stub).items()}
-    loop = Stub(**settings)
+    # Cards that are declared only are looked for where nothing is said of them.
+    declared = "meet" in settings
+    loop = Witness(**settings) if declared else Stub(**settings)
     try:
         if kind == "sweep":
             from stdcl.cli.console import outlive_terminal, outliving_streams
@@ -24,7 +29,14 @@ def main(kind: str, file: str, folder: str, stub: str, *overrides: str) -> int:
 
             outlive_terminal()
             with outliving_streams():
-                return run_sweep(Path(file), overrides, storage=Path(folder), loop=loop, check=lambda config: ())
+                return run_sweep(
+                    Path(file),
+                    overrides,
+                    storage=Path(folder),
+                    loop=loop,
+                    cards=DECLARED if declared else CARDS,
+                    check=lambda config: (),
+                )
         from stdcl.launch.worker_group import launch
 
         last = launch(
