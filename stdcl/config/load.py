@@ -25,7 +25,7 @@ from stdcl.config.explain import Origin, explain
 from stdcl.config.keys import check_path
 from stdcl.config.model import METHOD, RunConfig
 from stdcl.config.unread import unread
-from stdcl.config.yaml_text import Location, locate, parse_yaml, show, walk_texts
+from stdcl.config.yaml_text import Location, parse_located, parse_yaml, show, walk_texts
 from stdcl.errors import UserError, nearest
 
 Raw = dict[str, Any]
@@ -33,28 +33,34 @@ Raw = dict[str, Any]
 
 def read_mapping(path: Path) -> Raw:
     """Read a YAML file that must hold a mapping."""
-    return read_located(path)[0]
+    return long_spelling(_mapping(path, parse_yaml(_text(path), str(path))))
 
 
 def read_located(path: Path) -> tuple[Raw, Origin]:
     """Read a YAML file that must hold a mapping; return it and where its keys stand."""
+    value, lines = parse_located(_text(path), str(path))
+    long = {_axis_location(long_location(at)): line for at, line in lines.items()}
+    return long_spelling(_mapping(path, value)), Origin(str(path), lines | long)
+
+
+def _text(path: Path) -> str:
     if path.is_dir():
         raise UserError(f"{path}: a folder; a YAML file is expected")
     if not path.is_file():
         neighbours = [str(p) for p in sorted(path.parent.glob("*.yaml"))] if path.parent.is_dir() else []
         raise UserError(f"{path}: no such file{nearest(str(path), neighbours)}")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
-    value = parse_yaml(text, str(path))
+
+
+def _mapping(path: Path, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise UserError(
             f"{path}: a mapping of keys to values is expected, found {'nothing' if value is None else show(value)}"
         )
-    lines = locate(text)
-    long = {_axis_location(long_location(at)): line for at, line in lines.items()}
-    return long_spelling(value), Origin(str(path), lines | long)
+    return value
 
 
 def long_spelling(raw: Mapping[str, Any]) -> Raw:

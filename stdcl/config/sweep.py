@@ -33,6 +33,7 @@ from stdcl.config.load import (
     override,
     put,
     read_located,
+    read_mapping,
     resolve,
     validate_fragment,
 )
@@ -566,7 +567,7 @@ def _extended(raw: Raw, path: Path, origin: Origin) -> Raw:
         raise UserError(f"{where} is {show(named)}; the path of a sweep file beside this one is expected")
     if "name" not in raw or "question" not in raw:
         raise UserError(f"{where}: a sweep that extends another needs a 'name' and a 'question' of its own")
-    shared = read_located(path.parent / named)[0]
+    shared = read_mapping(path.parent / named)
     check_kind(shared, path.parent / named, "a sweep file")
     if "extends" in shared:
         raise UserError(f"{where} is '{named}', which extends another file itself; one level is allowed")

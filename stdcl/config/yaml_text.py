@@ -113,14 +113,34 @@ def parse_yaml(text: str, where: str) -> Any:
     Raises:
         UserError: in one line, with the place.
     """
+    return _parsed(text, where)[0]
+
+
+def parse_located(text: str, where: str) -> tuple[Any, dict[Location, int]]:
+    """Parse YAML text; return the value, and the line (from 1) of each key and list entry.
+
+    Raises:
+        UserError: as ``parse_yaml``.
+    """
+    value, node = _parsed(text, where)
+    return value, _lines(node)
+
+
+def _parsed(text: str, where: str) -> tuple[Any, yaml.Node | None]:
+    """The value and what it was made of: the reader is by far the slowest part of a long file."""
     try:
-        value = yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            value = None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         raise UserError(f"{where}: not valid YAML: {_problem(error, text)}") from error
     except RecursionError as error:
         raise UserError(f"{where}: not valid YAML: nested too deeply") from error
     _check_size(value, where)
-    return value
+    return value, node
 
 
 def _problem(error: yaml.YAMLError, text: str) -> str:
@@ -156,18 +176,16 @@ def _check_size(value: Any, where: str) -> None:
         raise UserError(f"{where}: more than {_LARGEST:,} values; aliases (*) repeat their parts too often")
 
 
-def locate(text: str) -> dict[Location, int]:
-    """Return the line (from 1) of each key and list entry of a valid YAML text."""
+def _lines(root: yaml.Node | None) -> dict[Location, int]:
+    """The line of each key and list entry of a tree from which a value was made.
+
+    That has put what a section merges (<<) in front of its own keys, which are stronger and come later.
+    """
     out: dict[Location, int] = {}
 
     def walk(node: yaml.Node | None, location: Location) -> None:
         if isinstance(node, yaml.MappingNode):
-            # What a section merges (<<) first: its own keys are stronger.
-            for key, value in sorted(node.value, key=lambda pair: pair[0].tag != f"{_PREFIX}merge"):
-                if key.tag == f"{_PREFIX}merge":
-                    for merged in reversed(value.value) if isinstance(value, yaml.SequenceNode) else [value]:
-                        walk(merged, location)
-                    continue
+            for key, value in node.value:
                 at = (*location, key.value)
                 out[at] = key.start_mark.line + 1
                 walk(value, at)
@@ -176,7 +194,7 @@ def locate(text: str) -> dict[Location, int]:
                 out[(*location, index)] = value.start_mark.line + 1
                 walk(value, (*location, index))
 
-    walk(yaml.compose(text, Loader=_Loader), ())
+    walk(root, ())
     return out
 
 

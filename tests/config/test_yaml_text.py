@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stdcl.config import read_run_file
 from stdcl.config.sweep import load_sweep
-from stdcl.config.yaml_text import dump_yaml, locate, parse_yaml, show
+from stdcl.config.yaml_text import dump_yaml, parse_located, parse_yaml, show
 from stdcl.data.custom.prepare import load_spec
 from stdcl.errors import UserError
 
@@ -109,7 +109,7 @@ def test_aliases_cannot_multiply_a_text() -> None:
 
 
 def test_merged_keys_have_the_line_where_they_are_written() -> None:
-    lines = locate("base: &base\n  a: 1\n  b: 2\nother:\n  <<: *base\n  b: 3\n")
+    lines = parse_located("base: &base\n  a: 1\n  b: 2\nother:\n  <<: *base\n  b: 3\n", "here")[1]
     assert {key: line for key, line in lines.items() if key[0] == "other"} == {
         ("other",): 4,
         ("other", "a"): 2,

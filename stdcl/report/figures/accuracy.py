@@ -112,6 +112,7 @@ def accuracy_series(table: SweepTable) -> AccuracySeries:
     places = {value: float(index) if even else float(value) for index, value in enumerate(values)}
     bands: list[Band] = []
     lines: dict[tuple[str, str], Line] = {}
+    points: dict[tuple[str, str], list[Point]] = {}
     for cell in shown:
         plain = shared(cell.parameters)
         group = _label({name: value for name, value in plain.items() if name != key}, names)
@@ -127,9 +128,8 @@ def accuracy_series(table: SweepTable) -> AccuracySeries:
             label = ", ".join(filter(None, [cell.arm, label]))
         elif baseline or not label:
             label = _BASELINE_LABEL if baseline else "STD-CL"
-        line = lines.get((group, label), Line(label, group, (), baseline))
-        points = sorted([*line.points, _point(cell, places[_value(cell, key)])], key=lambda point: point.x)
-        lines[group, label] = replace(line, points=tuple(points))
+        lines.setdefault((group, label), Line(label, group, (), baseline))
+        points.setdefault((group, label), []).append(_point(cell, places[_value(cell, key)]))
     numbers = [] if even else sorted(places.values())
     return AccuracySeries(
         title=table.name,
@@ -139,7 +139,9 @@ def accuracy_series(table: SweepTable) -> AccuracySeries:
         ticks=tuple((place, value_text(value)) for value, place in places.items()),
         even=even,
         logarithmic=_wants_logarithm(numbers),
-        lines=tuple(lines.values()),
+        lines=tuple(
+            replace(line, points=tuple(sorted(points[at], key=lambda point: point.x))) for at, line in lines.items()
+        ),
         bands=tuple(bands),
     )
 
