@@ -157,3 +157,28 @@ def test_a_search_of_two_trials_at_a_time_loses_and_repeats_none(start: Start, t
     assert set(results["evaluated_on"]) == {"validation"}
     plan = json.loads((sweep / "plan.json").read_text())
     assert {trial["key"] for trial in plan["trials"]} >= {trial.user_attrs["trial"] for trial in done}
+
+
+def test_a_search_of_two_workers_ends_trials_early_and_keeps_the_group(start: Start, tmp_path: Path) -> None:
+    """Ranks that are asked to leave serve the next trial; it ends as after a group of its own."""
+    content = {
+        **SEARCH,
+        "max_concurrent_trials": 1,
+        "resources": {"workers": 2},
+        "optuna": {**SEARCH["optuna"], "trials": 6, "reduction_factor": 2, "grace_epochs": 1},
+    }
+    code, text = finish(start("sweep", content, tmp_path / "storage", seconds=0.3))
+    assert code == 0, text
+    assert "workers lost" not in text
+    sweep = tmp_path / "storage" / "searching"
+    judged, _ = _judged(sweep)
+    assert {state for _, state, *_ in judged} == {TrialState.COMPLETE, TrialState.PRUNED}
+    runs = [history(run) for run in (sweep / "trials").iterdir()]
+    assert len({row["pid"] for run in runs for row in run}) == 1, "one rank 0 for all of them"
+    for run in runs:
+        assert [row["epoch"] for row in run] == list(range(1, len(run) + 1))
+        assert [row["value"] for row in run] == [3.0 * row["epoch"] for row in run], "two ranks in each epoch"
+    # One worker at a time judges the same, but for what two ranks add up to.
+    code, text = finish(start("sweep", content, tmp_path / "one", "resources.workers=1"))
+    assert code == 0, text
+    assert [each[:3] for each in judged] == [each[:3] for each in _judged(tmp_path / "one" / "searching")[0]]
