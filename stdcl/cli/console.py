@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
@@ -140,3 +141,13 @@ def outlive_terminal() -> None:
 def terminal_width() -> int:
     """Characters of a line: the terminal's, or 80 where the output is no terminal."""
     return max(80, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 80
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return lines of prose within a width; what is broken goes on two columns further in than it began."""
+
+    def lines(line: str) -> list[str]:
+        further = " " * (len(line) - len(line.lstrip()) + 2)
+        return textwrap.wrap(line, width, subsequent_indent=further, break_long_words=False, break_on_hyphens=False)
+
+    return "\n".join("\n".join(lines(line)) for line in text.splitlines())

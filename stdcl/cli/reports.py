@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from stdcl.cli.codes import DONE, FAILED
-from stdcl.cli.console import terminal_width
+from stdcl.cli.console import terminal_width, wrapped
 from stdcl.cli.place import named_folder
 from stdcl.cli.verb import PATH, Several, Verb
 from stdcl.errors import UserError
@@ -101,13 +101,13 @@ def plan(file: str, overrides: tuple[str, ...], no_probe: bool) -> None:
     loaded = load_settled(file, overrides)
     search = loaded.config.search == "optuna"
     try:
-        print(render_forecast(plan_sweep(loaded, measure=not no_probe)))
+        print(render_forecast(plan_sweep(loaded, measure=not no_probe), columns=terminal_width()))
     except UserError as error:
         if search:
             raise
-        print(f"what it costs is not known: {str(error).splitlines()[0]}")
+        print(wrapped(f"what it costs is not known: {str(error).splitlines()[0]}", terminal_width()))
     if not search:
-        print(f"\n{what_seeds_can_show(loaded)}")
+        print(f"\n{wrapped(what_seeds_can_show(loaded), terminal_width())}")
 
 
 @click.command(cls=Verb)

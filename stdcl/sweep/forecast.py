@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,10 @@ Ground = Literal["recorded", "probed", "scaled", "none"]
 START_ALONE = 2.0
 START_GROUP = 15.0
 """Seconds of a trial in which nothing is trained, in round numbers: with one worker, and with several."""
+
+_NUMBERS = 38
+"""Columns of a forecast's line beside a cell's name and its ground."""
+_NARROWEST = 20
 
 
 @dataclass(frozen=True)
@@ -121,8 +126,8 @@ def makespan(lengths: Sequence[float], places: int) -> float:
     return max(free)
 
 
-def render_forecast(forecast: Forecast, most: int = 30) -> str:
-    """Return it as text of at most 80 columns where the cells' names allow."""
+def render_forecast(forecast: Forecast, most: int = 30, columns: int = 80) -> str:
+    """Return it as text of at most so many columns, where no single setting of a cell is longer."""
     f, about = forecast, "at most" if forecast.at_most else "about"
     lines = [f"{f.name}: {f.trials} trial(s) to train, {f.epochs} epochs"]
     if f.hours is None or f.wall_seconds is None:
@@ -138,16 +143,19 @@ def render_forecast(forecast: Forecast, most: int = 30) -> str:
     if memory:
         lines.append(f"  memory      about {max(memory) / 1024:.1f} GiB per worker, {f.workers} worker(s) a trial")
     shown = f.cells[:most]
-    width = max([4, *(len(cell.name) for cell in shown)])
+    room = max(_NARROWEST, columns - _NUMBERS - max([4, *(len(cell.ground) for cell in shown)]))
+    names = [textwrap.wrap(cell.name, room, break_long_words=False, break_on_hyphens=False) for cell in shown]
+    width = max([4, *(len(line) for name in names for line in name)])
     lines += ["", f"  {'cell':<{width}}  trials  epochs  s/epoch  {'hours':>7}  from"]
-    for cell in shown:
+    for cell, (first, *more) in zip(shown, names, strict=True):
         known = cell.epoch_seconds is not None
         seconds = f"{cell.epoch_seconds:7.2f}" if cell.epoch_seconds is not None else "      -"
         hours = f"{(cell.epoch_seconds or 0) * cell.epochs * f.held / 3600:7.2f}"
         lines.append(
-            f"  {cell.name:<{width}}  {cell.trials:6d}  {cell.epochs:6d}  {seconds}  {hours if known else '      -'}"
+            f"  {first:<{width}}  {cell.trials:6d}  {cell.epochs:6d}  {seconds}  {hours if known else '      -'}"
             f"  {cell.ground}"
         )
+        lines += [f"    {line}" for line in more]
     if len(f.cells) > most:
         lines.append(f"  and {len(f.cells) - most} more cell(s)")
     return "\n".join(lines)

@@ -98,3 +98,11 @@ def test_a_handler_of_ones_own_stays() -> None:
         assert signal.getsignal(signal.SIGHUP) is own
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_prose_is_broken_at_words_and_goes_on_further_in() -> None:
+    from stdcl.cli.console import wrapped
+
+    text = "short\n\n  one two three four /a/path/that/is/longer/than/the/line"
+    expected = ["short", "", "  one two", "    three", "    four", "    /a/path/that/is/longer/than/the/line"]
+    assert wrapped(text, 10).splitlines() == expected

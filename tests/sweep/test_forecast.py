@@ -77,6 +77,18 @@ def test_a_probe_gives_hours_and_a_budget_refuses(make_sweep: MakeSweep, small_s
     assert max(map(len, render_forecast(found).splitlines())) <= 80
 
 
+def test_long_names_of_cells_are_broken_between_their_settings() -> None:
+    name = "arm=stdcl, encoder=hyperformer, protocol=cross-view, stream=joint-motion, hard_negatives=512"
+    cell = CellCost(name, 3, 195, 12.5, 800.0, "recorded")
+    found = Forecast("wide", (cell,), workers=1, cpus=1.0, gpus=0.0, at_once=1, where="this machine")
+    lines = render_forecast(found).splitlines()
+    assert max(map(len, lines)) <= 80
+    begin = next(index for index, line in enumerate(lines) if line.startswith("  arm="))
+    shown = [lines[begin].split("   ")[0], *lines[begin + 1 :]]
+    assert " ".join(" ".join(shown).split()) == name
+    assert any(name in line for line in render_forecast(found, columns=200).splitlines())
+
+
 def test_earlier_runs_of_the_same_kind_are_the_ground(
     make_sweep: MakeSweep, make_config: MakeConfig, small_store: Path, tmp_path: Path
 ) -> None:
