@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stdcl.cli.codes import DONE, FAILED
+from stdcl.cli.console import terminal_width
 from stdcl.cli.live import Live, room
 from stdcl.cli.place import sweep_folder
 from stdcl.cli.verb import Verb
@@ -47,7 +48,7 @@ def status(sweep: str | None, watch: bool, as_json: bool) -> int:
             text = json.dumps(sweeps_json(found), indent=2) if as_json else render_sweeps(found)
         else:
             one = _status(sweep)
-            text = json.dumps(status_json(one), indent=2) if as_json else render_status(one)
+            text = json.dumps(status_json(one), indent=2) if as_json else render_status(one, width=terminal_width())
         if watch and not as_json:
             click.clear()
         print(text, flush=True)

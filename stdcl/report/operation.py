@@ -156,9 +156,11 @@ def sweeps_json(found: Sequence[SweepStatus], clock: Callable[[], float] = time.
     return [{**_summary(status, clock), "folder": str(status.folder.root)} for status in found]
 
 
-def render_status(status: SweepStatus, clock: Callable[[], float] = time.time) -> str:
-    """One line per trial, below what the sweep as a whole does."""
-    lines = [f"{status.plan.sweep}: {status.plan.question}", _whole(status, clock), f"folder: {status.folder.root}", ""]
+def render_status(status: SweepStatus, clock: Callable[[], float] = time.time, width: int = 80) -> str:
+    """One line per trial, below what the sweep as a whole does, in lines of a width."""
+    lines = [*textwrap.wrap(f"{status.plan.sweep}: {status.plan.question}", width, subsequent_indent="  ")]
+    lines += textwrap.wrap(_whole(status, clock), width, subsequent_indent="  ", break_on_hyphens=False)
+    lines += [f"folder: {status.folder.root}", ""]
     lines += render_lines([trial_line(status, key) for key in status.trials])
     lines += [f"! {remark}" for remark in status.remarks]
     return "\n".join(lines)
