@@ -22,6 +22,8 @@ _LONGEST_ERROR = 100
 _PLAIN_RATE = 1000.0
 """Sequences per second, from which on a rate has no decimals or powers of ten."""
 _HEAD_LINES = 2
+TO_GO_ON = "to go on:"
+"""Before the command, where no driver runs."""
 _TITLES = ("state", "epoch", "accuracy", "seq/s", "left", "node", "attempts", "trial")
 
 
@@ -159,7 +161,13 @@ def sweeps_json(found: Sequence[SweepStatus], clock: Callable[[], float] = time.
 def render_status(status: SweepStatus, clock: Callable[[], float] = time.time, width: int = 80) -> str:
     """One line per trial, below what the sweep as a whole does, in lines of a width."""
     lines = [*textwrap.wrap(f"{status.plan.sweep}: {status.plan.question}", width, subsequent_indent="  ")]
-    lines += textwrap.wrap(_whole(status, clock), width, subsequent_indent="  ", break_on_hyphens=False)
+    said, mark, command = _whole(status, clock).partition(f"{TO_GO_ON} ")
+    lines += textwrap.wrap(f"{said}{mark}".rstrip(), width, subsequent_indent="  ", break_on_hyphens=False)
+    # A command is copied: it is not broken.
+    if command and len(lines[-1]) + 1 + len(command) <= width:
+        lines[-1] += f" {command}"
+    elif command:
+        lines.append(f"  {command}")
     lines += [f"folder: {status.folder.root}", ""]
     lines += render_lines([trial_line(status, key) for key in status.trials])
     lines += [f"! {remark}" for remark in status.remarks]
@@ -228,7 +236,7 @@ def _whole(status: SweepStatus, clock: Callable[[], float]) -> str:
     if not (beat is not None and beat.alive(clock)) and any(
         trial.state in ("not started", "interrupted", "failed") for trial in status.trials.values()
     ):
-        go_on = f"; to go on: {command_of(status)}"
+        go_on = f"; {TO_GO_ON} {command_of(status)}"
     return f"{said}{estimate}; {driver}{go_on}"
 
 

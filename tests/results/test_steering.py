@@ -83,7 +83,8 @@ def test_the_status_of_each_trial(folder: SweepFolder, capsys: pytest.CaptureFix
     assert said["seconds_left"] == pytest.approx(100.0)
     assert cli.main(["status", "s"]) == 0
     text = capsys.readouterr().out
-    assert "no driver runs; to go on: stdcl sweep" in text
+    assert "no driver runs; to go on: stdcl sweep" in " ".join(text.split())
+    assert any(line.strip().startswith("stdcl sweep") for line in text.splitlines()), "a command is not broken"
     assert "about 1:40 left" in text
     assert cli.main(["status"]) == 0
     assert capsys.readouterr().out.startswith("s  1 finished, 1 failed, 1 running, 1 not started")
