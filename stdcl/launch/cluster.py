@@ -281,15 +281,19 @@ def _connect(address: str, path: Path) -> None:
     import ray
     from ray.exceptions import AuthenticationError
 
-    from stdcl.launch.ray_workarounds import PathOfWorkers
+    from stdcl.launch.ray_workarounds import PathOfWorkers, refuses_token
 
+    token = (
+        "Its token must be in ~/.ray/auth_token or $RAY_AUTH_TOKEN of this machine, with RAY_AUTH_MODE=token set "
+        "before the command"
+    )
     try:
+        if refuses_token(address):
+            raise UserError(f"RAY_ADDRESS={address}: the cluster refuses us: our token is missing or wrong. {token}")
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, job_config=PathOfWorkers(path))
     except AuthenticationError as error:
-        raise UserError(
-            f"RAY_ADDRESS={address}: the cluster refuses us: {str(error).splitlines()[0]}. Its token must be in "
-            "~/.ray/auth_token or $RAY_AUTH_TOKEN of this machine, with RAY_AUTH_MODE=token set"
-        ) from error
+        said = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"RAY_ADDRESS={address}: the cluster refuses us: {said}. {token}") from error
     except (ConnectionError, TimeoutError, ValueError) as error:
         raise UserError(
             f"RAY_ADDRESS={address}: no Ray cluster answers there ({str(error).splitlines()[0]}). "

@@ -17,6 +17,10 @@ from typing import Any
 import ray
 from ray import cloudpickle
 from ray._private import state, worker
+from ray._private.grpc_utils import init_grpc_channel
+from ray._private.services import canonicalize_bootstrap_address
+from ray.core.generated.gcs_service_pb2 import CheckAliveRequest
+from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 from ray.exceptions import NodeDiedError, RayActorError
 from ray.job_config import JobConfig
 from ray.train.torch import TorchConfig
@@ -38,6 +42,9 @@ LOST_WORKERS = (RayActorError, NodeDiedError, WorkerHealthCheckFailedError)
 
 SETUP_FAILURES = (WorkerGroupStartupTimeoutError, WorkerGroupStartupFailedError, InsufficientClusterResourcesError)
 """What Ray Train's controller raises when a worker group cannot be placed or started. (Ray 2.60: not exported.)"""
+
+ANSWER_SECONDS = 5.0
+"""How long a head is given to say whether it takes our token."""
 
 HEAD = "node:__internal_head__"
 """The resource of the head node: a small part of it pins a process there. (Ray 2.60: no public label for it.)"""
@@ -189,6 +196,30 @@ class PathOfWorkers(JobConfig):  # type: ignore[misc]
     def _runtime_env_has_working_dir(self) -> bool:
         """What Ray asks before it adds the two folders."""
         return True
+
+
+def refuses_token(address: str) -> bool:
+    """Whether the head of a cluster answers that the token of this process is missing or wrong.
+
+    Ray 2.60 tries for 20 seconds, with a line of its own for each, and then says that nothing answers there.
+
+    Args:
+        address: HOST:PORT, or ``auto``.
+    """
+    import grpc
+
+    try:
+        found = canonicalize_bootstrap_address(address)
+    except ConnectionError:
+        return False  # ``auto`` and no cluster here, as Ray will say
+    if found is None:
+        return False
+    with init_grpc_channel(found) as channel:
+        try:
+            NodeInfoGcsServiceStub(channel).CheckAlive(CheckAliveRequest(), timeout=ANSWER_SECONDS)
+        except grpc.RpcError as error:
+            return bool(error.code() == grpc.StatusCode.UNAUTHENTICATED)
+    return False
 
 
 @contextmanager

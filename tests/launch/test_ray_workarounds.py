@@ -6,12 +6,19 @@ No cluster runs here; ``tests/ray`` and ``tests/cluster`` have the same on real 
 from __future__ import annotations
 
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import pytest
 import ray
+from ray.core.generated.gcs_service_pb2 import CheckAliveReply
+from ray.core.generated.gcs_service_pb2_grpc import (
+    NodeInfoGcsServiceServicer,
+    add_NodeInfoGcsServiceServicer_to_server,
+)
 from ray.exceptions import ActorUnschedulableError, NodeDiedError, RayActorError, RayTaskError
 from ray.train import ControllerError
 from ray.train.torch import TorchConfig
@@ -23,6 +30,7 @@ from ray.train.v2._internal.execution.failure_handling.default import RETRYABLE_
 from ray.train.v2._internal.execution.worker_group import worker_group as groups
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
+from ray.util import get_node_ip_address
 
 from stdcl.launch import ray_workarounds as workarounds
 from stdcl.launch.worker_group import _TransportConfig
@@ -257,3 +265,28 @@ def test_the_lines_around_a_cause_are_recognised(tmp_path: Path, monkeypatch: py
     trial.handle_error(RayActorError(error_msg="The actor died because of an error"))
     first = Path(trial.error_file).read_text().splitlines()[0]
     assert workarounds.TEXT_AROUND_A_CAUSE.match(first)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [(None, False), (grpc.StatusCode.UNAUTHENTICATED, True), (grpc.StatusCode.UNAVAILABLE, False)],
+)
+def test_a_head_that_refuses_the_token_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch, answer: grpc.StatusCode | None, expected: bool
+) -> None:
+    class Head(NodeInfoGcsServiceServicer):  # type: ignore[misc]
+        def CheckAlive(self, request: Any, context: grpc.ServicerContext) -> CheckAliveReply:
+            if answer is not None:
+                context.abort(answer, "InvalidAuthToken")
+            return CheckAliveReply()
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    server = grpc.server(ThreadPoolExecutor(1))
+    add_NodeInfoGcsServiceServicer_to_server(Head(), server)
+    host = get_node_ip_address()  # by which Ray replaces 127.0.0.1
+    port = server.add_insecure_port(f"{host}:0")
+    server.start()
+    try:
+        assert workarounds.refuses_token(f"{host}:{port}") is expected
+    finally:
+        server.stop(None).wait()
