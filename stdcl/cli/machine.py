@@ -8,6 +8,7 @@ import sys
 import click
 
 from stdcl.cli.codes import DONE, FAILED
+from stdcl.cli.console import terminal_width
 from stdcl.cli.verb import Verb
 from stdcl.errors import UserError
 
@@ -40,7 +41,7 @@ def doctor(as_json: bool, gpu: bool, data: str | None, encoder: str | None, cpu:
         print(json.dumps([finding.to_json() for finding in findings], indent=2))
     else:
         for finding in findings:
-            print(finding.render())
+            print(finding.render(terminal_width()))
     return FAILED if any(finding.state == "bad" for finding in findings) else DONE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,5 +18,13 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def render(self) -> str:
-        return f"[{self.state:^4}] {self.what}: {self.text}"
+    def render(self, width: int) -> str:
+        """Return lines of at most ``width``, but for words that are longer, such as paths."""
+        mark = f"[{self.state:^4}] "
+        return textwrap.fill(
+            f"{mark}{self.what}: {self.text}",
+            width,
+            subsequent_indent=" " * len(mark),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )

@@ -24,6 +24,7 @@ from stdcl.launch.failures import TrainingFailed
 from stdcl.launch.gpu_check import STEPS, CardFacts, GpuCheck, run_check
 from stdcl.parallel.trial import BYTES
 from stdcl.specs import datasets
+from stdcl.training.components import check
 from stdcl.training.rates import loader_rate_here
 
 Say = Callable[[str], None]
@@ -127,7 +128,8 @@ def _checked(
     try:
         store = _store(data) if rates else None
         config = _config(store, encoder, recipe, workers, gpus)
-        steps = 0 if store is None else STEPS if gpus else STEPS_ON_CPU
+        why_not = _NO_DATA if store is None else _unfit(config)
+        steps = 0 if why_not else STEPS if gpus else STEPS_ON_CPU
         found = run_check(config, storage_path().absolute(), steps=steps, remote=remote, on_event=say)
     except (UserError, TrainingFailed) as error:
         yield Finding("ranks", "bad", str(error).splitlines()[0])
@@ -137,8 +139,17 @@ def _checked(
     yield from _ranks(found)
     if found.rates is not None:
         yield from rate_findings(found, config)
-    elif rates:
-        yield _NO_DATA
+    elif rates and why_not:
+        yield why_not
+
+
+def _unfit(config: RunConfig) -> Finding | None:
+    """Why nothing can be trained on these data; cards and their connection are tried all the same."""
+    try:
+        check(config)
+    except UserError as error:
+        return Finding("rates", "bad", f"not measured: {str(error).splitlines()[0]}")
+    return None
 
 
 def _store(data: str | None) -> Path | None:
@@ -156,6 +167,8 @@ def _config(store: Path | None, encoder: str, recipe: str, workers: int, gpus: i
         "recipe": recipe,
         "data": {"dataset": dataset, "path": str(store or "none")},
         "encoder": {"name": encoder},
+        # A small store, such as the quick start's, has classes of fewer sequences than the recipe chooses among.
+        "contrast": {"readings": {"shortage": "clamp"}},
         "resources": {"workers": workers, "gpus_per_worker": gpus, "max_failures": 0},
         "tracking": {"wandb": "disabled"},
     }

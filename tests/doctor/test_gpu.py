@@ -12,6 +12,7 @@ from stdcl.config import RunConfig
 from stdcl.data.prepare import prepare_dataset
 from stdcl.doctor import gpu
 from stdcl.doctor.finding import Finding
+from stdcl.errors import UserError
 from stdcl.launch.gpu_check import CardFacts, GpuCheck
 from stdcl.parallel.trial import CommTrial
 from stdcl.training.rates import Rates
@@ -112,3 +113,39 @@ def test_reports_name_no_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert gpu.without_places(text) == (
         "$STDCL_STORAGE/x: on node ADDRESS: no; RAY_ADDRESS=ADDRESS; $HOME/data; 570.86.15"
     )
+
+
+def test_data_that_cannot_be_trained_on_hide_no_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: RunConfig
+) -> None:
+    """The rates are left out, with the reason; cards and their connection are tried all the same."""
+    assert config.contrast.readings.shortage == "clamp", "a small store's classes are short of what the recipe asks"
+    asked: list[int] = []
+
+    def run_check(*given: object, steps: int, **more: object) -> GpuCheck:
+        asked.append(steps)
+        return GpuCheck((CARD, CARD), RIGHT, None)
+
+    def unfit(config: RunConfig) -> None:
+        raise UserError("training.batch_size is 64, but there are 5 training items\nmore")
+
+    monkeypatch.setattr(gpu, "run_check", run_check)
+    monkeypatch.setattr(gpu, "check", unfit)
+    monkeypatch.setattr(gpu, "_store", lambda data: None)
+    assert [each.text for each in gpu._of_cards(2, 2, None, "ctrgcn", print)][-1] == gpu._NO_DATA.text
+    monkeypatch.setattr(gpu, "_store", lambda data: tmp_path)
+    monkeypatch.setattr(gpu, "_config", lambda *given: config)
+    lines = {each.what: each for each in gpu._of_cards(2, 2, None, "ctrgcn", print)}
+    assert asked == [0, 0], "no steps"
+    assert lines["card"].state == lines["ranks"].state == "ok"
+    assert lines["rates"].state == "bad"
+    assert lines["rates"].text == "not measured: training.batch_size is 64, but there are 5 training items"
+
+
+def test_a_finding_fits_the_terminal() -> None:
+    text = Finding("ranks", "bad", "a sentence of several words with a /path/that-is/longer-than-the-line").render(30)
+    assert text.splitlines() == [
+        "[bad ] ranks: a sentence of",
+        "       several words with a",
+        "       /path/that-is/longer-than-the-line",
+    ]
