@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import errno
+import zipfile
+import zlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from tokenize import TokenError
 
 
 class UserError(Exception):
     """Bad input. The message says what was wrong, where, what is allowed, and the nearest right spelling."""
 
+
+NPZ_ERRORS = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    SyntaxError,
+    TokenError,
+    RuntimeError,  # encrypted; also NotImplementedError, a compression that zipfile does not know
+    MemoryError,
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+)
+"""What reading a damaged .npz raises: the archive, its compression, and NumPy's header, which is Python's text."""
 
 _WAYS_OUT = {
     errno.ENOSPC: "make room on its disk, or choose another place, and type the same command again",

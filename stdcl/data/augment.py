@@ -143,7 +143,7 @@ def rotate_flat(x: FloatArray, matrix: FloatArray) -> FloatArray:
 
 
 def to_origin(x: FloatArray, joint: int, *, scale: float = 1.0, axes: int = 3) -> FloatArray:
-    """Move a clip so that the first person's ``joint`` is at zero in the first frame in which it is there.
+    """Move a clip so that ``joint`` of the first person who is there is at zero in the first frame that has it.
 
     Where it never is, the mean of that person's joints in the first frame with the person is taken. Persons who are
     absent in a frame (all zero) stay so.
@@ -155,12 +155,13 @@ def to_origin(x: FloatArray, joint: int, *, scale: float = 1.0, axes: int = 3) -
         axes: how many of the three numbers are coordinates.
     """
     there = np.asarray(np.any(x, axis=(2, 3)))
-    frames = np.flatnonzero(there[:, 0])
-    if len(frames) == 0:
+    if not there.any():
         return x
-    track = x[frames, 0, joint]
+    person = int(np.argmax(there.any(axis=0)))
+    frames = np.flatnonzero(there[:, person])
+    track = x[frames, person, joint]
     known = np.flatnonzero(~missing(track))
-    at = track[known[0]] if len(known) else np.nanmean(x[frames[0], 0], axis=0)
+    at = track[known[0]] if len(known) else np.nanmean(x[frames[0], person], axis=0)
     out = x.copy()
     out[..., :axes] -= at[:axes]
     out[..., :axes] *= np.float32(scale)

@@ -87,9 +87,12 @@ def test_nw_ucla(tmp_path: Path) -> None:
 
 def test_custom(tmp_path: Path) -> None:
     good = tmp_path / "good.npz"
-    np.savez(good, values=np.random.default_rng(0).normal(size=(5, 3, 3)), label=1, subject=2)
+    clip = {"values": np.random.default_rng(0).normal(size=(5, 3, 3)), "label": 1, "subject": 2}
+    np.savez_compressed(good, **clip)  # type: ignore[arg-type]
+    packed = good.read_bytes()
+    np.savez(good, **clip)  # type: ignore[arg-type]
     names = [f"c{n:03d}.npz" for n in range(FILES)]
-    spoil(tmp_path / "raw", names, lambda name: good.read_bytes(), 3)
+    spoil(tmp_path / "raw", names, lambda name: packed if int(name[1:4]) // 8 % 2 else good.read_bytes(), 3)
     good.rename(tmp_path / "raw" / "good.npz")
     np.savez(tmp_path / "raw" / "other.npz", values=np.ones((5, 3, 3)), label=0, subject=1)
     spec = tmp_path / "dataset.yaml"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from stdcl import atomic
+from stdcl.data.augment import to_origin
 from stdcl.data.ctrgcn_npz.prepare import PARTS, PERSONS, WIDTH
 from stdcl.data.missing import missing
 from stdcl.data.store import SequenceStore
@@ -23,10 +24,11 @@ FRAMES = 300
 def export(store: SequenceStore, out: Path, *, protocol: str) -> str:
     """Write the two parts of a protocol, see ``stdcl.data.export.Export``; clips are written one by one.
 
-    The clips of a store that fills absent persons with a copy of the first get that copy, as in the public files.
+    The clips of a store that fills absent persons with a copy of the first get that copy, as in the public files. Clips
+    are at their origin there, so those of a store that moves them when they are read are moved.
     """
     manifest = store.manifest
-    if manifest.skeleton.num_joints != NTU.num_joints or manifest.max_persons > PERSONS or manifest.third == "score":
+    if manifest.skeleton.parents != NTU.parents or manifest.max_persons > PERSONS or manifest.third == "score":
         raise UserError(f"{store.path}: this format holds one or two persons of NTU's 25 joints in space, no others")
     rule = store.rules[protocol]
     own = manifest.source if manifest.source.get("format") == "ctrgcn-npz" else {}
@@ -60,6 +62,8 @@ def _header(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[np.generi
 def _padded(store: SequenceStore, row: int, frames: int) -> np.ndarray:
     """Return (frames, 150) of a clip; missing joints become zeros."""
     values = store.sequence(row)
+    if not store.manifest.centred:
+        values = to_origin(values, store.skeleton.origin, scale=store.manifest.scale)
     x = np.zeros((frames, PERSONS, NTU.num_joints, 3), dtype=np.float32)
     x[: len(values), : values.shape[1]] = np.where(missing(values)[..., None], 0, values)
     if values.shape[1] == 1 and store.manifest.absent_person == "copy":

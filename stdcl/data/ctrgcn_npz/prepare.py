@@ -22,7 +22,7 @@ from stdcl.data.prepare import BadFile, BadFilesError, Prepared, Progress
 from stdcl.data.protocols import SplitRule
 from stdcl.data.raw_file import FARTHEST
 from stdcl.data.store import Record
-from stdcl.errors import UserError
+from stdcl.errors import NPZ_ERRORS, UserError
 from stdcl.skeleton import NTU
 
 PERSONS = 2
@@ -58,7 +58,7 @@ def _array(file: Path, name: str) -> Iterator[tuple[IO[bytes], _Header]]:
                 if fortran and len(shape) > 1:
                     raise UserError(f"{file}: '{name}' is in Fortran's order; save it again with np.ascontiguousarray")
                 yield stream, _Header(shape, dtype)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
+    except NPZ_ERRORS as error:
         raise UserError(
             f"{file}: '{name}' cannot be read ({error}); an .npz of CTR-GCN's preparation is needed"
         ) from None

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +29,7 @@ from stdcl.data.prepare import BadFile, BadFilesError, Prepared, Progress, check
 from stdcl.data.protocols import SplitRule, class_counts, official_rules
 from stdcl.data.raw_file import FARTHEST, check_regular, read_raw
 from stdcl.data.store import Clip, Manifest, Record, StoreWriter, content_hash, read_manifest, sequence_digest
-from stdcl.errors import UserError, nearest
+from stdcl.errors import NPZ_ERRORS, UserError, nearest
 from stdcl.skeleton import Skeleton
 
 _NUMBERS = ("subject", "view", "setup", "replication")
@@ -389,7 +388,7 @@ def read_clips(dataset: CustomDataset, file: Path, entry: FileEntry) -> Iterator
                 yield BadFile(where, str(error))
     except _BadClipError as error:
         yield BadFile(name, str(error))
-    except (OSError, ValueError, BadZipFile, EOFError, pa.ArrowInvalid) as error:
+    except (*NPZ_ERRORS, pa.ArrowInvalid) as error:
         # NumPy's own text on pickled content advises to load it unsafely.
         pickled = "pickle" in str(error)
         yield BadFile(name, f"unreadable: {'not numbers (pickled objects are never read)' if pickled else error}")

@@ -31,6 +31,9 @@ Scores = Literal["drop", "keep"]
 MEMORY = 2.5
 """Memory that preparing takes, as a multiple of the file's size (measured: 2.1 for pickle protocol 2, 1.3 for 4)."""
 
+MOST_CLASSES = 1 << 16
+"""More cannot be meant: every label up to the largest is a class with a name and a row of the classifier."""
+
 HEIGHT = 1.7
 """What poses in pixels are scaled to: the mean over clips of a body's larger extent in its first frame."""
 
@@ -66,7 +69,7 @@ def prepare(
     seen: dict[str, int] = {}
     extents: list[float] = []
     images: set[tuple[int, int] | None] = set()
-    persons = label = joints = gone = points = flat = 0
+    persons = label = joints = gone = points = flat = scored = 0
     for index, annotation in enumerate(annotations):
         try:
             record = _record(annotation, keep)
@@ -81,6 +84,7 @@ def prepare(
         seen[record.id] = index
         joints = record.values.shape[2]
         flat += np.shape(annotation["keypoint"])[-1] == 2
+        scored += "keypoint_score" in annotation
         images.add(_image(annotation))
         extents.append(_extent(record.values))
         persons, label = max(persons, record.values.shape[1]), max(label, record.label)
@@ -100,7 +104,7 @@ def prepare(
     protocols, names, remarks = _protocols(split, seen, file)
     titles, naming = class_names(label + 1, classes)
     notes = [*remarks, *naming]
-    if flat and not keep:
+    if scored and not keep:
         notes.append("the detector's scores are not kept; `--scores keep` keeps them as third number of a joint")
     image = images.pop() if len(images) == 1 else None
     if images:
@@ -153,17 +157,21 @@ def read_clips(path: Path, like: Manifest) -> Iterator[Clip]:
 
 
 def _parts(content: Any, file: Path) -> tuple[list[Any], dict[str, list[str]]]:
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list | tuple):
         found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise UserError(
-            f"{file}: not an annotation file of PYSKL ('annotations' and 'split' are needed; it has: {found})"
+            f"{file}: not an annotation file of PYSKL (lists 'annotations' and 'split' are needed; it has: {found})"
         )
     split = content.get("split")
     if not isinstance(split, dict) or not split:
         raise UserError(f"{file}: 'split' is missing: lists of names, such as xsub_train and xsub_val")
     if not content["annotations"]:
         raise UserError(f"{file}: no annotation in it")
-    return content["annotations"], {str(name): [str(each) for each in ids] for name, ids in split.items()}
+    for name, ids in split.items():
+        listed = isinstance(ids, list | tuple | set | frozenset) or (isinstance(ids, np.ndarray) and ids.ndim == 1)
+        if not listed or not all(isinstance(each, str) for each in ids):
+            raise UserError(f"{file}: split '{name}' is not a list of names (frame_dir of annotations)")
+    return list(content["annotations"]), {str(name): [str(each) for each in ids] for name, ids in split.items()}
 
 
 def _name_of(annotation: Any) -> str:
@@ -181,8 +189,8 @@ def _record(annotation: Any, keep_scores: bool) -> Record:
     name, label = annotation["frame_dir"], annotation["label"]
     if not isinstance(name, str) or not name:
         raise _BadClipError("wrong name: frame_dir must be a text")
-    if not isinstance(label, int) or label < 0:
-        raise _BadClipError(f"wrong label: {label!r}; a whole number from 0 is needed")
+    if not isinstance(label, int) or not 0 <= label < MOST_CLASSES:
+        raise _BadClipError(f"wrong label: {label!r}; a whole number from 0 to {MOST_CLASSES - 1} is needed")
     values = annotation["keypoint"]
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
         raise _BadClipError("non-numeric: keypoint must be an array of numbers")
@@ -191,7 +199,8 @@ def _record(annotation: Any, keep_scores: bool) -> Record:
     frames = annotation.get("total_frames", values.shape[1])
     if frames != values.shape[1]:
         raise _BadClipError(f"wrong length: {values.shape[1]} frames, but total_frames is {frames}")
-    x = values.astype(np.float32).transpose(1, 0, 2, 3)
+    with np.errstate(over="ignore"):  # infinite then: missing in the plane, refused in space
+        x = values.astype(np.float32).transpose(1, 0, 2, 3)
     if x.shape[3] == 2:
         score = _scores(annotation.get("keypoint_score"), values.shape[:3])
         absent = score == 0
@@ -269,6 +278,8 @@ def _protocols(
             protocol = f"split{base}" if not base or base.isdigit() else base
             protocol += f"-{other.replace(base, '').strip('_-')}" if protocol in rules else ""
             parts = [frozenset(split[name]) & known.keys() for name in (train, other)]
+            if both := sorted(parts[0] & parts[1]):
+                raise UserError(f"{file}: {len(both)} names are in both '{train}' and '{other}', such as '{both[0]}'")
             for name, part in zip((train, other), parts, strict=True):
                 if not part:
                     raise UserError(f"{file}: split '{name}' names no annotation of this file")

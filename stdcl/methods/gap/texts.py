@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stdcl import atomic
-from stdcl.errors import UserError
+from stdcl.errors import NPZ_ERRORS, UserError
 from stdcl.hashing import GOLDEN, mix64, mix64_
 from stdcl.methods.gap.parts import PARTS
 from stdcl.seeding import torch_seed
@@ -133,7 +132,7 @@ def read_texts(path: Path, classes: Sequence[str]) -> Texts:
             part, body, body_class, meta = (content[key] for key in _KEYS)
         facts = json.loads(str(meta))
         names = facts["classes"]
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         raise UserError(f"method.texts: {path}: not a file of text features ({error})") from None
     if facts.get("format") != FORMAT:
         raise UserError(f"method.texts: {path}: format {facts.get('format')!r}; this version reads {FORMAT}")

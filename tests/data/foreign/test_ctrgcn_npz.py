@@ -15,7 +15,7 @@ from stdcl.data.prepare import prepare_dataset
 from stdcl.data.protocols import split
 from stdcl.data.store import SequenceStore
 from stdcl.errors import UserError
-from tests.data.foreign.files import write_ctrgcn
+from tests.data.foreign.files import write_ctrgcn, write_pyskl
 
 
 @pytest.mark.parametrize(("classes", "dtype"), [(60, np.float32), (120, np.float64), (7, np.float32)])
@@ -74,14 +74,56 @@ def test_other_and_damaged_files(tmp_path: Path) -> None:
         (tmp_path / "cut.npz").write_bytes(whole[:size])
         with pytest.raises(UserError, match="cannot be read"):
             prepare_dataset("ctrgcn-npz", tmp_path / "store", raw=[tmp_path / "cut.npz"])
+    np.savez_compressed(tmp_path / "f.npz", **dict(np.load(tmp_path / "f.npz")))
+    packed = bytearray((tmp_path / "f.npz").read_bytes())
+    packed[200:260] = bytes(byte ^ 0x5A for byte in packed[200:260])  # a damaged stream of zlib
+    header = whole.replace(b"'shape': (6,", b"'shape': (6 ", 1).replace(
+        b"'fortran_order': False", b"'fortran_order': (((((", 1
+    )
+    for number, damaged in enumerate((bytes(packed), header)):
+        (tmp_path / "damaged.npz").write_bytes(damaged)
+        with pytest.raises(UserError, match="'x_train' cannot be read"):
+            prepare_dataset("ctrgcn-npz", tmp_path / f"damaged{number}", raw=[tmp_path / "damaged.npz"])
     with pytest.raises(UserError, match="no such file"):
         prepare_dataset("ctrgcn-npz", tmp_path / "store", raw=[tmp_path / "absent.npz"])
 
 
 def test_a_store_of_other_joints_is_refused(tmp_path: Path) -> None:
-    from tests.data.foreign.files import write_pyskl
-
     write_pyskl(tmp_path / "f.pkl")
     prepare_dataset("pyskl", tmp_path / "store", raw=[tmp_path / "f.pkl"])
+    with pytest.raises(UserError, match="25 joints in space"):
+        export_store(tmp_path / "store", "ctrgcn-npz", tmp_path / "back.npz")
+
+
+def test_clips_that_are_not_at_their_origin_are_moved_there(tmp_path: Path) -> None:
+    content = write_pyskl(tmp_path / "f.pkl", dimensions=3, joints=25)
+    assert content["annotations"][0]["keypoint"].min() > 99
+    prepare_dataset("pyskl", tmp_path / "store", raw=[tmp_path / "f.pkl"])
+    export_store(tmp_path / "store", "ctrgcn-npz", tmp_path / "back.npz", protocol="xsub")
+    prepare_dataset("ctrgcn-npz", tmp_path / "again", raw=[tmp_path / "back.npz"])
+    store, again = SequenceStore.open(tmp_path / "store"), SequenceStore.open(tmp_path / "again")
+    rows = split(store, store.rules, "xsub", "f").train
+    for number, row in enumerate(rows.tolist()):
+        moved = again.sequence(again.ids.index(f"train-{number:06d}"))
+        assert not moved[0, 0, store.skeleton.origin].any()
+        expected = store.sequence(row) - store.sequence(row)[0, 0, store.skeleton.origin]
+        np.testing.assert_array_equal(moved, expected)
+
+
+def test_joints_of_another_tree_are_not_taken_for_ntus(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "clip.npz",
+        values=np.random.default_rng(0).normal(size=(2, 9, 25, 3)).reshape(18, 25, 3),
+        lengths=np.array([9, 9]),
+        label=np.array([0, 1]),
+        subject=np.array([1, 2]),
+    )
+    names = ", ".join(f"j{joint}" for joint in range(25))
+    parents = ", ".join(str(max(joint - 1, 0)) for joint in range(25))
+    (tmp_path / "spec.yaml").write_text(
+        f"name: chain\njoints: [{names}]\nparents: [{parents}]\nclasses: [a, b]\nfiles: [clip.npz]\n"
+        "splits: {s: {column: subject, train: [1]}}\n"
+    )
+    prepare_dataset("custom", tmp_path / "store", spec=tmp_path / "spec.yaml")
     with pytest.raises(UserError, match="25 joints in space"):
         export_store(tmp_path / "store", "ctrgcn-npz", tmp_path / "back.npz")

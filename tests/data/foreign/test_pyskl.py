@@ -150,12 +150,51 @@ def test_bad_annotations_are_named(tmp_path: Path) -> None:
         ([1, 2], "not an annotation file of PYSKL"),
         ({"annotations": []}, "'split' is missing"),
         ({"split": {"train": []}, "annotations": [{}]}, "frame_dir"),
+        (pyskl_content() | {"split": {"train": None, "val": None}}, "split 'train' is not a list of names"),
+        (pyskl_content() | {"split": {"train": [0, 1], "val": [2]}}, "split 'train' is not a list of names"),
+        (pyskl_content() | {"split": {"train": "S001C001P001R001A001"}}, "split 'train' is not a list of names"),
+        (
+            pyskl_content() | {"split": {"a_train": ["S001C001P001R001A001"], "a_val": ["S001C001P001R001A001"]}},
+            "f.*pkl: 1 names are in both 'a_train' and 'a_val', such as 'S001C001P001R001A001'",
+        ),
     ],
 )
 def test_other_pickles_are_refused(tmp_path: Path, content: Any, said: str) -> None:
     (tmp_path / "file.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(UserError, match=said):
         prepared(tmp_path)
+
+
+def test_a_label_that_would_need_a_name_for_billions_of_classes(tmp_path: Path) -> None:
+    content = pyskl_content()
+    content["annotations"][7]["label"] = 1 << 62
+    (tmp_path / "file.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(BadFilesError, match=r"wrong label: 4611686018427387904; a whole number from 0 to 65535"):
+        prepared(tmp_path)
+
+
+def test_a_file_without_scores_is_not_told_how_to_keep_them(tmp_path: Path) -> None:
+    content = pyskl_content()
+    for annotation in content["annotations"]:
+        del annotation["keypoint_score"]
+    content["annotations"] = tuple(content["annotations"])
+    (tmp_path / "file.pkl").write_bytes(pickle.dumps(content))
+    done = prepare_dataset("pyskl", tmp_path / "store", raw=[tmp_path / "file.pkl"])
+    assert "--scores" not in done.render()
+
+
+def test_a_clip_whose_first_person_is_never_there_is_moved_and_scaled_like_others(tmp_path: Path) -> None:
+    content = pyskl_content()
+    twice = content["annotations"][2]
+    twice["keypoint"] = np.concatenate([np.zeros_like(twice["keypoint"]), twice["keypoint"]])
+    twice["keypoint_score"] = np.concatenate([np.zeros_like(twice["keypoint_score"]), twice["keypoint_score"]])
+    (tmp_path / "file.pkl").write_bytes(pickle.dumps(content))
+    store = prepared(tmp_path)
+    data = SkeletonDataset(store, np.arange(8), Transform("resample", frames=16), train=False)
+    x = data.batch(0, np.arange(8)).x
+    row = store.ids.index(twice["frame_dir"])
+    assert not x[row, ..., 0].any()
+    assert float(x[row, :2, :, :, 1].abs().max()) < 10  # metres: it was 900, in pixels of the picture
 
 
 # ---- hostile pickles
