@@ -35,15 +35,20 @@ def read_clips(path: Path, like: Manifest) -> list[Clip]:
     Raises:
         UserError: an unknown suffix, a file that cannot be used, other bodies, or more persons.
     """
-    readers = {suffix: spec.read_clips for spec in specs.datasets().values() for suffix in spec.clip_suffixes}
-    if path.suffix not in readers:
-        raise UserError(f"{path}: clips are read from {', '.join(sorted(readers))} files")
+    formats = [spec for spec in specs.datasets().values() if spec.read_clips]
+    fitting = [spec for spec in formats if path.suffix in spec.clip_suffixes]
+    if not fitting:
+        known = sorted({suffix for spec in formats for suffix in spec.clip_suffixes})
+        raise UserError(f"{path}: clips are read from {', '.join(known)} files")
     try:
         check_regular(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
-    read: ReadClips = specs.load(readers[path.suffix])
-    clips = list(read(path, like))
+    # Where formats share a suffix, the one that the store was made from is tried first.
+    fitting.sort(key=lambda spec: spec.name != like.source.get("format"))
+    clips = _read(path, like, [specs.load(spec.read_clips) for spec in fitting])
+    if not clips:
+        raise UserError(f"{path}: there is no clip in it")
     for clip in clips:
         if clip.skeleton != like.skeleton.name or clip.values.shape[2] != like.skeleton.num_joints:
             raise UserError(
@@ -55,6 +60,17 @@ def read_clips(path: Path, like: Manifest) -> list[Clip]:
                 f"{path}: '{clip.name}' has {clip.values.shape[1]} persons; the network takes up to {like.max_persons}"
             )
     return clips
+
+
+def _read(path: Path, like: Manifest, readers: list[ReadClips]) -> list[Clip]:
+    """Read a file by the first reader that can; raise what the first one says where none can."""
+    errors = []
+    for read in readers:
+        try:
+            return list(read(path, like))
+        except UserError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 @contextmanager

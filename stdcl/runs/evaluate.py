@@ -25,7 +25,7 @@ from stdcl.results.measures import METRIC_PREFIX, measure
 from stdcl.results.result import RunResult, read_result
 from stdcl.results.scores import Scores, per_class_accuracy, write_scores
 from stdcl.training import checkpoint
-from stdcl.training.components import Data, autocast_dtype, new_encoder, open_data, parameter_dtype
+from stdcl.training.components import autocast_dtype, new_encoder, open_data, parameter_dtype
 from stdcl.training.evaluate import evaluate
 from stdcl.training.scores import scores_of
 from stdcl.training.state import last_row
@@ -187,7 +187,8 @@ def evaluate_run(
         raise UserError(
             f"{error}\nif the store was moved, say where it is (a path, or a name under $STDCL_DATA): {again}"
         ) from None
-    _check_data(folder, config, data)
+    check_data(folder, data.store.manifest.content_hash, data.store.path)
+    _check_stream(folder, config)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = new_encoder(config, data.layout)
     weights = {k.removeprefix("encoder."): v for k, v in state["model"].items() if k.startswith("encoder.")}
@@ -269,14 +270,21 @@ def _save(report: Report, scores: Scores) -> None:
     )
 
 
-def _check_data(folder: Path, config: RunConfig, data: Data) -> None:
-    identity = checkpoint.read_manifest(folder)["identity"]
-    expected = identity["dataset_hash"]
-    # An imported checkpoint was not trained here and belongs to no store.
-    if expected and expected != data.store.manifest.content_hash:
+def check_data(folder: Path, content_hash: str, store: Path) -> None:
+    """Refuse other data than a checkpoint was trained on; an imported one belongs to no store.
+
+    Raises:
+        UserError: the content hash of ``store`` is another.
+    """
+    expected = checkpoint.read_manifest(folder)["identity"]["dataset_hash"]
+    if expected and expected != content_hash:
         raise UserError(
-            f"{folder}: trained on data with content hash {expected[:16]}..., but {data.store.path} has "
-            f"{data.store.manifest.content_hash[:16]}...; accuracy on other data would not be this run's"
+            f"{folder}: trained on data with content hash {expected[:16]}..., but {store} has "
+            f"{content_hash[:16]}...; what is computed with other data would not be this run's"
         )
+
+
+def _check_stream(folder: Path, config: RunConfig) -> None:
+    identity = checkpoint.read_manifest(folder)["identity"]
     if identity["stream"] != config.data.stream:
         raise UserError(f"{folder}: its manifest says stream '{identity['stream']}', its state '{config.data.stream}'")

@@ -9,8 +9,9 @@ from stdcl import specs
 from stdcl.config import RunConfig, paths
 from stdcl.data.store import MANIFEST_FILE, Manifest, read_manifest
 from stdcl.encoders.base import Encoder, Layout
+from stdcl.errors import UserError
 from stdcl.results.layout import Which
-from stdcl.runs.evaluate import find_checkpoint, read_config
+from stdcl.runs.evaluate import check_data, find_checkpoint, read_config
 from stdcl.training.components import new_encoder
 
 
@@ -40,11 +41,11 @@ def trained(run: Path, which: Which, data_path: Path | None) -> Trained:
         data_path: where the run's prepared store lies now, if it moved; its manifest alone is read.
 
     Raises:
-        UserError: no checkpoint, or no manifest.
+        UserError: no checkpoint, no manifest, or that of other data.
     """
     folder, state = find_checkpoint(run, which)
     config = read_config(folder, state)
-    manifest = _manifest(config, data_path)
+    manifest = _manifest(folder, config, data_path)
     layout = Layout(
         num_joints=manifest.skeleton.num_joints,
         num_persons=manifest.max_persons,
@@ -58,12 +59,19 @@ def trained(run: Path, which: Which, data_path: Path | None) -> Trained:
     return Trained(encoder, config, manifest, folder.name)
 
 
-def _manifest(config: RunConfig, moved: Path | None) -> Manifest:
+def _manifest(folder: Path, config: RunConfig, moved: Path | None) -> Manifest:
     """Return what the run's store says of itself; a benchmark's own where the store is gone."""
     place = paths.data_path(str(moved) if moved is not None else config.data.path)
     spec = specs.dataset(config.data.dataset)
     if moved is not None or (place / MANIFEST_FILE).exists() or spec.skeleton is None or spec.num_persons is None:
-        return read_manifest(place)
+        try:
+            manifest = read_manifest(place)
+        except UserError as error:
+            if moved is not None or place.is_dir():
+                raise
+            raise UserError(f"{error}\nif the store was moved, --data DIR says where it is now") from None
+        check_data(folder, manifest.content_hash, place)
+        return manifest
     return Manifest(
         dataset=spec.name,
         schema_version=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,18 @@ import torch
 import yaml
 
 from stdcl.cli import BAD_INPUT, DONE, main
+from stdcl.data.clips import read_clips
 from stdcl.data.custom.prepare import prepare_custom
 from stdcl.data.nw_ucla.prepare import prepare_nw_ucla
 from stdcl.data.nw_ucla.synthetic import write_corpus
+from stdcl.data.prepare import prepare_dataset
+from stdcl.data.store import SequenceStore
 from stdcl.errors import UserError
 from stdcl.results.scores import read_run
 from stdcl.runs.evaluate import evaluate_run
 from stdcl.runs.import_checkpoint import import_checkpoint
 from stdcl.runs.predict import predict
-from tests.data.foreign.files import write_pyskl
+from tests.data.foreign.files import write_ctrgcn, write_pyskl
 from tests.runs.test_import_checkpoint import public_state
 
 
@@ -85,9 +89,6 @@ def test_a_benchmarks_store_may_be_gone(run: Path) -> None:
 
 def test_clips_of_a_dataset_of_ones_own(tmp_path: Path) -> None:
     """A clip is read with the marks and the origin that its store was prepared with."""
-    from stdcl.data.clips import read_clips
-    from stdcl.data.store import SequenceStore
-
     x = np.random.default_rng(0).normal(size=(6, 3, 3)).astype(np.float32) + 5
     x[2, 1] = -1
     for number in (0, 1):
@@ -104,3 +105,56 @@ def test_clips_of_a_dataset_of_ones_own(tmp_path: Path) -> None:
     np.savez(tmp_path / "wide.npz", values=np.ones((4, 2, 3, 3)))
     with pytest.raises(UserError, match="too many persons"):
         read_clips(tmp_path / "wide.npz", store.manifest)
+
+
+def test_the_reader_is_that_of_the_runs_format_and_else_the_one_that_can(tmp_path: Path) -> None:
+    """Custom clips and CTR-GCN's arrays are both .npz; a clip comes out as its store holds it."""
+    arrays = write_ctrgcn(tmp_path / "NTU.npz")
+    prepare_dataset("ctrgcn-npz", tmp_path / "npz", raw=[tmp_path / "NTU.npz"])
+    write_pyskl(tmp_path / "space.pkl", dimensions=3, joints=25)
+    prepare_dataset("pyskl", tmp_path / "pkl", raw=[tmp_path / "space.pkl"])
+    npz, pkl = SequenceStore.open(tmp_path / "npz"), SequenceStore.open(tmp_path / "pkl")
+    np.savez(tmp_path / "unlabelled.npz", x_test=arrays["x_test"])
+    for like in (npz.manifest, pkl.manifest):
+        clips = read_clips(tmp_path / "unlabelled.npz", like)
+        assert [clip.name for clip in clips] == [f"test-{number:06d}" for number in range(4)]
+        for clip in clips:
+            np.testing.assert_array_equal(clip.values, npz.sequence(npz.ids.index(clip.name)))
+    # Poses that are not at their origin are moved there for a network whose store is.
+    for clip in read_clips(tmp_path / "space.pkl", npz.manifest):
+        whole = pkl.sequence(pkl.ids.index(clip.name))
+        np.testing.assert_array_equal(clip.values, whole - whole[0, 0, npz.skeleton.origin])
+    np.savez(tmp_path / "neither.npz", data=np.zeros(3))
+    with pytest.raises(UserError, match="no array 'x_train'; it has data"):
+        read_clips(tmp_path / "neither.npz", npz.manifest)
+
+
+def test_clips_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    write_pyskl(tmp_path / "plane.pkl")
+    prepare_dataset("pyskl", tmp_path / "store", raw=[tmp_path / "plane.pkl"])
+    like = SequenceStore.open(tmp_path / "store").manifest
+    write_pyskl(tmp_path / "space.pkl", dimensions=3)
+    with pytest.raises(UserError, match="joints have 3 coordinates; the network was trained on 2"):
+        read_clips(tmp_path / "space.pkl", like)
+    (tmp_path / "empty.pkl").write_bytes(pickle.dumps({"annotations": []}))
+    with pytest.raises(UserError, match="there is no clip in it"):
+        read_clips(tmp_path / "empty.pkl", like)
+
+
+def test_a_store_of_other_data_is_refused(run: Path, tmp_path: Path) -> None:
+    """Else its class names, or an encoder of other joints, would be taken for the run's."""
+    write_ctrgcn(tmp_path / "NTU.npz", classes=10)
+    prepare_dataset("ctrgcn-npz", tmp_path / "npz", raw=[tmp_path / "NTU.npz"])
+    (folder,) = (run / "checkpoints").glob("epoch-*")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    trained_on = manifest["identity"]["dataset_hash"]
+    manifest["identity"]["dataset_hash"] = SequenceStore.open(run.parent / "store").manifest.content_hash
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    first = sorted((run.parent / "raw").glob("a*.json"))[0]
+    try:
+        predict(run, [first])
+        with pytest.raises(UserError, match="trained on data with content hash"):
+            predict(run, [first], data_path=tmp_path / "npz")
+    finally:
+        manifest["identity"]["dataset_hash"] = trained_on
+        (folder / "manifest.json").write_text(json.dumps(manifest))

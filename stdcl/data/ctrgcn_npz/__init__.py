@@ -10,6 +10,8 @@ SPECS = (
         title="an .npz of CTR-GCN's preparation",
         prepare="stdcl.data.ctrgcn_npz.prepare:prepare",
         prepare_options=("raw", "classes"),
+        clip_suffixes=(".npz",),
+        read_clips="stdcl.data.ctrgcn_npz.prepare:read_clips",
         export="stdcl.data.ctrgcn_npz.export:export",
         recipe_family="ntu",
     ),

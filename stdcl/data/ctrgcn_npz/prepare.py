@@ -21,7 +21,7 @@ from stdcl.data.foreign import class_names, one_file, store_name, write_store
 from stdcl.data.prepare import BadFile, BadFilesError, Prepared, Progress
 from stdcl.data.protocols import SplitRule
 from stdcl.data.raw_file import FARTHEST
-from stdcl.data.store import Record
+from stdcl.data.store import Clip, Manifest, Record
 from stdcl.errors import NPZ_ERRORS, UserError
 from stdcl.skeleton import NTU
 
@@ -91,14 +91,7 @@ def prepare(
     labels: dict[str, NDArray[np.int64]] = {}
     source: dict[str, Any] = {"format": "ctrgcn-npz", "file": str(file.absolute())}
     for part in PARTS:
-        with _array(file, f"x_{part}") as (_, header):
-            shapes[part] = header.shape
-            source["dtype"] = str(header.dtype)
-        if len(shapes[part]) != 3 or shapes[part][2] != WIDTH or 0 in shapes[part]:
-            raise UserError(
-                f"{file}: 'x_{part}' is {shapes[part]}; clips x frames x {WIDTH} (2 persons, 25 joints, 3 coordinates)"
-                " is needed"
-            )
+        shapes[part], source["dtype"] = _shape(file, part)
         labels[part], source["label_dtype"] = _labels(file, part, shapes[part][0])
     one_hot = _one_hot_width(file)
     source |= {"frames": {part: shapes[part][1] for part in PARTS}, "classes": one_hot}
@@ -136,6 +129,39 @@ def prepare(
         progress=progress,
         total=total,
     )
+
+
+def read_clips(path: Path, like: Manifest) -> Iterator[Clip]:
+    """Read the clips of both parts, or of the only one, see ``stdcl.data.clips.ReadClips``; labels are not needed."""
+    for part in _parts_in(path):
+        shape, _ = _shape(path, part)
+        for index, row in enumerate(_rows(path, f"x_{part}", shape)):
+            try:
+                values = _clip(row)
+            except ValueError as error:
+                raise UserError(f"{path}: x_{part}[{index}]: {error}") from None
+            yield Clip(f"{part}-{index:06d}", values, NTU.name)
+
+
+def _parts_in(file: Path) -> list[str]:
+    """Return the parts whose clips an archive holds; where it holds none, the first, which is then found missing."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except NPZ_ERRORS as error:
+        raise UserError(f"{file}: cannot be read ({error})") from None
+    return [part for part in PARTS if f"x_{part}.npy" in names] or [PARTS[0]]
+
+
+def _shape(file: Path, part: str) -> tuple[tuple[int, ...], str]:
+    """Return the shape of a part's clips, and their type in the file."""
+    with _array(file, f"x_{part}") as (_, header):
+        shape, dtype = header.shape, str(header.dtype)
+    if len(shape) != 3 or shape[2] != WIDTH or not all(size > 0 for size in shape):
+        raise UserError(
+            f"{file}: 'x_{part}' is {shape}; clips x frames x {WIDTH} (2 persons, 25 joints, 3 coordinates) is needed"
+        )
+    return shape, dtype
 
 
 def _one_hot_width(file: Path) -> int:

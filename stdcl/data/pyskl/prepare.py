@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from stdcl.data.augment import to_origin
 from stdcl.data.foreign import SKELETONS, class_names, one_file, store_name, write_store
 from stdcl.data.missing import missing
 from stdcl.data.ntu.raw import RawFileError, parse_name
@@ -144,16 +145,22 @@ def read_clips(path: Path, like: Manifest) -> Iterator[Clip]:
     with path.open("rb") as stream:
         content = read_plain_pickle(stream, str(path))
     annotations = content.get("annotations") if isinstance(content, dict) else None
-    if not isinstance(annotations, list):
+    if not isinstance(annotations, list | tuple):
         raise UserError(f"{path}: not an annotation file of PYSKL ('annotations' is needed)")
+    dimensions = 2 if like.third == "score" else int(like.source.get("dimensions", 3))
     for index, annotation in enumerate(annotations):
         try:
             labelled = {"label": 0, **annotation} if isinstance(annotation, Mapping) else annotation
             record = _record(labelled, like.third == "score")
+            skeleton = SKELETONS.get(record.values.shape[2])
+            values, found = record.values, np.shape(annotation["keypoint"])[-1]
+            if skeleton == like.skeleton and found != dimensions:
+                raise _BadClipError(f"joints have {found} coordinates; the network was trained on {dimensions}")
         except _BadClipError as error:
             raise UserError(f"{path}: annotation {index}{_name_of(annotation)}: {error}") from None
-        skeleton = SKELETONS.get(record.values.shape[2])
-        yield Clip(record.id, record.values, skeleton.name if skeleton else f"{record.values.shape[2]} joints")
+        if skeleton == like.skeleton and like.centred:
+            values = to_origin(values, skeleton.origin)
+        yield Clip(record.id, values, skeleton.name if skeleton else f"{record.values.shape[2]} joints")
 
 
 def _parts(content: Any, file: Path) -> tuple[list[Any], dict[str, list[str]]]:
