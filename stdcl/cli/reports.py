@@ -96,7 +96,7 @@ def plan(file: str, overrides: tuple[str, ...], no_probe: bool) -> None:
     """
     from stdcl.report.planning import what_seeds_can_show
     from stdcl.sweep.driver import load_settled, plan_sweep
-    from stdcl.sweep.forecast import render_forecast
+    from stdcl.sweep.forecast import prepared_test_parts, render_forecast
 
     loaded = load_settled(file, overrides)
     search = loaded.config.search == "optuna"
@@ -107,7 +107,7 @@ def plan(file: str, overrides: tuple[str, ...], no_probe: bool) -> None:
             raise
         print(wrapped(f"what it costs is not known: {str(error).splitlines()[0]}", terminal_width()))
     if not search:
-        print(f"\n{wrapped(what_seeds_can_show(loaded), terminal_width())}")
+        print(f"\n{wrapped(what_seeds_can_show(loaded, prepared_test_parts(loaded)), terminal_width())}")
 
 
 @click.command(cls=Verb)

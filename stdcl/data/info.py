@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stdcl.data.store import (
-    SequenceStore,
-)
+from stdcl.data.protocols import split
+from stdcl.data.store import SequenceStore
 from stdcl.errors import UserError, nearest
 from stdcl.skeleton import edges
 
@@ -69,6 +68,21 @@ def info(path: Path, *, verify: bool = False) -> dict[str, Any]:
         "protocols": protocols,
         "source": dict(manifest.source),
     }
+
+
+def test_sequences(path: Path, protocol: str) -> tuple[int, ...] | int:
+    """Return a protocol's test sequences of each person, by number; of all where the data name no people.
+
+    ``default`` is the store's first protocol.
+
+    Raises:
+        UserError: no store, a damaged one, or no such protocol.
+    """
+    store = SequenceStore.open(path)
+    chosen = next(iter(store.rules)) if protocol == "default" else protocol
+    rows = split(store, store.rules, chosen, store.manifest.dataset).test
+    people = store.column("subject")[rows]
+    return tuple(np.unique(people, return_counts=True)[1].tolist()) if people.any() else len(rows)
 
 
 class Shown(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from stdcl.config.arms import setting, unique
@@ -27,11 +27,16 @@ SUBJECTS: Mapping[tuple[str, str], int] = MappingProxyType(
 """People in the test part of each protocol, by the papers of the data sets; equal shares are assumed."""
 
 
-def what_seeds_can_show(sweep: Sweep) -> str:
+def what_seeds_can_show(sweep: Sweep, parts: Mapping[tuple[str, str], Sequence[int] | int | None] | None = None) -> str:
     """Say what difference the seeds of a grid could show.
 
+    Args:
+        sweep: its file.
+        parts: test sequences by dataset and protocol where the prepared data differ from the benchmark's, or are of no
+            benchmark: those of each person, or one number without people; None: not prepared yet.
+
     Raises:
-        UserError: it is a search, or is of data whose test part is not known.
+        UserError: it is a search.
     """
     config = sweep.config
     trials = sweep.trials()
@@ -51,18 +56,28 @@ def what_seeds_can_show(sweep: Sweep) -> str:
         return f"{config.name} compares nothing: its seeds show no difference ({way}): {config.question}"
     lines = [f"{config.name}: {len(asked)} question(s), {len(config.seeds)} seed(s): {config.question}"]
     for dataset, protocol in dict.fromkeys((t.config.data.dataset, t.config.data.protocol) for t in trials):
-        lines += _of_benchmark(sweep, dataset, str(protocol), len(asked))
+        where = dataset, str(protocol)
+        test = parts[where] if parts is not None and where in parts else _published(*where)
+        if test is None:
+            lines.append(f"{dataset} {protocol}: how many test sequences there are is not known before it is prepared")
+        else:
+            lines += _of_data(sweep, *where, test, len(asked))
     return "\n".join(lines)
 
 
-def _of_benchmark(sweep: Sweep, dataset: str, protocol: str, questions: int) -> list[str]:
+def _published(dataset: str, protocol: str) -> tuple[int, ...] | int | None:
+    """Return the test sequences of each person of a benchmark, or of all where the people are not known."""
     sequences, people = benchmark_test_sequences(dataset, protocol), SUBJECTS.get((dataset, protocol))
-    if sequences is None:
-        raise UserError(f"{sweep.where}: how many test sequences {dataset} {protocol} has is not known beforehand")
-    clusters = None
-    if people is not None:
-        share, rest = divmod(sequences, people)
-        clusters = tuple(share + (index < rest) for index in range(people))
+    if sequences is None or people is None:
+        return sequences
+    share, rest = divmod(sequences, people)
+    return tuple(share + (index < rest) for index in range(people))
+
+
+def _of_data(sweep: Sweep, dataset: str, protocol: str, test: Sequence[int] | int, questions: int) -> list[str]:
+    clusters = None if isinstance(test, int) else tuple(test)
+    sequences = test if isinstance(test, int) else sum(test)
+    people = None if clusters is None else len(clusters)
     assumed = default_components(dataset)
     study = Study(assumed.components, sequences, clusters)
     found = plan(study, len(sweep.config.seeds), questions)

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stdcl.config.checkpoints import show_size
+from stdcl.config.paths import data_path
+from stdcl.config.sweep import Sweep
+from stdcl.data.info import test_sequences
+from stdcl.data.store import MANIFEST_FILE
 from stdcl.results.progress import duration
 
 Ground = Literal["recorded", "probed", "scaled", "none"]
@@ -20,6 +24,27 @@ START_GROUP = 15.0
 _NUMBERS = 38
 """Columns of a forecast's line beside a cell's name and its ground."""
 _NARROWEST = 20
+
+
+def prepared_test_parts(sweep: Sweep) -> dict[tuple[str, str], tuple[int, ...] | int | None]:
+    """Return, by dataset and protocol, the test sequences of prepared data, see ``what_seeds_can_show``.
+
+    Benchmarks that are not prepared here are left out; None stands for a synthetic corpus that is not made yet.
+
+    Raises:
+        UserError: a store is damaged, or lacks a protocol.
+    """
+    found: dict[tuple[str, str], tuple[int, ...] | int | None] = {}
+    for trial in sweep.trials():
+        data = trial.config.data
+        where, place = (data.dataset, str(data.protocol)), data_path(data.path)
+        if where in found or data.evaluate_on != "test":
+            continue
+        if (place / MANIFEST_FILE).exists():
+            found[where] = test_sequences(place, where[1])
+        elif data.synthetic is not None:
+            found[where] = None
+    return found
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stdcl.config.contrast import ContrastConfig
@@ -33,7 +35,7 @@ class STDCLLoss(nn.Module):
 
     Args:
         feature_shape: of one sequence's map, in the order of ``axes`` without N.
-        labels: (L,) integers, the class of each training item; ``items`` are places in it.
+        labels: (L,) integers, the class of each training item; ``items`` are places in it. Also an array or a list.
         batch_size: sequences of a full global batch: no step may bring more.
         axes: the axes of the map: N sequences, C channels, T frames, V joints, and M persons where there are any.
         pooled_dim: numbers in the vector that the classifier sees; needed for strategies with a global branch.
@@ -59,7 +61,7 @@ class STDCLLoss(nn.Module):
     def __init__(
         self,
         feature_shape: tuple[int, ...],
-        labels: Tensor,
+        labels: Tensor | NDArray[Any] | Sequence[int],
         batch_size: int,
         *,
         axes: str = _AXES,
@@ -79,6 +81,10 @@ class STDCLLoss(nn.Module):
                 f"feature_shape {tuple(feature_shape)} has {len(feature_shape)} axes, but axes '{axes}' without N are "
                 f"{len(axes) - 1}"
             )
+        self._shape = tuple(feature_shape)
+        labels = _classes(labels)
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}; at least 1 is needed")
         found = feasibility(self.options, labels)
         if found.problems:
             raise UserError("\n".join(found.problems))
@@ -114,7 +120,17 @@ class STDCLLoss(nn.Module):
 
         Returns:
             Scalars by branch: ``spatial``, ``temporal``, ``global``, those of the strategy.
+
+        Raises:
+            UserError: the map is not of the constructor's shape, or ``items`` are no integers.
         """
+        if tuple(feature_map.shape[1:]) != self._shape:
+            raise UserError(
+                f"the feature map is {tuple(feature_map.shape)}; with feature_shape {self._shape} it must be"
+                f" (n, {', '.join(map(str, self._shape))})"
+            )
+        if items.is_floating_point():
+            raise UserError(f"items are {items.dtype}; integers are needed, the place of each sequence in labels")
         with torch.autocast(feature_map.device.type, enabled=False):
             x = feature_map.to(next(self.head.parameters()).dtype)
             if not self._has_persons:
@@ -149,6 +165,13 @@ class STDCLLoss(nn.Module):
         """Take up what :meth:`get_extra_state` gave, on any number of ranks."""
         self._contrast.load_whole_state(state["banks"])
         self.steps = int(state["steps"])
+
+
+def _classes(labels: Tensor | NDArray[Any] | Sequence[int]) -> Tensor:
+    found = torch.as_tensor(labels)
+    if found.dim() != 1 or (len(found) and (found.is_floating_point() or found.is_complex())):
+        raise UserError(f"labels are {tuple(found.shape)} {found.dtype}; (L,) integers are needed")
+    return found.long()
 
 
 def _order(axes: str, strategy: str) -> tuple[int, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -162,6 +164,9 @@ def test_a_skipped_step_is_undone() -> None:
         ({"axes": "CNTV"}, "first axis must be N"),
         ({"feature_shape": (8, 6)}, "has 2 axes"),
         ({"labels": torch.zeros(8, dtype=torch.int64)}, "there are no negatives"),
+        ({"labels": data()[1].double()}, "integers are needed"),
+        ({"labels": data()[1].reshape(6, 8)}, r"labels are \(6, 8\)"),
+        ({"batch_size": 0}, "at least 1"),
         ({"options": ContrastConfig(strategy="none")}, "nothing to contrast"),
         ({"options": OPTIONS.model_copy(update={"strategy": "global"})}, "pooled_dim"),
         ({"options": OPTIONS.model_copy(update={"channel_reduction": 64})}, "leaves no channel"),
@@ -171,6 +176,19 @@ def test_what_cannot_work_is_refused_when_it_is_built(arguments: dict[str, Any],
     given = {"feature_shape": (8, 6, 5), "labels": data()[1], "batch_size": BATCH, "axes": "NCTV", "options": OPTIONS}
     with pytest.raises(UserError, match=named):
         STDCLLoss(**{**given, **arguments})
+
+
+@pytest.mark.parametrize("kind", [list, np.asarray])
+def test_labels_that_are_no_tensor_and_maps_of_another_shape(kind: Callable[[Any], Any]) -> None:
+    x, labels = data()
+    criterion = STDCLLoss((3, 6, 5), kind(labels.tolist()), BATCH, axes="NCTV", options=OPTIONS)
+    same = STDCLLoss((3, 6, 5), labels, BATCH, axes="NCTV", options=OPTIONS)
+    items = torch.arange(BATCH)
+    assert_same(criterion(x[:BATCH], items), same(x[:BATCH], items), 0.0)
+    with pytest.raises(UserError, match=r"the feature map is \(12, 3, 5, 6\).*must be \(n, 3, 6, 5\)"):
+        criterion(x[:BATCH].transpose(2, 3), items)
+    with pytest.raises(UserError, match=r"items are torch\.float32; integers are needed"):
+        criterion(x[:BATCH], items.float())
 
 
 def test_a_state_of_other_data_is_refused() -> None:
