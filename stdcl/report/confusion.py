@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from shlex import quote
 
 import numpy as np
 
+from stdcl.errors import UserError
 from stdcl.report.table import Cell, SweepTable
 from stdcl.results.layout import RunFolder
 from stdcl.results.scores import Scores, read_scores
@@ -55,15 +57,19 @@ def confusion(scores: Scores) -> np.ndarray:
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def confusion_change(table: SweepTable, cell: Cell) -> ConfusionChange | None:
+def confusion_change(table: SweepTable, cell: Cell, faults: list[str] | None = None) -> ConfusionChange | None:
     """Compare a cell's confusions with those of what it is compared with, seed by seed.
+
+    Args:
+        table, cell: of the sweep.
+        faults: is told which files of scores are left out, and why.
 
     Returns:
         None where the cell is compared with nothing, or scores are missing or of different sequences.
     """
     if cell.asked is None or cell.asked.other is None:
         return None
-    mine, others = scores_by_seed(table, cell), scores_by_seed(table, table.cells[cell.asked.other])
+    mine, others = (scores_by_seed(table, each, faults) for each in (cell, table.cells[cell.asked.other]))
     seeds = tuple(sorted(mine.keys() & others.keys()))
     if not seeds:
         return None
@@ -81,7 +87,19 @@ def confusion_change(table: SweepTable, cell: Cell) -> ConfusionChange | None:
     return ConfusionChange(names, change, counts, seeds)
 
 
-def scores_by_seed(table: SweepTable, cell: Cell) -> Mapping[int, Scores]:
-    """A cell's scores by seed; those that the table leaves out are left out here."""
-    known = [trial for trial in cell.finished if trial.key in table.answers.by_trial]
-    return {trial.seed: read_scores(RunFolder(trial.folder).scores()) for trial in known}
+def scores_by_seed(table: SweepTable, cell: Cell, faults: list[str] | None = None) -> Mapping[int, Scores]:
+    """A cell's scores by seed; those that the table leaves out are left out here.
+
+    So is a file whose logits are damaged, which are read here alone: the table reads which sequences are right.
+    """
+    out = {}
+    for trial in cell.finished:
+        if trial.key in table.answers.by_trial:
+            try:
+                out[trial.seed] = read_scores(RunFolder(trial.folder).scores())
+            except UserError as error:
+                if faults is not None:
+                    faults.append(
+                        f"scores left out: {error}; stdcl evaluate {quote(str(trial.folder))} writes them again"
+                    )
+    return out

@@ -78,13 +78,15 @@ def cell_views(table: SweepTable, method: Method = "pca", named: Sequence[str] =
     for series, cell in compared[:MOST_CELLS]:
         name = cell_name(cell, table.parameters)
         moved, caption = _classes(table, cell, name, series)
-        confusions, features, fault = _confusions(table, cell), None, ""
+        faults: list[str] = []
+        confusions, features = _confusions(table, cell, faults), None
         try:
             features = _features(table, cell, name, method, named)
         except UserError as error:
             if named or method == "tsne":  # what was asked for cannot be done
                 raise
-            fault = f"features left out: {error}"
+            faults.append(f"features left out: {error}")
+        fault = "; ".join(faults)
         if moved is not None or confusions is not None or features is not None or fault:
             out.append(CellView(name, series, moved, caption, confusions, features, fault))
     return out, max(0, len(compared) - MOST_CELLS)
@@ -116,8 +118,8 @@ def _classes(table: SweepTable, cell: Cell, name: str, series: int) -> tuple[Mar
     return svg.intervals(f"{name}: {caption}", rows, unit, zero=True), caption
 
 
-def _confusions(table: SweepTable, cell: Cell) -> Confusions | None:
-    found = confusion_change(table, cell)
+def _confusions(table: SweepTable, cell: Cell, faults: list[str]) -> Confusions | None:
+    found = confusion_change(table, cell, faults)
     if found is None or not np.nan_to_num(found.change).any():
         return None
     names = tuple(f"{name} ({count})" for name, count in zip(found.classes, found.counts, strict=True))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stdcl.cli.command import main
-from stdcl.report.comparison import classes, differences, learning
-from stdcl.report.figures.comparison import draw_comparison
+from stdcl.report.comparison import Learning, classes, differences, learning
+from stdcl.report.figures.comparison import _curves, draw_comparison
 from stdcl.report.table import sweep_table
 from tests.report.sweeps import Sweep, answers
 
@@ -95,3 +95,11 @@ def test_nothing_to_draw_is_no_fault(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert draw_comparison(sweep_table(directory), tmp_path / "out") == []
     assert main(["report", str(directory), "--figures"]) == 1  # nothing is finished
     assert "1 planned trials are not finished" in " ".join(capsys.readouterr().out.split())
+
+
+def test_curves_of_cells_without_a_common_epoch_have_no_legend_and_no_warning() -> None:
+    """A warning is an error here: Matplotlib gives one for a legend of nothing."""
+    values = np.array([[50.0, np.nan], [np.nan, 60.0]])
+    figure = _curves("tau", "Does it matter?", [Learning("a", np.array([1, 2]), values)])
+    assert not figure.legends
+    figure.canvas.draw()

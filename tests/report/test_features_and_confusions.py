@@ -6,6 +6,8 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stdcl.cli.command import main
@@ -193,3 +195,21 @@ def test_the_command_draws_them(directory: Path) -> None:
     assert {f"{stem}_2.{kind}" for stem in ("features", "confusions") for kind in ("png", "pdf")} <= names
     for stem in ("features_2", "confusions_2"):
         assert b"/FontFile2" in (directory / "report" / f"{stem}.pdf").read_bytes()
+
+
+def test_damaged_logits_are_named_and_take_nothing_else_with_them(directory: Path) -> None:
+    """The table reads which sequences are right, and never the logits: the page is where they are missed."""
+    path = directory / "trials" / "grid,temperature=0.5,seed=1" / "scores.parquet"
+    content = pq.read_table(path)
+    place = content.schema.get_field_index("logits")
+    logits = content.column("logits").to_pylist()
+    logits[0][0] = float("nan")
+    field = content.schema.field(place)
+    pq.write_table(content.set_column(place, field, pa.array(logits, type=field.type)), path)
+    assert main(["report", str(directory), "--html", "--figures"]) == 0
+    said = (directory / "report" / "report.html").read_text()
+    assert f"scores left out: {path}: " in said
+    assert "have scores that are not finite" in said
+    (view,), _ = cell_views(sweep_table(directory))
+    assert view.confusions is not None
+    assert "mean over 1 seed," in view.confusions.caption

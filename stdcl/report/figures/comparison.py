@@ -102,6 +102,7 @@ def _curves(title: str, subtitle: str, curves: Sequence[Learning]) -> Figure:
     axes.xaxis.label.set_fontsize(7)
     axes.yaxis.label.set_fontsize(7)
     short = max((len(arm.label) for arm in curves), default=0) <= _SHORT_NAME
-    figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=2 if short else 1)
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=2 if short else 1)
     figure.suptitle(heading(title, subtitle, 48), fontsize=8, x=0.02, ha="left")
     return figure
