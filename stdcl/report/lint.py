@@ -113,13 +113,17 @@ def read_numbers(path: Path) -> list[Number]:
         UserError: no such file, no such columns, or a cell that is no number.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets put a byte order mark first
             reader = csv.DictReader(file)
             header = list(reader.fieldnames or ())
             # A trend is a question about several cells, and no number of its own.
             rows = [(line, row) for line, row in enumerate(reader, 2) if row.get("arm") != "trend"]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as CSV ({error})") from None
+    for line, row in rows:
+        if None in row.values() or any(row.get(None, ())):
+            found = sum(row[name] is not None for name in header) + len(row.get(None, ()))
+            raise UserError(f"{path}, line {line}: {found} values for {len(header)} columns")
     if {"method", "reported", "dataset", "protocol", "stream"} <= set(header):
         out = [_number(path, line, row, "reported", row.get("source") or path.stem) for line, row in rows]
         if "ours" in header:

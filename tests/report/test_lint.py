@@ -116,3 +116,16 @@ def test_files_that_are_no_table_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=said):
             read_numbers(path)
+
+
+def test_files_of_a_spreadsheet_and_lines_of_another_length(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    text = PAPER.read_text(encoding="utf-8")
+    file.write_text(text, encoding="utf-8-sig")
+    assert read_numbers(file) == read_numbers(PAPER)
+    header, first = text.splitlines()[:2]
+    columns = header.count(",") + 1
+    for line, said in (("x,y", f"line 3: 2 values for {columns} columns"), (f"{first},more", "line 3: ")):
+        file.write_text("\n".join([header, first, line]) + "\n", encoding="utf-8")
+        with pytest.raises(UserError, match=said):
+            read_numbers(file)
