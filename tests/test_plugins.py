@@ -214,6 +214,14 @@ class Leaking(Encoder):
         return EncoderOutput(self.fc(pooled), x.permute(0, 4, 1, 2, 3), pooled)
 
 
+class Swapped(Leaking):
+    """Its map has channels before persons, and joints before frames."""
+
+    def forward(self, x: Tensor, *, keys: Tensor | None = None, labels: Tensor | None = None) -> EncoderOutput:
+        output = super().forward(x)
+        return output._replace(feature_map=output.feature_map.permute(0, 2, 1, 4, 3))
+
+
 NUMBER = 3
 
 
@@ -245,6 +253,10 @@ def test_check_encoder(package: Path, capsys: pytest.CaptureFixture[str]) -> Non
     said = capsys.readouterr().out
     for promise in ("depends on the other sequences", "must follow 'keys'", "carries no gradient", "is not refused"):
         assert promise in said
+    assert main(["check-encoder", f"{__name__}:Swapped"]) == 1
+    said = capsys.readouterr().out
+    assert "ntu, 2 person(s): feature_map is (4, 3, 2, 25, 32): 3 persons, the second axis, of 2" in said
+    assert "ntu, 2 person(s): feature_map is (4, 3, 2, 25, 32): the last axis is not 25 joints" in said
 
 
 @pytest.mark.parametrize(

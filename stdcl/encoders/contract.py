@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from stdcl.encoders.base import Encoder, EncoderOutput, Layout
+from stdcl.encoders.base import Encoder, EncoderOutput, FeatureAxes, Layout
 from stdcl.errors import UserError
 
 _BUILDS = Callable[[], nn.Module]
@@ -36,7 +36,7 @@ def broken_promises(build: _BUILDS, layout: Layout) -> list[str]:
         output = model.eval()(x)
     except Exception as error:  # whatever somebody else's code raises
         return [f"evaluation of input {tuple(x.shape)} fails: {type(error).__name__}: {error}"]
-    if faults := list(_shapes(output, layout)):
+    if faults := list(_shapes(output, layout, model.axes)):
         return faults
     return [*_evaluation(model, x), *_training(model, layout, x), *_weights(build, model), *_refusals(model, layout)]
 
@@ -48,7 +48,7 @@ def _sequences(layout: Layout, count: int, seed: int = 0) -> Tensor:
     return steps.cumsum(dim=2) / math.sqrt(layout.num_frames)
 
 
-def _shapes(output: object, layout: Layout) -> Iterator[str]:
+def _shapes(output: object, layout: Layout, axes: FeatureAxes) -> Iterator[str]:
     if not isinstance(output, EncoderOutput):
         yield f"it returns a {type(output).__name__}; an EncoderOutput(logits, feature_map, pooled) is expected"
         return
@@ -59,6 +59,17 @@ def _shapes(output: object, layout: Layout) -> Iterator[str]:
     shape = tuple(output.feature_map.shape)
     if len(shape) != 5 or shape[0] != 4:
         yield f"feature_map is {shape}; (4, M, C, T, V) is expected: sequences, persons, channels, frames, joints"
+        return
+    if shape[1] not in (1, layout.num_persons):
+        yield (
+            f"feature_map is {shape}: {shape[1]} persons, the second axis, of {layout.num_persons}; 1 where they are"
+            " merged; (4, M, C, T, V) is expected: sequences, persons, channels, frames, joints"
+        )
+    if axes.joints and shape[4] != layout.num_joints:
+        yield (
+            f"feature_map is {shape}: the last axis is not {layout.num_joints} joints; where it stands for something"
+            " else, axes = FeatureAxes(joints=False) says so"
+        )
 
 
 def _evaluation(model: Encoder, x: Tensor) -> Iterator[str]:
