@@ -137,6 +137,16 @@ def test_a_dataset_is_made_prepared_trained_and_predicted(
     assert row["num_test"] == 24
     clip = next((tmp_path / "sticks-raw").glob("bow*.csv"))
     assert main(["predict", str(tmp_path / "run"), str(clip)]) == 0
+    code = package / "encoder.py"
+    text = code.read_text()
+    capsys.readouterr()
+    code.write_text(f"{text}\n# changed\n")
+    forget()
+    for words in (["predict", str(clip)], ["evaluate"], ["export", "--format", "torch"]):
+        assert main([words[0], str(tmp_path / "run"), *words[1:]]) == 2, "else another network's answers were the run's"
+        assert "its code has changed" in capsys.readouterr().err
+    code.write_text(text)
+    forget()
     again = ["data", "prepare", dataset, "--raw", str(tmp_path / "sticks-raw"), "--out", str(tmp_path / "sticks")]
     assert main(again) == 0
     assert "the same store is already there" in capsys.readouterr().out

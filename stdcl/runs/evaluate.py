@@ -25,7 +25,7 @@ from stdcl.results.measures import METRIC_PREFIX, measure
 from stdcl.results.result import RunResult, read_result
 from stdcl.results.scores import Scores, per_class_accuracy, write_scores
 from stdcl.training import checkpoint
-from stdcl.training.components import autocast_dtype, new_encoder, open_data, parameter_dtype
+from stdcl.training.components import autocast_dtype, check_plugins, new_encoder, open_data, parameter_dtype
 from stdcl.training.evaluate import evaluate
 from stdcl.training.scores import scores_of
 from stdcl.training.state import last_row
@@ -105,8 +105,13 @@ class Report:
 
 
 def read_config(folder: Path, state: dict[str, Any]) -> RunConfig:
-    """Return the configuration that a checkpoint was trained with."""
+    """Return the configuration that a checkpoint was trained with.
+
+    Raises:
+        UserError: the code of its encoder or dataset, where that is a plug-in, has changed since.
+    """
     config: RunConfig = validate_fragment(RunConfig, yaml.safe_load(state["config"]), f"{folder}: configuration")
+    check_plugins(config, ("data", "encoder"))
     return config
 
 

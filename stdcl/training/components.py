@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -174,14 +174,18 @@ def _task(config: RunConfig, data: Data) -> Task:
     )
 
 
-def check_data(config: RunConfig, opened: Callable[[RunConfig], Data] = open_data) -> Data:
-    """Check all of a configuration but its model and method against its data; arguments as of :func:`check`.
+def check_plugins(config: RunConfig, sections: Collection[str] = ("data", "encoder", "method")) -> None:
+    """Refuse plug-ins whose code is not what a configuration was made with.
+
+    Args:
+        config: of a run.
+        sections: those that matter; a trained network is used without its method.
 
     Raises:
-        UserError: with one line per fault.
+        UserError: it names the plug-in.
     """
     for section, code in config.plugin_codes().items():
-        if config.plugins.get(section) != code:
+        if section in sections and config.plugins.get(section) != code:
             key, name = (
                 ("data.dataset", config.data.dataset)
                 if section == "data"
@@ -191,6 +195,15 @@ def check_data(config: RunConfig, opened: Callable[[RunConfig], Data] = open_dat
                 f"{key}: {name}: its code has changed (digest {code}, the configuration says "
                 f"{config.plugins.get(section)}); install what the run was made with, or start a new run"
             )
+
+
+def check_data(config: RunConfig, opened: Callable[[RunConfig], Data] = open_data) -> Data:
+    """Check all of a configuration but its model and method against its data; arguments as of :func:`check`.
+
+    Raises:
+        UserError: with one line per fault.
+    """
+    check_plugins(config)
     data = opened(config)
     steps = data.train.num_items // config.training.batch_size
     if steps == 0 and config.training.drop_last:
