@@ -20,7 +20,7 @@ from stdcl.results.state import HELD, Ending
 from stdcl.results.status import Attempts, TrialStatus, ending_of, read_attempts_once, trial_status
 from stdcl.results.store import TrialRow, append
 from stdcl.tracking.wandb_identity import read_identity
-from stdcl.training.checkpoint import candidates, reduce_to_weights
+from stdcl.training.checkpoint import candidates, dataset_hash, reduce_to_weights
 from stdcl.version import code_version
 
 
@@ -154,6 +154,9 @@ class Recorder:
         """
         config, attempt = trial.config, self._attempts.count.get(trial.key, 0)
         result = read_result(self._folder.run(trial.key).result)
+        trained_on = result.data_hash if result is not None else ""
+        if status == "pruned" and not trained_on:  # it is judged, and leaves no result
+            trained_on = dataset_hash(self._folder.run(trial.key).checkpoints)
         epochs = int(row["epoch"]) if "epoch" in row else None
         seconds = _number(row, "total_seconds")
         accuracy = _number(row, "accuracy")
@@ -173,7 +176,7 @@ class Recorder:
             strategy=config.arm,
             fingerprint=fingerprint(config),
             code_version=result.code_version if result is not None else code_version(),
-            data_hash=result.data_hash if result is not None else "",
+            data_hash=trained_on,
             synthetic=config.data.synthetic is not None,
             error=error,
             epochs=epochs,

@@ -27,6 +27,7 @@ from stdcl.report.load import TrialState as TrialFacts
 from stdcl.results.history import read_history
 from stdcl.results.layout import RunFolder
 from stdcl.sweep.sampling import study_space
+from stdcl.training.checkpoint import dataset_hash
 
 FROM = "warm start from"
 """Attribute of trials that an earlier sweep trained: its name and the trial's."""
@@ -147,7 +148,10 @@ def _taken(
     if different:
         more = f" and {len(different) - _NAMED} more" if len(different) > _NAMED else ""
         raise _NotComparable(f"with another {', '.join(different[:_NAMED])}{more}")
-    if trial.row.get("data_hash") != content_hash(ours.config.data.path):
+    trained_on = trial.row.get("data_hash") or dataset_hash(RunFolder(trial.folder).checkpoints)
+    if not trained_on:
+        raise _NotComparable("on data that nothing names")
+    if trained_on != content_hash(ours.config.data.path):
         raise _NotComparable("on other data")
     if (ours.fingerprint, trial.seed) in seen:
         raise _NotComparable("taken before")

@@ -23,6 +23,7 @@ import secrets
 import shutil
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,14 @@ def candidates(root: Path) -> list[Path]:
         return []
     found = [(position_of(p), p) for p in root.iterdir() if p.is_dir()]
     return [p for position, p in sorted(((q, p) for q, p in found if q is not None), reverse=True)]
+
+
+def dataset_hash(root: Path) -> str:
+    """Return the content hash of the data that a run's checkpoints belong to; empty where none says it."""
+    for folder in candidates(root):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return str(read_json(folder / _MANIFEST)["identity"]["dataset_hash"])
+    return ""
 
 
 def newest(root: Path) -> Path | None:

@@ -15,7 +15,9 @@ from stdcl.results.store import TrialRow, append
 from stdcl.sweep import study as studies
 from stdcl.sweep import warm_start
 from stdcl.sweep.plan import check_same_question, write_plan, write_sweep
+from stdcl.sweep.record import Recorder
 from stdcl.sweep.sampling import study_space, suggest
+from stdcl.training.checkpoint import Position
 from tests.sweep.conftest import SEARCH, MakeSweep
 
 TAU, R, D = "contrast.temperature", "contrast.channel_reduction", "contrast.embedding_dim"
@@ -35,6 +37,13 @@ def _hash(path: str) -> str:
     return "feed"
 
 
+def checkpoint_of(root: Path, data_hash: str) -> None:
+    """What a checkpoint says of its data; the rest of it is not read."""
+    folder = root / Position(2).name
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"identity": {"dataset_hash": data_hash}}))
+
+
 def _trained(sweep: Sweep, folder: Path, results: list[tuple[dict[str, Any], str, dict[str, Any]]]) -> Path:
     """A sweep's folder with trials that ended so: (values, status, other facts of the row)."""
     place = SweepFolder(folder)
@@ -46,11 +55,14 @@ def _trained(sweep: Sweep, folder: Path, results: list[tuple[dict[str, Any], str
         run.root.mkdir(parents=True)
         rows = [{"schema": 2, "epoch": epoch, "accuracy": epoch / 10} for epoch in (1, 2)]
         run.history.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if status == "pruned":
+            checkpoint_of(run.checkpoints, "feed")
         values: dict[str, Any] = {
             "accuracy": 0.7,
             "num_test": 100,
             "epochs": 2,
-            "data_hash": "feed",
+            # One that was stopped early leaves no result: its checkpoint says which data it had.
+            "data_hash": "" if status == "pruned" else "feed",
             "evaluated_on": "validation",
             "seconds_per_epoch": 3.0,
             **facts,
@@ -103,6 +115,23 @@ def test_comparable_results_alone_are_taken_and_the_others_are_named(make_sweep:
         "warm start: 2 of 7 trials of 'earlier' are taken; left out: 1 with contrast.temperature outside the space; "
         "1 with contrast.channel_reduction outside the space; 1 on other data; 1 judged on the test set; 1 not finished"
     )
+
+
+def test_an_earlier_trial_on_data_that_nothing_names_is_left_out(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    folder = _trained(make_sweep(EARLIER), storage / "earlier", RESULTS[1:2])
+    (manifest,) = folder.glob("trials/*/checkpoints/*/manifest.json")
+    manifest.write_text("{}")
+    (found,) = warm_start.collect(make_sweep(LATER), storage, _hash)
+    assert found.left_out == {"on data that nothing names": 1}
+
+
+def test_a_pruned_trial_s_row_names_its_data(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    sweep = make_sweep(EARLIER)
+    place, trial = SweepFolder(tmp_path / "runs" / "earlier"), sweep.make_trial("", {TAU: 0.5, R: 8}, 1)
+    recorder = Recorder(place, "earlier", "")
+    checkpoint_of(place.run(trial.key).checkpoints, "feed")
+    assert recorder.record(trial, "pruned", {"epoch": 1, "accuracy": 0.5}).data_hash == "feed"
 
 
 def test_another_configuration_is_not_comparable(make_sweep: MakeSweep, tmp_path: Path) -> None:
