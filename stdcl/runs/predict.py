@@ -55,7 +55,7 @@ class Prediction:
 
 def predict(
     run: Path | str,
-    files: Sequence[Path | str],
+    files: Path | str | Sequence[Path | str],
     *,
     which: Which = "last",
     data_path: Path | None = None,
@@ -68,7 +68,7 @@ def predict(
 
     Args:
         run: the run's folder.
-        files: raw files, in any format that ``stdcl data prepare`` reads.
+        files: a raw file, or several, in any format that ``stdcl data prepare`` reads.
         which: the last epoch's checkpoint, or the best one's.
         data_path: where the run's prepared store lies now, if it moved; its manifest alone is read.
         top: how many classes to name.
@@ -78,6 +78,8 @@ def predict(
     """
     if top < 1:
         raise UserError(f"--top {top}: at least 1 is needed")
+    if isinstance(files, str | Path):
+        files = [files]  # a text is a sequence of texts too: its letters
     of = trained(Path(run), which, data_path)
     config, like = of.config, of.manifest
     found: list[tuple[Path, Clip]] = [(file, clip) for file in map(Path, files) for clip in read_clips(file, like)]

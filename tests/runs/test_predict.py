@@ -79,6 +79,7 @@ def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_a_benchmarks_store_may_be_gone(run: Path) -> None:
     first = sorted((run.parent / "raw").glob("a*.json"))[0]
     before = predict(run, [first])
+    assert predict(run, first) == predict(run, str(first)) == before
     (run.parent / "store").rename(run.parent / "moved")
     try:
         assert predict(run, [first]) == before
