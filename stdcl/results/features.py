@@ -69,7 +69,7 @@ def write_features(path: Path, features: Features) -> None:
     }
     texts = {name: json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
     with staging_file(path) as part:
-        pq.write_table(with_facts(pa.table(columns), _PREFIX, texts), part)
+        pq.write_table(with_facts(pa.table(columns), _PREFIX, texts), part, write_page_checksum=True)
 
 
 def read_features(path: Path) -> Features:
@@ -81,7 +81,7 @@ def read_features(path: Path) -> Features:
     if not path.is_file():
         raise UserError(f"{path}: no such file; `stdcl evaluate --features` writes a run's features")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
         facts = {name: json.loads(text) for name, text in facts_of(table.schema, _PREFIX).items()}
         if int(facts["version"]) > SCHEMA_VERSION:
             raise UserError(

@@ -64,7 +64,7 @@ def load_sweep(folder: Path | str) -> pd.DataFrame:
     column of that name.
 
     Raises:
-        UserError: there is no such folder, it is no sweep's, or files of its results are damaged.
+        UserError: there is no such folder, it is no sweep's, or files of its results are damaged or gone.
     """
     root = Path(folder)
     sweep = SweepFolder(root)
@@ -73,4 +73,10 @@ def load_sweep(folder: Path | str) -> pd.DataFrame:
     if not sweep.plan.is_file():
         other = what_else(root, "sweep") or f"it has no {sweep.plan.name}"
         raise UserError(f"{root}: not a sweep's folder; {other}")
-    return store.read(sweep.results)
+    found = store.read(sweep.results)
+    if found.empty and (complete := [run for run in sweep.trials.glob("*") if RunFolder(run).result.is_file()]):
+        raise UserError(
+            f"{sweep.results}: no rows, but {len(complete)} trial(s) of the sweep are complete; `stdcl sweep "
+            f"{sweep.sweep_file}` writes theirs again without training"
+        )
+    return found

@@ -176,7 +176,7 @@ def write_scores(path: Path, scores: Scores) -> None:
     later["settings"] = dict(scores.settings)
     facts |= {name: json.dumps(value, sort_keys=True, ensure_ascii=False) for name, value in later.items()}
     with staging_file(path) as part:
-        pq.write_table(with_facts(pa.table(columns), _PREFIX, facts), part)
+        pq.write_table(with_facts(pa.table(columns), _PREFIX, facts), part, write_page_checksum=True)
 
 
 def read_run(path: Path) -> Scores:
@@ -230,7 +230,8 @@ def read_answers(path: Path) -> Answers:
         said = facts_of(schema, _PREFIX)
         if "right" not in schema.names or int(said.get("version", 0)) > SCHEMA_VERSION:
             return _answers(read_scores(path))
-        table = pq.read_table(path, columns=[name for name in wanted if name in schema.names])
+        known = [name for name in wanted if name in schema.names]
+        table = pq.read_table(path, columns=known, page_checksum_verification=True)
         facts = {name: said[name] for name in ("fingerprint", "data_hash")}
         facts["fingerprint"] = json.loads(facts["fingerprint"])
     except (pa.ArrowException, OSError, ValueError, KeyError):
@@ -256,7 +257,7 @@ def read_scores(path: Path) -> Scores:
     if not path.is_file():
         raise UserError(f"{path}: no such file; `stdcl evaluate` writes a run's scores")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
     said = facts_of(table.schema, _PREFIX)

@@ -179,7 +179,7 @@ def append(directory: Path, row: TrialRow) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     path = directory / f"part-{stamp}-{slug(row.key)}-a{row.attempt}-{os.urandom(4).hex()}.parquet"
     with staging_file(path) as part:
-        pq.write_table(table, part)
+        pq.write_table(table, part, write_page_checksum=True)
     return path
 
 
@@ -249,7 +249,8 @@ def _rows_of(path: Path) -> list[dict[str, Any]]:
     """
     try:
         # From memory and without threads: several times faster than read_table for thousands of small files.
-        table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
+        content = pa.BufferReader(path.read_bytes())
+        table = pq.ParquetFile(content, page_checksum_verification=True).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(str(error)) from None
     version = (table.schema.metadata or {}).get(_VERSION_KEY)
@@ -283,13 +284,14 @@ def pack(directory: Path) -> None:
     table = pa.Table.from_pylist(rows, schema=_COLUMNS.append(pa.field(_FILE, pa.string())))
     table = table.replace_schema_metadata({_VERSION_KEY: str(SCHEMA_VERSION).encode()})
     with staging_file(directory / PACKED) as part:
-        pq.write_table(table, part)
+        pq.write_table(table, part, write_page_checksum=True)
 
 
 def _packed(directory: Path) -> dict[str, dict[str, Any]]:
     """Name of a file -> its row, as far as the copy has them; nothing where there is none, or none of this version."""
     try:
-        table = pq.ParquetFile(pa.BufferReader((directory / PACKED).read_bytes())).read(use_threads=False)
+        content = pa.BufferReader((directory / PACKED).read_bytes())
+        table = pq.ParquetFile(content, page_checksum_verification=True).read(use_threads=False)
     except (pa.ArrowException, OSError):
         return {}
     if (table.schema.metadata or {}).get(_VERSION_KEY) != str(SCHEMA_VERSION).encode():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,14 @@ def test_what_is_no_such_folder_is_said(tmp_path: Path) -> None:
             load(tmp_path)
         with pytest.raises(UserError, match=r"not a (run|sweep)'s folder; this is"):
             load(other)
+
+
+def test_rows_that_are_gone_are_missed(tmp_path: Path) -> None:
+    """An empty table would look like a sweep that has not begun."""
+    folder = tmp_path / "sweep"
+    shutil.copytree(RUNS / "finished_sweep", folder)
+    shutil.rmtree(folder / "results")
+    with pytest.raises(UserError, match=r"no rows, but \d+ trial\(s\) of the sweep are complete; `stdcl sweep"):
+        stdcl.load_sweep(folder)
+    shutil.rmtree(folder / "trials")
+    assert stdcl.load_sweep(folder).empty

@@ -155,7 +155,9 @@ def test_packed_rows_are_the_same_rows(tmp_path: Path, monkeypatch: pytest.Monke
     assert "trial=0" not in set(read(store)["key"]), "a row whose file is gone is gone"
     opened: list[Path] = []
     real = pq.ParquetFile
-    monkeypatch.setattr("stdcl.results.store.pq.ParquetFile", lambda source: opened.append(source) or real(source))
+    monkeypatch.setattr(
+        "stdcl.results.store.pq.ParquetFile", lambda source, **how: opened.append(source) or real(source, **how)
+    )
     assert len(read(store)) == PACK_FROM
     assert len(opened) == 2, "the copy and the row that is not in it"
     monkeypatch.undo()

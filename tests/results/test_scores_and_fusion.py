@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from stdcl.errors import UserError
 from stdcl.results.fusion import STREAMS, fuse, fuse_all, parse_weights, presets, render_fused
-from stdcl.results.scores import Scores, in_half_precision, per_class_accuracy, read_runs, read_scores, write_scores
+from stdcl.results.scores import (
+    Scores,
+    in_half_precision,
+    per_class_accuracy,
+    read_answers,
+    read_runs,
+    read_scores,
+    write_scores,
+)
 
 
 def scores(stream: str = "joint", seed: int = 0, n: int = 40, classes: int = 5, **changes: Any) -> Scores:
@@ -145,6 +153,28 @@ def test_files_that_are_not_scores_are_refused(tmp_path: Path) -> None:
     pq.write_table(table.replace_schema_metadata(metadata), path)
     with pytest.raises(UserError, match="schema 7"):
         read_scores(path)
+
+
+def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    """Parquet checks its pages where it is asked to; without that, other answers came back and nobody knew."""
+    path, given = tmp_path / "scores.parquet", scores(n=464, classes=10)
+    write_scores(path, given)
+    content, whole = path.read_bytes(), read_answers(path)
+    noticed = 0
+    for place in range(4, len(content) - 8, max(1, len(content) // 150)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1
+        path.write_bytes(flipped)
+        try:
+            found = read_answers(path)
+            read = read_scores(path)
+        except UserError:
+            noticed += 1
+            continue
+        assert np.array_equal(found.right, whole.right), place
+        assert list(found.ids) == list(whole.ids), place
+        assert np.array_equal(read.logits, given.logits), place
+    assert noticed > 0
 
 
 def test_scores_without_sense_are_refused() -> None:
