@@ -73,7 +73,9 @@ def report(
     text, complete = write_reports(states, out, terminal_width())
     print(text)
     named = tuple(name.strip() for name in classes.split(",") if name.strip())
-    files = write_pages(states, out, projection, named) if html else []
+    files, faults = write_pages(states, out, projection, named) if html else ([], [])
+    for fault in dict.fromkeys(faults):
+        print(f"! {fault}")
     files += write_figures(states, out, projection, named) if figures else []
     for file in files:
         print(f"written to {file}")
@@ -81,7 +83,7 @@ def report(
         from stdcl.report.bundle import write_bundle
 
         print(f"written to {bundle}: {len(write_bundle(folders, bundle))} files")
-    return DONE if complete else FAILED
+    return DONE if complete and not faults else FAILED
 
 
 @click.command(cls=Verb)

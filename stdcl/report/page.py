@@ -105,10 +105,15 @@ def write_page(
     paper: PaperTable | None = None,
     projection: Method = "pca",
     classes: Sequence[str] = (),
-) -> Path:
-    """Write a sweep's page, atomically; the same inputs give the same bytes. Arguments as of ``render``."""
-    write_text(path, render(table, directory, paper, projection=projection, classes=classes))
-    return path
+) -> list[str]:
+    """Write a sweep's page, atomically; the same inputs give the same bytes. Arguments as of ``render``.
+
+    Returns:
+        What the page has to leave out because files are damaged or do not fit.
+    """
+    faults: list[str] = []
+    write_text(path, render(table, directory, paper, projection=projection, classes=classes, faults=faults))
+    return faults
 
 
 def render(
@@ -118,6 +123,7 @@ def render(
     refresh: int | None = None,
     projection: Method = "pca",
     classes: Sequence[str] = (),
+    faults: list[str] | None = None,
 ) -> str:
     """Return a sweep's page.
 
@@ -127,6 +133,7 @@ def render(
         paper: the table of the paper that the sweep fills, alone or with others; None where its file names none.
         refresh: seconds after which a browser asks for it again; None for a page that stays as it is.
         projection, classes: of the maps of features, as in ``projection.feature_pair``.
+        faults: is told what is left out because files are damaged or do not fit; the page says it, too.
 
     Raises:
         UserError: as ``projection.feature_pair``.
@@ -136,6 +143,9 @@ def render(
     trials = _trials(table, directory, names, series)
     anchors = {trial.name: trial.anchor for trial in trials}
     compared, left_out = cell_views(table, projection, classes)
+    unfit = [cell.fault for cell in compared if cell.fault]
+    if faults is not None:
+        faults += unfit
     template = _environment().get_template("report.html")
     return template.render(
         title=table.name,
@@ -165,7 +175,7 @@ def render(
         arms=list(enumerate(names)),
         trials=trials,
         states=Counter(trial.state for trial in table.trials),
-        missing=[*_missing(table), *(cell.fault for cell in compared if cell.fault)],
+        missing=[*_missing(table), *unfit],
         nothing=NOTHING,
     )
 

@@ -31,7 +31,7 @@ def states_of(directories: Sequence[Path]) -> list[SweepState]:
 
 def write_pages(
     states: Sequence[SweepState], out: Path | None, projection: Method = "pca", classes: Sequence[str] = ()
-) -> list[Path]:
+) -> tuple[list[Path], list[str]]:
     """Write the page of each sweep, ``report.html``; with several sweeps in one folder, ``report_<sweep>.html``.
 
     Each has the paper's table that its sweep fills, together with the other sweeps of that table.
@@ -39,19 +39,24 @@ def write_pages(
     Args:
         states, out: as in ``write_reports``.
         projection, classes: of the maps of features, as in ``projection.feature_pair``.
+
+    Returns:
+        The files, and what they have to leave out because other files are damaged or do not fit.
     """
     from stdcl.report.page import PAGE, write_page  # jinja2 is slow to import
 
     papers = papers_of(states)
-    written = []
+    written: list[Path] = []
+    faults: list[str] = []
     for state in states:
         table = build_table(state)
         folder = out or SweepFolder(state.directory).report
         name = PAGE if out is None or len(states) == 1 else f"report_{table.name}.html"
         paper = papers.get(state.directory)
-        written.append(write_page(table, state.directory, folder / name, paper, projection, classes))
+        faults += write_page(table, state.directory, folder / name, paper, projection, classes)
+        written.append(folder / name)
         write_inputs(SweepFolder(state.directory).report, table.trials)
-    return written
+    return written, faults
 
 
 def write_figures(

@@ -197,7 +197,9 @@ def test_the_command_draws_them(directory: Path) -> None:
         assert b"/FontFile2" in (directory / "report" / f"{stem}.pdf").read_bytes()
 
 
-def test_damaged_logits_are_named_and_take_nothing_else_with_them(directory: Path) -> None:
+def test_damaged_logits_are_named_and_take_nothing_else_with_them(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The table reads which sequences are right, and never the logits: the page is where they are missed."""
     path = directory / "trials" / "grid,temperature=0.5,seed=1" / "scores.parquet"
     content = pq.read_table(path)
@@ -206,7 +208,8 @@ def test_damaged_logits_are_named_and_take_nothing_else_with_them(directory: Pat
     logits[0][0] = float("nan")
     field = content.schema.field(place)
     pq.write_table(content.set_column(place, field, pa.array(logits, type=field.type)), path)
-    assert main(["report", str(directory), "--html", "--figures"]) == 0
+    assert main(["report", str(directory), "--html", "--figures"]) == 1
+    assert f"! scores left out: {path}: " in capsys.readouterr().out
     said = (directory / "report" / "report.html").read_text()
     assert f"scores left out: {path}: " in said
     assert "have scores that are not finite" in said
