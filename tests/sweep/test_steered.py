@@ -11,6 +11,7 @@ import pytest
 
 from stdcl.config.sweep import Trial
 from stdcl.launch.cluster import Cluster
+from stdcl.launch.device import CARDS
 from stdcl.launch.worker import TrainingLoop, session_loop
 from stdcl.results.ask import forget_ask, write_ask
 from stdcl.results.history import read_history
@@ -138,7 +139,7 @@ def test_the_driver_runs_released_trials_after_the_others(make_sweep: MakeSweep,
     def runner() -> Rounds:
         command, log = "stdcl sweep small.yaml", SweepLog(folder.log, lines.append)
         recorder = Recorder(folder, "small", command)
-        made = Rounds(sweep, folder, command, no_loop, log, recorder, quiet=False, on_board=None)
+        made = Rounds(sweep, folder, command, no_loop, CARDS, log, recorder, quiet=False, on_board=None)
         made.rounds, made.said = [], []
         return made
 
