@@ -169,7 +169,7 @@ def render_forecast(forecast: Forecast, most: int = 30, columns: int = 80) -> st
         lines.append(f"  memory      about {max(memory) / 1024:.1f} GiB per worker, {f.workers} worker(s) a trial")
     shown = f.cells[:most]
     room = max(_NARROWEST, columns - _NUMBERS - max([4, *(len(cell.ground) for cell in shown)]))
-    names = [textwrap.wrap(cell.name, room, break_long_words=False, break_on_hyphens=False) for cell in shown]
+    names = [textwrap.wrap(cell.name, room, break_long_words=False, break_on_hyphens=False) or [""] for cell in shown]
     width = max([4, *(len(line) for name in names for line in name)])
     lines += ["", f"  {'cell':<{width}}  trials  epochs  s/epoch  {'hours':>7}  from"]
     for cell, (first, *more) in zip(shown, names, strict=True):

@@ -89,6 +89,12 @@ def test_long_names_of_cells_are_broken_between_their_settings() -> None:
     assert any(name in line for line in render_forecast(found, columns=200).splitlines())
 
 
+def test_a_cell_that_varies_nothing_has_its_line() -> None:
+    cell = CellCost("", 1, 195, None, None, "none")
+    found = Forecast("single", (cell,), workers=1, cpus=1.0, gpus=0.0, at_once=1, where="this machine")
+    assert render_forecast(found).splitlines()[-1].split() == ["1", "195", "-", "-", "none"]
+
+
 def test_earlier_runs_of_the_same_kind_are_the_ground(
     make_sweep: MakeSweep, make_config: MakeConfig, small_store: Path, tmp_path: Path
 ) -> None:
