@@ -23,7 +23,7 @@ from stdcl.config.arms import AXES
 from stdcl.config.contrast import CONTRAST, long_key, long_keys, long_location, with_readings
 from stdcl.config.explain import Origin, explain
 from stdcl.config.keys import check_path
-from stdcl.config.model import METHOD, RunConfig
+from stdcl.config.model import METHOD, RECIPES, RunConfig
 from stdcl.config.unread import unread
 from stdcl.config.yaml_text import Location, parse_located, parse_yaml, show, walk_texts
 from stdcl.errors import UserError, nearest
@@ -186,10 +186,19 @@ def read_recipe(encoder: str, names: tuple[str, ...], kind: str) -> Raw:
         if file.is_file():
             recipe = parse_yaml(file.read_text(encoding="utf-8"), f"recipe {folder}/{name}.{kind}.yaml")
             return {key: value for key, value in recipe.items() if key != "source"}
+    others = " or ".join(_kinds(package, folder, names))
     raise UserError(
-        f"there is no '{kind}' recipe for encoder {encoder} on {' or '.join(names)}; set recipe: none and give every "
-        "key of 'training'"
+        f"there is no '{kind}' recipe for encoder {encoder} on {' or '.join(names)}; set "
+        + (f"recipe: {others}, or " if others else "")
+        + "recipe: none and give every key of 'training'"
     )
+
+
+def _kinds(package: str, folder: str, names: tuple[str, ...]) -> list[str]:
+    """Return which recipes there are under one of ``names``."""
+    root = resources.files(package).joinpath(folder) if package else None
+    files = [file.name.split(".") for file in root.iterdir()] if root is not None and root.is_dir() else []
+    return sorted({parts[1] for parts in files if len(parts) == 3 and parts[0] in names}, reverse=True)
 
 
 def _release(raw: Raw, names: tuple[str, ...], origin: Origin) -> Raw:
@@ -199,9 +208,10 @@ def _release(raw: Raw, names: tuple[str, ...], origin: Origin) -> Raw:
     if spec is None or not spec.presets or not isinstance(given, Mapping) or given.get("preset") != "release":
         return {}
     where = origin.at((METHOD, "preset"))
-    if raw.get("recipe", "full") == "lite":
+    kind = raw.get("recipe", "full")
+    if kind not in ("full", "none"):
         raise UserError(
-            f"{where}: method.preset is 'release', which goes with the recipes 'full' and 'none', not with 'lite'"
+            f"{where}: method.preset is 'release', which goes with the recipes 'full' and 'none', not with '{kind}'"
         )
     package, _, folder = spec.presets.partition(":")
     for name in names:
@@ -225,7 +235,7 @@ def resolve(raw: Raw, where: str | Origin) -> RunConfig:
     encoder = raw.get("encoder")
     name = encoder.get("name") if isinstance(encoder, Mapping) else None
     names = recipe_names(raw)
-    found = kind in ("full", "lite") and bool(names) and isinstance(name, str) and name in specs.encoders()
+    found = kind in RECIPES and bool(names) and isinstance(name, str) and name in specs.encoders()
     whole = merge(merge(read_recipe(str(name), names, str(kind)) if found else {}, _release(raw, names, origin)), raw)
     try:
         config = RunConfig.model_validate(whole)

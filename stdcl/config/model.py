@@ -7,7 +7,7 @@ A run file is YAML with these sections. Nothing else is accepted; every default 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
@@ -242,11 +242,18 @@ class InitConfig(Section):
     """Of the checkpoint; filled in by the command, and compared where it is given."""
 
 
+Recipe = Literal["full", "ablation", "lite", "none"]
+RECIPES = tuple(kind for kind in get_args(Recipe) if kind != "none")
+"""The kinds that are files."""
+
+
 class RunConfig(Section):
     """One training, completely."""
 
-    recipe: Literal["full", "lite", "none"] = "full"
-    """Which published recipe fills the keys that the file leaves out."""
+    recipe: Recipe = "full"
+    """Which recipe fills the keys that the file leaves out. full: as published. ablation: the cheapest at which more
+    training no longer changes much, for comparisons between settings (some encoders, NW-UCLA). lite: for CPUs and first
+    tries. none: the file gives every key."""
     data: DataConfig
     encoder: EncoderConfig
     contrast: ContrastConfig = ContrastConfig()

@@ -166,6 +166,11 @@ def test_unknown_recipe_is_refused() -> None:
         read_recipe("ctrgcn", ("nw-ucla",), "tiny")
 
 
+def test_a_recipe_that_an_encoder_lacks_is_refused_with_those_it_has(tmp_path: Path) -> None:
+    said = refusal(tmp_path, GOOD.replace("recipe: lite", "recipe: ablation").replace("ctrgcn", "infogcn"))
+    assert "no 'ablation' recipe for encoder infogcn on nw-ucla; set recipe: lite or full, or recipe: none" in said
+
+
 def test_every_listed_path_is_a_path() -> None:
     for path in all_paths():
         check_path(path, "test")

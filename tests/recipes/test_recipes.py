@@ -12,7 +12,7 @@ import yaml
 from stdcl import specs
 from stdcl.config import DataConfig
 from stdcl.config.load import resolve
-from stdcl.config.model import RunConfig
+from stdcl.config.model import RECIPES, RunConfig
 
 FOLDER = Path(str(resources.files("stdcl"))) / "recipes"
 FILES = sorted(FOLDER.glob("*/*.yaml"))
@@ -34,7 +34,7 @@ def test_names_its_source(path: Path) -> None:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert "(" in content["source"], "the source names a public project as owner/name"
     assert set(content) <= {"source", "data", "encoder", "training"}
-    assert path.stem.split(".")[1] in ("full", "lite")
+    assert path.stem.split(".")[1] in RECIPES
 
 
 @pytest.mark.parametrize("kind", ["full", "lite"])
@@ -49,6 +49,16 @@ def test_validates(encoder: str, dataset: str, protocol: str, kind: str) -> None
     else:
         assert run.training.schedule == "cosine"
         assert run.data.repeat <= 2
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.stem.endswith(".ablation")], ids=lambda p: p.parent.name)
+def test_ablation_recipes_train_longer_than_lite_on_the_same_data(path: Path) -> None:
+    own, lite = (run_of(path.parent.name, "nw-ucla", "cross-view", kind) for kind in ("ablation", "lite"))
+    assert path.stem == "nw-ucla.ablation"
+    assert own.training.epochs * own.data.repeat > lite.training.epochs * lite.data.repeat
+    same = {"repeat", "frames", "path"}
+    assert own.data.model_dump(exclude=same) == lite.data.model_dump(exclude=same)
+    assert own.encoder == lite.encoder
 
 
 # epochs, batch, rate, warm-up, milestones, weight decay, label smoothing

@@ -19,6 +19,23 @@ def branches_of(strategy: str) -> tuple[str, ...]:
     return tuple(branch for branch in BRANCHES if branch in strategy.split("+"))
 
 
+def undecoupled(branches: tuple[str, ...], feature_shape: tuple[int, int, int, int]) -> tuple[str, ...]:
+    """Say which of the branches have nothing to tell apart on maps of ``feature_shape`` (M, C, T, V)."""
+    _, _, frames, joints = feature_shape
+    if frames == joints == 1 and {"spatial", "temporal"} & set(branches):
+        return (
+            "contrast.strategy: the encoder's feature map has one place (T 1, V 1), so the spatial and the temporal "
+            "feature are made of the same numbers and nothing is decoupled; more frames (data.frames) or an earlier "
+            "map of the encoder keep the axes apart",
+        )
+    places = {"spatial": ("V", joints), "temporal": ("T", frames)}
+    return tuple(
+        f"contrast.strategy: the encoder's feature map has {axis} 1, so the {branch} feature is the whole sequence's"
+        for branch, (axis, size) in places.items()
+        if size == 1 and branch in branches
+    )
+
+
 class Decoupling(nn.Module):
     """One branch of eq. 4-5: pool one axis away, reduce the channels place by place, flatten, project.
 

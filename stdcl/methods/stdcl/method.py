@@ -10,7 +10,7 @@ from torch import Tensor
 from stdcl.config.contrast import ContrastConfig
 from stdcl.methods.base import Features, FeatureShapes, Task
 from stdcl.methods.stdcl.banked import BankedMethod
-from stdcl.methods.stdcl.head import DecouplingHead, branches_of
+from stdcl.methods.stdcl.head import DecouplingHead, branches_of, undecoupled
 from stdcl.seeding import torch_seed
 
 
@@ -31,6 +31,7 @@ class STDCL(BankedMethod):
     def __init__(self, options: ContrastConfig, task: Task, shapes: FeatureShapes) -> None:
         super().__init__(options, branches_of(options.strategy), task)
         self._options = options
+        self.remarks += undecoupled(self._branches, shapes.feature_map)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed(task.seed, "head"))
             self.head = DecouplingHead(options, shapes.feature_map, shapes.pooled)

@@ -5,7 +5,7 @@ import torch
 
 from stdcl.config.contrast import ContrastConfig
 from stdcl.errors import UserError
-from stdcl.methods.stdcl.head import DecouplingHead, branches_of
+from stdcl.methods.stdcl.head import DecouplingHead, branches_of, undecoupled
 from tests.rounding import sampling_bound
 
 ALL = "spatial+temporal+global"
@@ -108,3 +108,14 @@ def test_a_frozen_head_has_nothing_to_train() -> None:
 def test_too_much_reduction_is_refused() -> None:
     with pytest.raises(UserError, match="channel_reduction: 17"):
         DecouplingHead(ContrastConfig(channel_reduction=17), (1, 16, 3, 4), 7)
+
+
+def test_a_map_of_one_place_is_said_to_decouple_nothing() -> None:
+    both = branches_of("spatial+temporal")
+    (said,) = undecoupled(both, (1, 256, 1, 1))
+    assert "one place (T 1, V 1)" in said
+    (said,) = undecoupled(both, (1, 256, 1, 20))
+    assert "T 1, so the temporal feature is the whole sequence's" in said
+    assert undecoupled(both, (1, 256, 2, 2)) == ()
+    assert undecoupled(branches_of("spatial"), (1, 256, 1, 20)) == ()
+    assert undecoupled(branches_of("global"), (1, 256, 1, 1)) == ()
