@@ -16,6 +16,7 @@ from typing import Any
 from stdcl.report.operation import TrialLine, live_table
 from stdcl.results.progress import duration, read_progress
 from stdcl.results.state import HELD, STATES, Ending, State
+from stdcl.sweep.workload import Work
 
 LAST = 30
 """Trials that ended, of which a line is kept."""
@@ -29,9 +30,21 @@ class _Running:
     began: float
     """Seconds, when it began or its last row came."""
     epochs: int
+    work: Work
     done: int = 0
     has_row: bool = False
     accuracy: float | None = None
+
+    def of_one_epoch(self) -> float:
+        return self.work.amount / max(1, self.epochs)
+
+
+@dataclass
+class _Trained:
+    """Epochs of one kind that have ended."""
+
+    seconds: float = 0.0
+    amount: float = 0.0
 
 
 class Board:
@@ -43,6 +56,8 @@ class Board:
         before: of these, how many were finished before this invocation.
         progress_file: where the trial of a key says what it does.
         clock: seconds.
+        to_run: key -> work of the trials that this invocation is to run; None where they are not known beforehand: they
+            are then taken to be like those that have begun.
     """
 
     def __init__(
@@ -52,6 +67,7 @@ class Board:
         before: int,
         progress_file: Callable[[str], Path],
         clock: Callable[[], float] = time.monotonic,
+        to_run: Mapping[str, Work] | None = None,
     ) -> None:
         self._name = name
         self._total = total
@@ -61,9 +77,14 @@ class Board:
         self._running: dict[str, _Running] = {}
         self._states: Counter[Ending] = Counter()
         self._last: deque[TrialLine] = deque(maxlen=LAST)
-        self._begun = self._starts = self._epochs = 0
-        self._epoch_seconds = self._start_seconds = 0.0
+        self._begun = self._starts = 0
+        self._start_seconds = 0.0
+        self._trained: dict[str, _Trained] = {}
         self._lengths = self._known = 0
+        self._to_run = to_run
+        self._waiting: dict[str, float] = {}
+        for work in (to_run or {}).values():
+            self._wait(work)
 
     # ---- what happens -----------------------------------------------------------------------------------------
 
@@ -73,10 +94,12 @@ class Board:
         if known is not None:
             known.began, known.has_row = self._clock(), False
             return
-        self._running[key] = _Running(datetime.now(UTC), self._clock(), epochs)
+        work = (self._to_run or {}).get(key, Work("", float(epochs)))
+        self._running[key] = _Running(datetime.now(UTC), self._clock(), epochs, work)
         self._begun += 1
         self._known += 1
         self._lengths += epochs
+        self._wait(work, -1)
 
     def row(self, key: str, epochs: int, row: Mapping[str, Any]) -> None:
         """A trial has ended an epoch."""
@@ -86,19 +109,22 @@ class Board:
         took = now - trial.began
         if not trial.has_row:
             # What comes before the first epoch is no training, and comes once a trial.
-            trained = min(took, float(row.get("seconds") or took))
-            self._start_seconds += took - trained
+            alone = min(took, float(row.get("seconds") or took))
+            self._start_seconds += took - alone
             self._starts += 1
-            took = trained
-        self._epochs += 1
-        self._epoch_seconds += took
+            took = alone
+        trained = self._trained.setdefault(trial.work.kind, _Trained())
+        trained.seconds += took
+        trained.amount += trial.of_one_epoch()
         trial.began, trial.has_row, trial.done = now, True, int(row["epoch"])
         trial.accuracy = row.get("accuracy")
 
     def ends(self, key: str, ending: Ending, error: str | None = None) -> None:
         """A trial's attempt has ended; one that never began can fail, too."""
         trial = self._running.pop(key, None)
-        self._begun += trial is None
+        if trial is None:
+            self._begun += 1
+            self._wait((self._to_run or {}).get(key), -1)
         self._states[ending] += 1
         self._last.append(
             TrialLine(
@@ -112,10 +138,17 @@ class Board:
         )
 
     def again(self, key: str, ending: Ending | None) -> None:
-        """A trial that had ended so is to run once more."""
+        """A trial that had ended so is to run once more; None: before this invocation, which has waited for it."""
+        if ending is None:
+            return
         self._begun -= 1
-        if ending is not None:
-            self._states[ending] -= 1
+        self._states[ending] -= 1
+        self._wait((self._to_run or {}).get(key))
+
+    def _wait(self, work: Work | None, sign: int = 1) -> None:
+        """Count what trials that have not begun are to do."""
+        if work is not None:
+            self._waiting[work.kind] = self._waiting.get(work.kind, 0.0) + sign * work.amount
 
     # ---- what is asked ----------------------------------------------------------------------------------------
 
@@ -146,16 +179,30 @@ class Board:
     def seconds_left(self) -> float | None:
         """Estimate of the seconds to the sweep's end with as many trials at a time as now; None without a ground.
 
-        From the epochs and the starts of this invocation; a search that stops trials early ends sooner.
+        From the epochs and the starts of this invocation: by the speed of each kind of trial, for kinds that have not
+        trained yet by that of all together. A search that stops trials early ends sooner.
         """
-        if not self._epochs:
+        if not self._trained:
             return None
-        epoch, start = self._epoch_seconds / self._epochs, self._start_seconds / max(1, self._starts)
+        start = self._start_seconds / max(1, self._starts)
         running = list(self._running.values())
-        left = sum((each.epochs - each.done) * epoch + (0.0 if each.has_row else start) for each in running)
+        left = sum(
+            (each.epochs - each.done) * each.of_one_epoch() * self._speed(each.work.kind)
+            + (0.0 if each.has_row else start)
+            for each in running
+        )
         to_begin = max(0, self._total - self._before - self._begun)
-        length = self._lengths / self._known
-        return (left + to_begin * (length * epoch + start)) / max(1, len(running))
+        left += to_begin * start
+        if self._to_run is None:
+            left += to_begin * self._lengths / self._known * self._speed("")
+        else:
+            left += sum(max(0.0, amount) * self._speed(kind) for kind, amount in self._waiting.items())
+        return left / max(1, len(running))
+
+    def _speed(self, kind: str) -> float:
+        """Seconds for an amount of 1."""
+        seen = self._trained.values() if kind not in self._trained else [self._trained[kind]]
+        return sum(each.seconds for each in seen) / sum(each.amount for each in seen)
 
     def render(self, width: int, height: int) -> str:
         """Return the table of a terminal of so many characters and lines."""

@@ -65,6 +65,7 @@ from stdcl.sweep.meters import Meters
 from stdcl.sweep.plan import add_trial, check_same_question, left_out, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
 from stdcl.sweep.reuse import take_over, wanted_identity
+from stdcl.sweep.workload import Work, work_of
 from stdcl.tracking import wandb_settings
 from stdcl.tracking.wandb_sink import log_sweep_summary
 from stdcl.training.checkpoint import leave_one
@@ -441,6 +442,7 @@ class _Runner:
                 f"{len(held)} trial(s) are left alone, as was asked: {listed}{', ...' if len(held) > 3 else ''}; "
                 "`stdcl unpause` and `stdcl retry` let them go on"
             )
+        to_run = work_of(todo)
         todo = [trial for trial in todo if trial.key not in held]
         if not todo:
             return _Outcome({}, False)
@@ -448,7 +450,7 @@ class _Runner:
             from stdcl.sweep.planned import PlannedTrials
 
             self._open_budget(cluster, todo, list(held))
-            progress = self._progress({trial.key: trial for trial in trials}, len(trials), before)
+            progress = self._progress({trial.key: trial for trial in trials}, len(trials), before, to_run)
             while todo:
                 self._fit(cluster, progress, PlannedTrials(todo), len(todo))
                 self.obedience.wait_while_paused()
@@ -559,11 +561,14 @@ class _Runner:
         self._stop.judge = search.judge
         self._fit(cluster, progress, search, settings.trials - studies.counted(study))
 
-    def _progress(self, trials: dict[str, Trial], total: int, before: int) -> Progress:
+    def _progress(
+        self, trials: dict[str, Trial], total: int, before: int, to_run: Mapping[str, Work] | None = None
+    ) -> Progress:
         from stdcl.sweep.board import Board
         from stdcl.sweep.progress import Progress
 
-        board = Board(self._sweep.config.name, total, before, lambda key: self._folder.run(key).progress)
+        name = self._sweep.config.name
+        board = Board(name, total, before, lambda key: self._folder.run(key).progress, to_run=to_run)
         if self._on_board is not None:
             self._on_board(board)
         progress = Progress(

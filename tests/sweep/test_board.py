@@ -8,6 +8,7 @@ import pytest
 
 from stdcl.results.progress import RunProgress, write_progress
 from stdcl.sweep.board import LAST, Board
+from stdcl.sweep.workload import Work
 
 
 class Clock:
@@ -54,6 +55,30 @@ def test_trials_that_run_at_the_same_time_share_what_is_left(tmp_path: Path, clo
     told.again("b", "failed")
     assert told.seconds_left() == pytest.approx((3 + 5 * 4) * 10)
     assert told.ended == 4
+
+
+def test_trials_that_differ_in_length_are_estimated_by_their_work(tmp_path: Path, clock: Clock) -> None:
+    """Six short epochs of 3 s say of a trial with 20 epochs of ten times the frames that it takes 600 s, not 60."""
+    work = {"short": Work("hcn", 6.0), "long": Work("hcn", 200.0), "other": Work("ctrgcn", 6.0)}
+    told = Board("mixed", 3, 0, lambda key: tmp_path / key, clock, work)
+    told.begins("short", 6)
+    clock.now = 3.0
+    told.row("short", 6, {"epoch": 1})
+    assert told.seconds_left() == pytest.approx(3 * (5 + 200 + 6)), "a kind that was not seen is like the others"
+    for epoch in range(2, 7):
+        clock.now += 3.0
+        told.row("short", 6, {"epoch": epoch})
+    told.ends("short", "finished")
+    told.begins("other", 2)
+    clock.now = 48.0
+    told.row("other", 2, {"epoch": 1})
+    assert told.seconds_left() == pytest.approx(30 + 200 * 3)
+    told.ends("long", "failed", "its data are gone")
+    assert told.seconds_left() == pytest.approx(30)
+    told.again("long", "failed")
+    assert told.seconds_left() == pytest.approx(30 + 200 * 3)
+    told.again("long", None)
+    assert told.seconds_left() == pytest.approx(30 + 200 * 3), "it was waited for"
 
 
 def test_a_process_that_died_starts_once_more(tmp_path: Path, clock: Clock) -> None:
