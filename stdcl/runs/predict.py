@@ -74,7 +74,7 @@ def predict(
         top: how many classes to name.
 
     Raises:
-        UserError: no checkpoint, no manifest, or a file that cannot be used or is of another skeleton.
+        UserError: no checkpoint, no manifest, or files that cannot be used or are of another skeleton, a line for each.
     """
     if top < 1:
         raise UserError(f"--top {top}: at least 1 is needed")
@@ -82,7 +82,15 @@ def predict(
         files = [files]  # a text is a sequence of texts too: its letters
     of = trained(Path(run), which, data_path)
     config, like = of.config, of.manifest
-    found: list[tuple[Path, Clip]] = [(file, clip) for file in map(Path, files) for clip in read_clips(file, like)]
+    found: list[tuple[Path, Clip]] = []
+    faults: list[str] = []
+    for file in map(Path, files):
+        try:
+            found += [(file, clip) for clip in read_clips(file, like)]
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError("\n".join(faults))
     dtype = parameter_dtype(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with store_of([clip for _, clip in found], like) as store:

@@ -142,6 +142,15 @@ def test_clips_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         read_clips(tmp_path / "empty.pkl", like)
 
 
+def test_every_file_that_cannot_be_read_is_named(run: Path, tmp_path: Path) -> None:
+    bad = [tmp_path / "a.json", tmp_path / "b.json"]
+    for file in bad:
+        file.write_text("{", encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        predict(run, bad)
+    assert [str(file) in line for file, line in zip(bad, str(caught.value).splitlines(), strict=True)] == [True, True]
+
+
 def test_a_store_of_other_data_is_refused(run: Path, tmp_path: Path) -> None:
     """Else its class names, or an encoder of other joints, would be taken for the run's."""
     write_ctrgcn(tmp_path / "NTU.npz", classes=10)
