@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stdcl.atomic import staging_file
+from stdcl.config.model import METHOD
+from stdcl.config.yaml_text import dump_yaml, parse_yaml
 from stdcl.report.provenance import provenance
 from stdcl.report.table import sweep_table
 from stdcl.results.layout import RunFolder, SweepFolder
@@ -21,7 +23,9 @@ _REPORT = ("table*.*", "trials*.csv", "levels*.*", "report.html", "*.png", "*.pd
 def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
     """Write the archive, atomically; the same inputs give the same bytes. Returns the names in it.
 
-    Checkpoints, and what W&B and Ray keep for themselves, are left out.
+    Checkpoints, and what W&B and Ray keep for themselves, are left out. Folders of this machine are left out: where
+    a trial's configuration names the whole path of its data, the last part stays, which is looked up under $STDCL_DATA.
+    Unpacked in $STDCL_STORAGE it is a sweep that ``stdcl sweep`` continues.
 
     Args:
         directories: the sweeps' folders.
@@ -37,7 +41,9 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
         files += [file for pattern in _REPORT for file in folder.report.glob(pattern)]
         for trial in table.trials:
             run = RunFolder(trial.folder)
-            files += [run.config, run.history, run.result, run.scores(), run.evaluation()]
+            files += [run.history, run.result, run.scores(), run.evaluation()]
+            if run.config.is_file():
+                members[f"{table.name}/{run.config.relative_to(directory)}"] = _portable(run.config)
         members |= {f"{table.name}/{file.relative_to(directory)}": file for file in files if file.is_file()}
         commands = []
         for key, source in provenance(table, directory).items():
@@ -62,6 +68,16 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
             _add(archive, name, data)
         _add(archive, "SHA256SUMS", ("\n".join(sums) + "\n").encode())
     return [*sorted(members), "SHA256SUMS"]
+
+
+def _portable(file: Path) -> bytes:
+    """Return a trial's configuration without the folders of this machine."""
+    config = parse_yaml(file.read_text(encoding="utf-8"), str(file))
+    for section, key in (("data", "path"), (METHOD, "texts")):
+        values = config.get(section) if isinstance(config, dict) else None
+        if isinstance(values, dict) and Path(str(values.get(key, ""))).is_absolute():
+            values[key] = Path(values[key]).name
+    return dump_yaml(config).encode()
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -7,8 +7,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from stdcl.cli.command import main
+from stdcl.config.yaml_text import dump_yaml
 from stdcl.errors import UserError
 from stdcl.report.provenance import cell_name, find_cell, provenance, stale
 from stdcl.report.table import sweep_table
@@ -153,6 +155,11 @@ def test_a_bundle_holds_what_a_reviewer_needs_and_is_the_same_every_time(
     paths = [tmp_path / "one.tar.gz", tmp_path / "two.tar.gz"]
     (directory / "trials" / "baseline,seed=1" / "checkpoints").mkdir()
     (directory / "trials" / "baseline,seed=1" / "checkpoints" / "last.pt").write_bytes(b"large")
+    config = directory / "trials" / "baseline,seed=1" / "config.yaml"
+    whole = yaml.safe_load(config.read_text(encoding="utf-8"))
+    config.write_text(
+        dump_yaml(whole | {"data": whole["data"] | {"path": "/home/ada/stores/nw-ucla"}}), encoding="utf-8"
+    )
     for path in paths:
         assert main(["report", str(directory), "--html", "--bundle", str(path)]) == 0
     assert paths[0].read_bytes() == paths[1].read_bytes()
@@ -169,6 +176,8 @@ def test_a_bundle_holds_what_a_reviewer_needs_and_is_the_same_every_time(
     ):
         assert name in names
     assert not [name for name in names if "checkpoints" in name]
+    packed = yaml.safe_load(found["tau/trials/baseline,seed=1/config.yaml"])
+    assert packed == whole | {"data": whole["data"] | {"path": "nw-ucla"}}, "no folder of this machine"
     assert b"stdcl sweep tau.yaml" in found["tau/commands.sh"]
     sums = dict(line.split("  ", 1)[::-1] for line in found["SHA256SUMS"].decode().splitlines())
     assert sums == {n: hashlib.sha256(data).hexdigest() for n, data in found.items() if n != "SHA256SUMS"}
