@@ -215,7 +215,7 @@ def _summary(status: SweepStatus, clock: Callable[[], float]) -> dict[str, Any]:
         "running": beat is not None and beat.alive(clock),
         "paused": beat is not None and beat.alive(clock) and beat.paused,
         "states": {state: states.count(state) for state in STATES if state in states},
-        "seconds_left": status.seconds_left(),
+        "seconds_left": status.seconds_left(clock),
     }
 
 
@@ -229,7 +229,7 @@ def _whole(status: SweepStatus, clock: Callable[[], float]) -> str:
         paused = ", paused (stdcl unpause)" if beat.paused else ""
         driver = f"driver: process {beat.pid} on {beat.host} since {_time(beat.started)}{paused}"
     said = counted((trial.state for trial in status.trials.values()), STATES) or "no trial"
-    left = status.seconds_left()
+    left = status.seconds_left(clock)
     running = any(trial.state == "running" for trial in status.trials.values())
     estimate = f"; about {duration(left)} left" if left and running else ""
     go_on = ""

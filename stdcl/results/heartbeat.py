@@ -28,6 +28,7 @@ class Heartbeat:
         updated: seconds since 1970, of the last beat.
         paused: it starts no trial until it is told to.
         ended: it has left in order.
+        seconds_left: its estimate to the sweep's end; None without a ground.
     """
 
     host: str
@@ -37,6 +38,7 @@ class Heartbeat:
     updated: float
     paused: bool = False
     ended: bool = False
+    seconds_left: float | None = None
 
     def alive(self, clock: Callable[[], float] = time.time) -> bool:
         """Whether the driver lives, as far as its last beat tells."""
@@ -61,6 +63,6 @@ def read_heartbeat(path: Path) -> Heartbeat | None:
     """Return what the file says; None where there is none, or none that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return Heartbeat(**{field.name: found[field.name] for field in fields(Heartbeat)})
+        return Heartbeat(**{field.name: found[field.name] for field in fields(Heartbeat) if field.name in found})
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -154,11 +154,14 @@ class SweepStatus:
     driver: Heartbeat | None
     remarks: tuple[str, ...]
 
-    def seconds_left(self) -> float | None:
+    def seconds_left(self, clock: Callable[[], float] = time.time) -> float | None:
         """Estimate of the seconds to the sweep's end, with as many trials at a time as run now; None without a ground.
 
-        A trial takes as long as the finished ones did (their median), else as the running ones will.
+        The driver's, which knows what each trial has to train. Without one a trial takes as long as the finished ones
+        did (their median), else as the running ones will.
         """
+        if self.driver is not None and self.driver.alive(clock) and self.driver.seconds_left is not None:
+            return max(0.0, self.driver.seconds_left - (clock() - self.driver.updated))
         running = [each.progress for each in self.trials.values() if each.progress is not None]
         todo = sum(each.state in ("not started", "interrupted", "failed") for each in self.trials.values())
         took = [float(each.row["total_seconds"]) for each in self.trials.values() if each.row.get("total_seconds")]

@@ -180,7 +180,7 @@ class Board:
         """Estimate of the seconds to the sweep's end with as many trials at a time as now; None without a ground.
 
         From the epochs and the starts of this invocation: by the speed of each kind of trial, for kinds that have not
-        trained yet by that of all together. A search that stops trials early ends sooner.
+        trained yet by that of all together. A search that stops trials early ends sooner. Any thread may ask.
         """
         if not self._trained:
             return None
@@ -196,12 +196,12 @@ class Board:
         if self._to_run is None:
             left += to_begin * self._lengths / self._known * self._speed("")
         else:
-            left += sum(max(0.0, amount) * self._speed(kind) for kind, amount in self._waiting.items())
+            left += sum(max(0.0, amount) * self._speed(kind) for kind, amount in list(self._waiting.items()))
         return left / max(1, len(running))
 
     def _speed(self, kind: str) -> float:
         """Seconds for an amount of 1."""
-        seen = self._trained.values() if kind not in self._trained else [self._trained[kind]]
+        seen = list(self._trained.values()) if kind not in self._trained else [self._trained[kind]]
         return sum(each.seconds for each in seen) / sum(each.amount for each in seen)
 
     def render(self, width: int, height: int) -> str:

@@ -585,7 +585,7 @@ class _Runner:
             # On a machine alone nobody asks Ray for metrics.
             on_row=Meters(self._sweep.config.name).row if variable("RAY_ADDRESS") else lambda key, row: None,
         )
-        self.obedience.active = progress.active
+        self.obedience.active, self.obedience.seconds_left = progress.active, board.seconds_left
         return progress
 
     @contextmanager

@@ -31,6 +31,7 @@ class Obedience:
 
     Attributes:
         active: gives the keys of the trials that run.
+        seconds_left: gives the estimate to the sweep's end.
     """
 
     def __init__(self, folder: SweepFolder, command: str, stop: StopRequest, say: Callable[[str], None]) -> None:
@@ -40,6 +41,7 @@ class Obedience:
         self._say = say
         self._released: list[str] = []
         self.active: Callable[[], Collection[str]] = tuple
+        self.seconds_left: Callable[[], float | None] = lambda: None
         self._ended = threading.Event()
 
     @contextmanager
@@ -76,7 +78,8 @@ class Obedience:
             self.look()
             if time.monotonic() - last >= BEAT_SECONDS:
                 last = time.monotonic()
-                write_heartbeat(self._folder.driver, replace(self._beat, paused=self._stop.held))
+                beat = replace(self._beat, paused=self._stop.held, seconds_left=self.seconds_left())
+                write_heartbeat(self._folder.driver, beat)
 
     def _act(self, request: Request) -> str:
         said = self._obey(request)

@@ -188,6 +188,17 @@ def test_an_answer_is_waited_for_and_no_longer_than_said(tmp_path: Path) -> None
     assert requests.wait_for_answer(path, 5.0, sleep=lambda s: None, clock=lambda: float(next(clock))) is None
 
 
+def test_the_time_that_is_left_is_the_drivers_while_it_lives(folder: SweepFolder) -> None:
+    beat = replace(first_beat("stdcl sweep x.yaml", clock=lambda: 1000.0), seconds_left=600.0)
+    write_heartbeat(folder.driver, beat, clock=lambda: 1000.0)
+    status = sweep_status(folder)
+    assert status.seconds_left(clock=lambda: 1010.0) == pytest.approx(590.0)
+    assert status.seconds_left(clock=lambda: 1e6) == replace(status, driver=None).seconds_left(), "it has fallen silent"
+    known = folder.driver.read_text(encoding="utf-8")
+    folder.driver.write_text(known.replace(', "seconds_left": 600.0', ""), encoding="utf-8")
+    assert read_heartbeat(folder.driver) == replace(beat, seconds_left=None), "as an earlier version wrote it"
+
+
 def test_a_driver_that_was_killed_is_not_waited_for(folder: SweepFolder) -> None:
     beat = first_beat("stdcl sweep x.yaml", clock=lambda: 1000.0)
     write_heartbeat(folder.driver, beat, clock=lambda: 1000.0)
