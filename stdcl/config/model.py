@@ -242,15 +242,10 @@ class InitConfig(Section):
     """Of the checkpoint; filled in by the command, and compared where it is given."""
 
 
-Recipe = Literal["full", "ablation", "lite", "none"]
-RECIPES = tuple(kind for kind in get_args(Recipe) if kind != "none")
-"""The kinds that are files."""
-
-
 class RunConfig(Section):
     """One training, completely."""
 
-    recipe: Recipe = "full"
+    recipe: Literal["full", "ablation", "lite", "none"] = "full"
     """Which recipe fills the keys that the file leaves out. full: as published. ablation: the cheapest at which more
     training no longer changes much, for comparisons between settings (some encoders, NW-UCLA). lite: for CPUs and first
     tries. none: the file gives every key."""
@@ -399,3 +394,7 @@ class RunConfig(Section):
                 f"training.batch_size ({training.batch_size}) is smaller than resources.workers "
                 f"({self.resources.workers}): some workers would never see a sequence",
             )
+
+
+RECIPES = tuple(kind for kind in get_args(RunConfig.model_fields["recipe"].annotation) if kind != "none")
+"""The kinds of recipes that are files."""
