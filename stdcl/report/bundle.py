@@ -12,6 +12,7 @@ from pathlib import Path
 from stdcl.atomic import staging_file
 from stdcl.config.model import METHOD
 from stdcl.config.yaml_text import dump_yaml, parse_yaml
+from stdcl.errors import UserError
 from stdcl.report.provenance import provenance
 from stdcl.report.table import sweep_table
 from stdcl.results.layout import RunFolder, SweepFolder
@@ -71,10 +72,16 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
 
 
 def _portable(file: Path) -> bytes:
-    """Return a trial's configuration without the folders of this machine."""
-    config = parse_yaml(file.read_text(encoding="utf-8"), str(file))
+    """Return a trial's configuration without the folders of this machine; a damaged one as it lies, as evidence."""
+    packed = file.read_bytes()
+    try:
+        config = parse_yaml(packed.decode(), str(file))
+    except (UserError, UnicodeDecodeError):
+        return packed
+    if not isinstance(config, dict):
+        return packed
     for section, key in (("data", "path"), (METHOD, "texts")):
-        values = config.get(section) if isinstance(config, dict) else None
+        values = config.get(section)
         if isinstance(values, dict) and Path(str(values.get(key, ""))).is_absolute():
             values[key] = Path(values[key]).name
     return dump_yaml(config).encode()

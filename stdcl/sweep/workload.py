@@ -21,13 +21,12 @@ class Work(NamedTuple):
 
 
 def work_of(trials: Iterable[Trial]) -> dict[str, Work]:
-    """Return key -> work: frames that the encoder sees in training, by encoder and data."""
+    """Return key -> work: frames that the encoder sees in training, by what a frame's time depends on."""
     return {trial.key: _work(trial) for trial in trials}
 
 
 def _work(trial: Trial) -> Work:
     data, config = trial.config.data, trial.config
-    return Work(
-        f"{config.encoder.name} {data.dataset} {data.protocol}",
-        float(config.training.epochs * data.repeat * data.frames),
-    )
+    # Not by the sizes of the contrast: a search draws new ones for every trial, and no kind would have a second.
+    kind = (config.encoder.name, data.dataset, data.protocol, config.arm, config.training.batch_size)
+    return Work(" ".join(map(str, kind)), float(config.training.epochs * data.repeat * data.frames))

@@ -192,6 +192,21 @@ def test_a_table_that_the_paper_lacks_has_a_row_for_each_value(tmp_path: Path) -
     assert all("not in paper" in cell for cell in shown.values())
 
 
+def test_a_temperature_that_the_paper_did_not_try_is_a_departure_only_where_the_row_is_not_about_it(
+    tmp_path: Path,
+) -> None:
+    assert not any(
+        "another experiment" in note for note in paper_display(table_of("tau", temperatures(tmp_path / "a"))).notes
+    )
+    sweep = Sweep(
+        tmp_path / "r", ("contrast.channel_reduction", "contrast.temperature"), seeds=[1], file={"table": "4a"}
+    )
+    sweep.add({"contrast.channel_reduction": 8, "contrast.temperature": 0.1}, right=answers(0.9, 1))
+    notes = paper_display(table_of("4a", sweep)).notes
+    (said,) = [note for note in notes if note.startswith("[a] ")]
+    assert said.endswith("in brackets the published recipe's: contrast.temperature 0.1 (0.5, 0.8, 1.0)")
+
+
 def test_what_is_missing_or_failed_is_said_and_changes_the_exit_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ import yaml
 from stdcl.cli.command import main
 from stdcl.config.yaml_text import dump_yaml
 from stdcl.errors import UserError
+from stdcl.report.bundle import write_bundle
 from stdcl.report.provenance import cell_name, find_cell, provenance, stale
 from stdcl.report.table import sweep_table
 from stdcl.results.layout import RunFolder, SweepFolder
@@ -181,6 +182,16 @@ def test_a_bundle_holds_what_a_reviewer_needs_and_is_the_same_every_time(
     assert b"stdcl sweep tau.yaml" in found["tau/commands.sh"]
     sums = dict(line.split("  ", 1)[::-1] for line in found["SHA256SUMS"].decode().splitlines())
     assert sums == {n: hashlib.sha256(data).hexdigest() for n, data in found.items() if n != "SHA256SUMS"}
+
+
+@pytest.mark.parametrize("content", [b"", b"\xd9", b"data: {: ["])
+def test_a_bundle_holds_a_damaged_configuration_as_it_lies(directory: Path, tmp_path: Path, content: bytes) -> None:
+    (directory / "trials" / "baseline,seed=1" / "config.yaml").write_bytes(content)
+    write_bundle([directory], tmp_path / "all.tar.gz")
+    with tarfile.open(tmp_path / "all.tar.gz") as archive:
+        packed = archive.extractfile("tau/trials/baseline,seed=1/config.yaml")
+        assert packed is not None
+        assert packed.read() == content
 
 
 def test_a_folder_where_a_file_must_go_is_said_without_a_traceback(
