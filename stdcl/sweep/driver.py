@@ -53,7 +53,7 @@ from stdcl.report.wording import display
 from stdcl.results.cleaning import size_of
 from stdcl.results.history import read_history
 from stdcl.results.importance import write_importance
-from stdcl.results.layout import SweepFolder
+from stdcl.results.layout import RunFolder, SweepFolder
 from stdcl.results.state import HELD, Ending
 from stdcl.results.status import TrialStatus
 from stdcl.results.store import pack
@@ -64,7 +64,7 @@ from stdcl.sweep.log import SweepLog
 from stdcl.sweep.meters import Meters
 from stdcl.sweep.plan import add_trial, check_same_question, left_out, write_plan, write_sweep
 from stdcl.sweep.record import Recorder
-from stdcl.sweep.reuse import take_over, wanted_identity
+from stdcl.sweep.reuse import Identity, equal_runs, take_over, wanted_identity
 from stdcl.sweep.workload import Work, work_of
 from stdcl.tracking import wandb_settings
 from stdcl.tracking.wandb_sink import log_sweep_summary
@@ -172,8 +172,13 @@ def run_sweep(
     recorder = Recorder(folder, sweep.config.name, command)
     if with_data:
         recorder.check_data(trials, with_data[0].config.data.path, _content_hash)
+    elsewhere: list[tuple[Trial, RunFolder]] = []
+    if dry_run or hours is not None:
+        elsewhere = equal_runs(
+            _wanted(sweep, with_data if trials else (), loop or session_loop()), folder, folder.root.parent
+        )
     if dry_run:
-        _list_trials(sweep, trials, recorder, say)
+        _list_trials(sweep, trials, recorder, {trial.key: source for trial, source in elsewhere}, say)
         _say_warm_start(sweep, folder, say)
         say("")
     if dry_run or hours is not None:
@@ -182,6 +187,7 @@ def run_sweep(
             trials or sweep.boundary_trials(),
             {trial.key for trial in with_data},
             recorder.status,
+            elsewhere={trial.key for trial, _ in elsewhere},
             storage=folder.root.parent,
             cluster=_cluster_there(),
             measure=hours is not None,
@@ -242,10 +248,28 @@ def plan_sweep(sweep: Sweep, *, measure: bool = True, storage: Path | None = Non
     there = _with_data(sweep, sweep.trials(), say)
     _check_against_data(sweep, there, DataCheck(), say)
     with_data = {trial.key for trial in there}
-    recorder = Recorder(SweepFolder(root / sweep.config.name), sweep.config.name, "")
+    folder = SweepFolder(root / sweep.config.name)
+    recorder = Recorder(folder, sweep.config.name, "")
+    wanted = _wanted(sweep, there if sweep.trials() else (), session_loop())
     return forecast(
-        sweep, trials, with_data, recorder.status, storage=root, cluster=_cluster_there(), measure=measure, say=say
+        sweep,
+        trials,
+        with_data,
+        recorder.status,
+        elsewhere={trial.key for trial, _ in equal_runs(wanted, folder, root)},
+        storage=root,
+        cluster=_cluster_there(),
+        measure=measure,
+        say=say,
     )
+
+
+def _wanted(sweep: Sweep, trials: Sequence[Trial], loop: TrainingLoop) -> list[tuple[Trial, Identity]]:
+    """What the trials' results will depend on, for those that may be taken over; a loop that is a stand-in has none."""
+    if loop is not session_loop() or sweep.config.alone:
+        return []
+    digest, hash_of = execution_digest(), cache(_content_hash)
+    return [(trial, wanted_identity(trial, hash_of(trial.config.data.path), digest)) for trial in trials]
 
 
 def _cluster_there() -> Cluster | None:
@@ -338,7 +362,9 @@ def _check_against_data(sweep: Sweep, trials: Sequence[Trial], check: Check, say
         say(with_cells(remark, which, len(cells)))
 
 
-def _list_trials(sweep: Sweep, trials: Sequence[Trial], recorder: Recorder, say: Say) -> None:
+def _list_trials(
+    sweep: Sweep, trials: Sequence[Trial], recorder: Recorder, elsewhere: Mapping[str, RunFolder], say: Say
+) -> None:
     say(f"{sweep.config.name}: {sweep.config.question}")
     resources = sweep.config.resources
     say(
@@ -349,7 +375,9 @@ def _list_trials(sweep: Sweep, trials: Sequence[Trial], recorder: Recorder, say:
         settings = sweep.config.search_settings
         say(f"{settings.trials} trials are drawn from: {', '.join(sweep.parameters)}")
     for trial in trials:
-        say(f"  {trial.key}  {trial.fingerprint}  {_standing(recorder.status(trial))}")
+        source = elsewhere.get(trial.key)
+        standing = _standing(recorder.status(trial)) if source is None else f"finished elsewhere: {source.root}"
+        say(f"  {trial.key}  {trial.fingerprint}  {standing}")
 
 
 def _standing(status: TrialStatus) -> str:
@@ -470,11 +498,8 @@ class _Runner:
         return again
 
     def _take_over(self, trials: Sequence[Trial]) -> None:
-        """Take over the results of equal finished runs elsewhere; a loop that is a stand-in has none."""
-        if self._loop is not session_loop() or self._sweep.config.alone:
-            return
-        digest, hash_of = execution_digest(), cache(_content_hash)
-        wanted = [(trial, wanted_identity(trial, hash_of(trial.config.data.path), digest)) for trial in trials]
+        """Take over the results of equal finished runs elsewhere."""
+        wanted = _wanted(self._sweep, trials, self._loop)
         for trial, source in take_over(wanted, self._folder, self._folder.root.parent):
             self._say(
                 f"{trial.key}: finished elsewhere with equal configuration, data and code; taken from {source.root}"

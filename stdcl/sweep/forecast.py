@@ -83,6 +83,7 @@ class Forecast:
         cores: of the machine, where the workers of one trial share it; None where each has its own (a cluster).
         disk: bytes of checkpoints at the end, and at most; None where the data are not there.
         at_most: whether trials may be stopped early.
+        elsewhere: trials that equal finished runs of other sweeps, and will be taken over.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Forecast:
     cores: float | None = None
     disk: tuple[int, int] | None = None
     at_most: bool = False
+    elsewhere: int = 0
 
     @property
     def trials(self) -> int:
@@ -155,6 +157,8 @@ def render_forecast(forecast: Forecast, most: int = 30, columns: int = 80) -> st
     """Return it as text of at most so many columns, where no single setting of a cell is longer."""
     f, about = forecast, "at most" if forecast.at_most else "about"
     lines = [f"{f.name}: {f.trials} trial(s) to train, {f.epochs} epochs"]
+    if f.elsewhere:
+        lines.append(f"  taken over  {f.elsewhere} more, from equal finished runs of other sweeps")
     if f.hours is None or f.wall_seconds is None:
         lines.append("  time      not known: no earlier run is of this kind, and nothing was measured")
     else:

@@ -106,6 +106,7 @@ def forecast(
     with_data: Collection[str],
     status: Callable[[Trial], TrialStatus],
     *,
+    elsewhere: Collection[str] = (),
     storage: Path,
     cluster: Cluster | None,
     measure: bool,
@@ -119,6 +120,7 @@ def forecast(
         trials: all; for a search, those at the ends of its ranges.
         with_data: keys of those whose data are there.
         status: what is known of a trial.
+        elsewhere: keys of those that equal finished runs of other sweeps.
         storage: where earlier runs are looked for.
         cluster: what trains; None: this machine.
         measure: whether settings of which nothing is known are measured now, which takes seconds each.
@@ -126,7 +128,7 @@ def forecast(
         probe_one: measures a configuration.
     """
     resources = sweep.config.resources
-    left = _left(sweep, trials, status)
+    left = [(trial, 0 if trial.key in elsewhere else epochs) for trial, epochs in _left(sweep, trials, status)]
     known: dict[Kind, tuple[Probe, Ground]] = {kind: (each, "recorded") for kind, each in recorded(storage).items()}
     kinds = {
         kind_of(trial.config.model_dump(mode="json")): trial
@@ -166,6 +168,7 @@ def forecast(
         cores or None,
         _disk(sweep, left, with_data, at_once),
         sweep.config.search == "optuna",
+        len(elsewhere),
     )
 
 

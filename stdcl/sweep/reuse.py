@@ -83,34 +83,38 @@ def finished_runs(storage: Path, but: Path) -> Iterator[tuple[Identity, RunFolde
                 yield identity, RunFolder(path.parent)
 
 
+def equal_runs(
+    trials: Iterable[tuple[Trial, Identity]], folder: SweepFolder, storage: Path
+) -> list[tuple[Trial, RunFolder]]:
+    """Return the trials that have not begun and equal a finished run elsewhere, each with that run.
+
+    Args:
+        trials: with what they depend on.
+        folder: their sweep's folder.
+        storage: the folder of all results.
+    """
+    wanted = {identity: trial for trial, identity in trials if not folder.run(trial.key).root.exists()}
+    found = []
+    for identity, source in finished_runs(storage, but=folder.root) if wanted else ():
+        trial = wanted.pop(identity, None)
+        if trial is not None:
+            found.append((trial, source))
+        if not wanted:
+            break
+    return found
+
+
 def take_over(
     trials: Iterable[tuple[Trial, Identity]], folder: SweepFolder, storage: Path
 ) -> list[tuple[Trial, RunFolder]]:
-    """Copy results of equal finished runs into the folders of trials that have not begun.
+    """Copy the results of :func:`equal_runs`, whose arguments it has, into the trials' folders; return them.
 
     The history, the scores and the result are copied, whole or not at all; checkpoints stay where they are.
-
-    Args:
-        trials: those that are not finished, with what they depend on.
-        folder: their sweep's folder.
-        storage: the folder of all results.
-
-    Returns:
-        The trials that are finished now, each with the run it was taken from.
     """
-    wanted = {identity: trial for trial, identity in trials if not folder.run(trial.key).root.exists()}
-    if not wanted:
-        return []
-    taken = []
-    for identity, source in finished_runs(storage, but=folder.root):
-        trial = wanted.pop(identity, None)
-        if trial is None:
-            continue
+    found = equal_runs(trials, folder, storage)
+    for trial, source in found:
         _copy(source, folder.run(trial.key), folder.root.name, trial.key)
-        taken.append((trial, source))
-        if not wanted:
-            break
-    return taken
+    return found
 
 
 def _copy(source: RunFolder, target: RunFolder, sweep: str, key: str) -> None:

@@ -8,7 +8,14 @@ from types import SimpleNamespace
 import pytest
 
 from stdcl.config import RunConfig
-from stdcl.sweep.driver import DataCheck, run_sweep
+from stdcl.config.sweep import load_sweep
+from stdcl.data.store import read_manifest
+from stdcl.results.layout import SweepFolder
+from stdcl.results.result import RunResult, write_result
+from stdcl.sweep.driver import DataCheck, plan_sweep, run_sweep
+from stdcl.sweep.forecast import render_forecast
+from stdcl.sweep.reuse import wanted_identity
+from stdcl.version import execution_digest
 from tests.sweep.conftest import GRID, MakeSweep
 
 
@@ -43,3 +50,27 @@ def test_the_check_of_a_sweep_remarks_what_that_of_a_run_does(
     trial = make_sweep({**GRID, "base": {**GRID["base"], "data": data}}).trials()[0]
     monkeypatch.setattr("stdcl.training.components.check", lambda config, opens: SimpleNamespace(remarks=("said",)))
     assert DataCheck()(trial.config) == ("said",)
+
+
+def test_what_is_finished_elsewhere_is_no_work(
+    make_sweep: MakeSweep, small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contrast = {"hard_positives": 3, "hard_negatives": 30, "random_negatives": 30}
+    base = {**GRID["base"], "data": {"dataset": "nw-ucla", "path": str(small_store)}, "contrast": contrast}
+    path, runs, said = Path(make_sweep({**GRID, "base": base}).where), tmp_path / "runs", []
+    trial, *others = load_sweep(path).trials()
+    wanted = wanted_identity(trial, read_manifest(small_store).content_hash, execution_digest())
+    source = SweepFolder(runs / "other").run("a trial")
+    row = {"epoch": 6, "accuracy": 0.5, "num_test": 20}
+    write_result(source.result, RunResult(row, seed=trial.seed, sweep="other", trial="a trial", **wanted._asdict()))
+    assert run_sweep(path, dry_run=True, storage=runs, check=lambda config: (), say=said.append) == 0
+    assert [line for line in said if str(source.root) in line and trial.key in line]
+    assert len([line for line in said if line.endswith("  not started")]) == len(others)
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    found = plan_sweep(load_sweep(path), measure=False, storage=runs, say=said.append)
+    assert (found.trials, found.epochs, found.elsewhere) == (len(others), 6 * len(others), 1)
+    assert "taken over  1 more" in render_forecast(found)
+    alone = plan_sweep(load_sweep(path, ["alone=true"]), measure=False, storage=runs, say=said.append)
+    assert (alone.trials, alone.elsewhere) == (len(others) + 1, 0), "its times are to be measured"
+    assert [path.name for path in runs.iterdir()] == ["other"], "nothing is written"
