@@ -6,13 +6,12 @@ import gzip
 import hashlib
 import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from stdcl.atomic import staging_file
-from stdcl.config.model import METHOD
-from stdcl.config.yaml_text import dump_yaml, parse_yaml
-from stdcl.errors import UserError
+from stdcl.report.portable import portable_config, portable_result, portable_rows
 from stdcl.report.provenance import provenance
 from stdcl.report.table import sweep_table
 from stdcl.results.layout import RunFolder, SweepFolder
@@ -24,9 +23,9 @@ _REPORT = ("table*.*", "trials*.csv", "levels*.*", "report.html", "*.png", "*.pd
 def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
     """Write the archive, atomically; the same inputs give the same bytes. Returns the names in it.
 
-    Checkpoints, and what W&B and Ray keep for themselves, are left out. Folders of this machine are left out: where
-    a trial's configuration names the whole path of its data, the last part stays, which is looked up under $STDCL_DATA.
-    Unpacked in $STDCL_STORAGE it is a sweep that ``stdcl sweep`` continues.
+    Checkpoints, and what W&B and Ray keep for themselves, are left out. So are the folders of this machine: of the
+    whole path of a trial's data the last part stays, which is looked up under $STDCL_DATA; other runs are named by
+    their places below the storage folder. Unpacked in $STDCL_STORAGE it is a sweep that ``stdcl sweep`` continues.
 
     Args:
         directories: the sweeps' folders.
@@ -35,17 +34,22 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
     Raises:
         UserError: a folder is no sweep's.
     """
-    members: dict[str, bytes | Path] = {}
+    members: dict[str, Callable[[], bytes]] = {}
     for directory in directories:
         folder, table = SweepFolder(directory), sweep_table(directory)
-        files = [folder.plan, folder.sweep_file, *folder.results.glob(PART)]
-        files += [file for pattern in _REPORT for file in folder.report.glob(pattern)]
+        storage = directory.absolute().parent
+        kept = [folder.plan, folder.sweep_file, *(each for name in _REPORT for each in folder.report.glob(name))]
+        changed = dict.fromkeys(folder.results.glob(PART), portable_rows)
         for trial in table.trials:
             run = RunFolder(trial.folder)
-            files += [run.history, run.result, run.scores(), run.evaluation()]
-            if run.config.is_file():
-                members[f"{table.name}/{run.config.relative_to(directory)}"] = _portable(run.config)
-        members |= {f"{table.name}/{file.relative_to(directory)}": file for file in files if file.is_file()}
+            kept += [run.history, run.scores(), run.evaluation()]
+            changed |= {run.config: portable_config, run.result: portable_result}
+        found = {file: file.read_bytes for file in kept} | {
+            file: partial(_portable, file, portable, storage) for file, portable in changed.items()
+        }
+        members |= {
+            f"{table.name}/{file.relative_to(directory)}": read for file, read in found.items() if file.is_file()
+        }
         commands = []
         for key, source in provenance(table, directory).items():
             row = source.trial.row
@@ -53,7 +57,7 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
             said = [f"code {codes or row.get('code_version', '')}", str(source.environment.get("packages", ""))]
             commands.append(f"# {key}: {', '.join(filter(None, said))}")
             commands.append(str(row.get("command") or "# no command is recorded"))
-        members[f"{table.name}/commands.sh"] = ("\n".join(commands) + "\n").encode()
+        members[f"{table.name}/commands.sh"] = ("\n".join(commands) + "\n").encode
     sums = []
     # Neither the time nor the file's temporary name stands in the header.
     with (
@@ -63,28 +67,15 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for name in sorted(members):
-            member = members[name]
-            data = member if isinstance(member, bytes) else member.read_bytes()
+            data = members[name]()
             sums.append(f"{hashlib.sha256(data).hexdigest()}  {name}")
             _add(archive, name, data)
         _add(archive, "SHA256SUMS", ("\n".join(sums) + "\n").encode())
     return [*sorted(members), "SHA256SUMS"]
 
 
-def _portable(file: Path) -> bytes:
-    """Return a trial's configuration without the folders of this machine; a damaged one as it lies, as evidence."""
-    packed = file.read_bytes()
-    try:
-        config = parse_yaml(packed.decode(), str(file))
-    except (UserError, UnicodeDecodeError):
-        return packed
-    if not isinstance(config, dict):
-        return packed
-    for section, key in (("data", "path"), (METHOD, "texts")):
-        values = config.get(section)
-        if isinstance(values, dict) and Path(str(values.get(key, ""))).is_absolute():
-            values[key] = Path(values[key]).name
-    return dump_yaml(config).encode()
+def _portable(file: Path, portable: Callable[[bytes, Path], bytes], storage: Path) -> bytes:
+    return portable(file.read_bytes(), storage)
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:

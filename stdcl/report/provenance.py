@@ -18,7 +18,7 @@ from stdcl.report.labels import short_names, value_text
 from stdcl.report.load import TrialState
 from stdcl.report.published import Place, differences_to_published
 from stdcl.report.table import Cell, SweepTable
-from stdcl.results.layout import RunFolder, SweepFolder
+from stdcl.results.layout import RunFolder, SweepFolder, place_below
 from stdcl.results.scores import read_scores
 from stdcl.results.store import scan
 
@@ -123,12 +123,6 @@ def find_trial(table: SweepTable, name: str) -> TrialState:
     )
 
 
-def _place(run: str, storage: Path) -> str:
-    """Name a run folder as others may read it: below the storage folder, else by its last part."""
-    folder = Path(run)
-    return folder.relative_to(storage).as_posix() if folder.is_relative_to(storage) else folder.name
-
-
 def provenance(table: SweepTable, directory: Path, trials: Sequence[TrialState] | None = None) -> dict[str, Provenance]:
     """Trial's key -> where its number comes from.
 
@@ -152,7 +146,7 @@ def provenance(table: SweepTable, directory: Path, trials: Sequence[TrialState] 
         result = trial.result
         environment = {name: getattr(result, name) for name in _ENVIRONMENT if result is not None}
         environment["precision"] = mine.get("training.precision")
-        environment["taken_from"] = _place(environment.get("taken_from", ""), directory.absolute().parent)
+        environment["taken_from"] = place_below(environment.get("taken_from", ""), directory.absolute().parent)
         out[trial.key] = Provenance(
             trial=trial,
             reference="" if other is None else cell_name(other, table.parameters),

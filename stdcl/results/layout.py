@@ -37,6 +37,14 @@ def what_else(path: Path, wanted: Literal["run", "sweep"]) -> str:
     return ""
 
 
+def place_below(run: str, storage: Path) -> str:
+    """Name a run folder as others may read it: below the storage folder, else by its last part."""
+    folder = Path(run)
+    if not folder.is_absolute():
+        return run
+    return folder.relative_to(storage).as_posix() if folder.is_relative_to(storage) else folder.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of one run.

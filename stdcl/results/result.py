@@ -42,7 +42,7 @@ class RunResult:
             None where it had fewer.
         exchange: between the ranks of a sharded bank; empty without one.
         init_from: the run folder that training started from; empty for random weights.
-        taken_from: the run folder that this result was copied from; empty if it was trained here.
+        taken_from: the run folder, below the storage folder, that this result was copied from; empty if it was trained.
         packages: versions of Python and packages, of the last attempt (``version.package_versions``).
     """
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from stdcl import atomic
 from stdcl.config.sweep import Trial
 from stdcl.errors import UserError
-from stdcl.results.layout import RunFolder, SweepFolder
+from stdcl.results.layout import RunFolder, SweepFolder, place_below
 from stdcl.results.result import RunResult, read_result, write_result
 
 
@@ -113,15 +113,15 @@ def take_over(
     """
     found = equal_runs(trials, folder, storage)
     for trial, source in found:
-        _copy(source, folder.run(trial.key), folder.root.name, trial.key)
+        _copy(source, storage, folder.run(trial.key), folder.root.name, trial.key)
     return found
 
 
-def _copy(source: RunFolder, target: RunFolder, sweep: str, key: str) -> None:
+def _copy(source: RunFolder, storage: Path, target: RunFolder, sweep: str, key: str) -> None:
     result = read_result(source.result)
     if result is None:
         raise UserError(f"{source.root}: its result disappeared while it was taken over; run the command again")
-    origin = result.taken_from or str(source.root)
+    origin = place_below(result.taken_from or str(source.root), storage)
     with atomic.staging_dir(target.root) as staged:
         copy = RunFolder(staged)
         for old, new in (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from stdcl.report.bundle import write_bundle
 from stdcl.report.provenance import cell_name, find_cell, provenance, stale
 from stdcl.report.table import sweep_table
 from stdcl.results.layout import RunFolder, SweepFolder
-from stdcl.results.result import RunResult, write_result
+from stdcl.results.result import RunResult, read_result, write_result
+from stdcl.results.store import TrialRow, append, read_attempts
 from tests.report.sweeps import Sweep, answers
 
 TAU = "contrast.temperature"
@@ -135,8 +138,6 @@ def test_where_a_result_was_taken_from_names_no_folder_of_this_machine(tmp_path:
 
 
 def test_every_attempt_has_its_code_version(tmp_path: Path) -> None:
-    from stdcl.results.store import TrialRow, append
-
     sweep = Sweep(tmp_path / "a", (TAU,))
     key = sweep.add({TAU: 0.5}, correct=400)
     directory = sweep.save()
@@ -182,6 +183,32 @@ def test_a_bundle_holds_what_a_reviewer_needs_and_is_the_same_every_time(
     assert b"stdcl sweep tau.yaml" in found["tau/commands.sh"]
     sums = dict(line.split("  ", 1)[::-1] for line in found["SHA256SUMS"].decode().splitlines())
     assert sums == {n: hashlib.sha256(data).hexdigest() for n, data in found.items() if n != "SHA256SUMS"}
+
+
+def test_a_bundle_names_other_runs_by_their_places(directory: Path, tmp_path: Path) -> None:
+    key, storage = "baseline,seed=1", directory.parent.absolute()
+    result = RunResult({"epoch": 10, "accuracy": 400 / 464, "num_test": 464}, seed=1)
+    other, far = f"{storage}/first/trials/a", "/home/ada/old/one"
+    write_result(RunFolder(directory / "trials" / key).result, replace(result, taken_from=other, init_from=far))
+    (part,) = [path for path in (directory / "results").glob("*.parquet") if "baseline_seed=1" in path.name]
+    (row,) = read_attempts(part.parent).query("key == @key").to_dict("records")
+    part.unlink()
+    facts = {
+        name: row[name] for name in TrialRow.__dataclass_fields__ if row[name] is not None and row[name] == row[name]
+    }
+    facts |= {"parameters": json.loads(row["parameters"]), "more": json.loads(row["more"]) | {"taken_from": other}}
+    append(part.parent, TrialRow(**facts))
+    write_bundle([directory], tmp_path / "all.tar.gz")
+    with tarfile.open(tmp_path / "all.tar.gz") as archive:
+        archive.extractall(tmp_path / "there", filter="data")
+    there = tmp_path / "there" / "tau"
+    assert not [path for path in there.rglob("*") if path.is_file() and str(storage).encode() in path.read_bytes()]
+    packed = read_result(RunFolder(there / "trials" / key).result)
+    assert packed == replace(result, taken_from="first/trials/a", init_from="one")
+    before, after = read_attempts(part.parent), read_attempts(there / "results")
+    assert before.drop(columns="more").equals(after.drop(columns="more"))
+    assert '"taken_from": "first/trials/a"' in after.query("key == @key")["more"].item()
+    assert after.query("key != @key")["more"].tolist() == before.query("key != @key")["more"].tolist()
 
 
 @pytest.mark.parametrize("content", [b"", b"\xd9", b"data: {: ["])

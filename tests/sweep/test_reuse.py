@@ -46,7 +46,7 @@ def test_an_equal_run_is_taken_over_and_says_where_from(
     result = read_result(folder.result)
     assert result is not None
     assert (result.sweep, result.trial, result.row) == ("small", key, ROW)
-    assert result.taken_from == str(finished.root)
+    assert result.taken_from == finished.root.relative_to(tmp_path).as_posix(), "no folder of this machine"
     assert folder.history.read_text() == finished.history.read_text()
     assert take(tmp_path, make_sweep) == []  # the folder exists now
 
@@ -60,7 +60,7 @@ def test_a_copy_of_a_copy_names_the_run_that_was_trained(
     take_over(trials, SweepFolder(tmp_path / "third"), tmp_path)
     result = read_result(SweepFolder(tmp_path / "third").run(key).result)
     assert result is not None
-    assert result.taken_from == str(finished.root)
+    assert result.taken_from == finished.root.relative_to(tmp_path).as_posix(), "no folder of this machine"
 
 
 @pytest.mark.parametrize(
