@@ -78,6 +78,7 @@ class Row:
         encoder, arm: of its runs; empty where the paper alone has it.
         parameter, value: the ablated key and its value, as text; empty without one.
         printed: whether the paper has the row.
+        named: keys whose values its name says.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Row:
     parameter: str = ""
     value: str = ""
     printed: bool = False
+    named: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -400,7 +402,9 @@ def _rows(name: str, printed: Sequence[Reported], lines: Sequence[Line]) -> tupl
     rows: dict[str, Row] = {}
     for each in printed:
         encoder, arm = _identity(each)
-        rows.setdefault(each.method, Row(each.method, encoder, arm, each.parameter, each.value, printed=True))
+        named = (each.parameter,) if each.parameter else ()
+        row = Row(each.method, encoder, arm, each.parameter, each.value, printed=True, named=named)
+        rows.setdefault(each.method, row)
     by_parameter = next((row.parameter for row in rows.values() if row.parameter), "")
     alike: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
@@ -420,8 +424,10 @@ def _rows(name: str, printed: Sequence[Reported], lines: Sequence[Line]) -> tupl
         if fits and name in SOURCES:
             where[id(line)] = fits[0]
         else:
-            label = _label(line, keys)
-            where[id(line)] = rows.setdefault(label, Row(label, line.place.encoder, line.place.arm))
+            # Of a baseline, the method's own keys say nothing.
+            own = [k for k in keys if k in line.settings and not (line.place.arm == "baseline" and is_of_method(k))]
+            label = _label(line, own, short_names(keys))
+            where[id(line)] = rows.setdefault(label, Row(label, line.place.encoder, line.place.arm, named=tuple(own)))
     return tuple(rows.values()), where
 
 
@@ -442,12 +448,9 @@ def _identity(printed: Reported) -> tuple[str, str]:
     return "", ""
 
 
-def _label(line: Line, keys: Sequence[str]) -> str:
+def _label(line: Line, keys: Sequence[str], names: Mapping[str, str]) -> str:
     """What a row that the paper does not have is called."""
-    names = short_names(keys)
-    # Of a baseline, the method's own keys say nothing.
-    own = [k for k in keys if k in line.settings and not (line.place.arm == "baseline" and is_of_method(k))]
-    values = [f"{names[key]} {value_text(line.settings[key])}" for key in own]
+    values = [f"{names[key]} {value_text(line.settings[key])}" for key in keys]
     encoder = specs.encoders().get(line.place.encoder)
     named = encoder.title if encoder is not None else line.place.encoder
     arm = "" if line.place.arm == "baseline" else f" w/{'STD-CL' if line.place.arm == 'std-cl' else line.place.arm}"
@@ -508,8 +511,8 @@ def _filled(entry: Entry, runs: _Runs, row: Row, column: Column) -> Entry:
     if line.synthetic:
         differences = None
     if differences is not None:
-        # The value that a row is about is no departure from the paper.
-        differences = {key: pair for key, pair in differences.items() if key != row.parameter}
+        # What a row is about is no departure from the paper.
+        differences = {key: pair for key, pair in differences.items() if key not in row.named}
     counts: dict[str, int] = {}
     for trial in line.trials:
         counts[trial.state] = counts.get(trial.state, 0) + 1
