@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import sqlite3
 import tarfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 from stdcl.atomic import staging_file
 from stdcl.report.portable import portable_config, portable_result, portable_rows
@@ -38,15 +41,19 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
     for directory in directories:
         folder, table = SweepFolder(directory), sweep_table(directory)
         storage = directory.absolute().parent
-        kept = [folder.plan, folder.sweep_file, *(each for name in _REPORT for each in folder.report.glob(name))]
+        kept = [
+            folder.plan,
+            folder.sweep_file,
+            folder.journal,
+            *(each for name in _REPORT for each in folder.report.glob(name)),
+        ]
         changed = dict.fromkeys(folder.results.glob(PART), portable_rows)
         for trial in table.trials:
             run = RunFolder(trial.folder)
             kept += [run.history, run.scores(), run.evaluation()]
             changed |= {run.config: portable_config, run.result: portable_result}
-        found = {file: file.read_bytes for file in kept} | {
-            file: partial(_portable, file, portable, storage) for file, portable in changed.items()
-        }
+        found = {file: file.read_bytes for file in kept} | {folder.database: partial(_database, folder.database)}
+        found |= {file: partial(_portable, file, portable, storage) for file, portable in changed.items()}
         members |= {
             f"{table.name}/{file.relative_to(directory)}": read for file, read in found.items() if file.is_file()
         }
@@ -72,6 +79,16 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
             _add(archive, name, data)
         _add(archive, "SHA256SUMS", ("\n".join(sums) + "\n").encode())
     return [*sorted(members), "SHA256SUMS"]
+
+
+def _database(file: Path) -> bytes:
+    """An SQLite file as of one moment, whoever writes to it; a damaged one as it lies."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as database:
+            database.execute("SELECT count(*) FROM sqlite_master")
+            return database.serialize()
+    except sqlite3.DatabaseError:
+        return file.read_bytes()
 
 
 def _portable(file: Path, portable: Callable[[bytes, Path], bytes], storage: Path) -> bytes:

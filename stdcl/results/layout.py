@@ -10,6 +10,9 @@ from typing import Literal
 Which = Literal["last", "best"]
 """A run's checkpoint: of the last epoch, or of the epoch that was best on the evaluated sequences themselves."""
 
+JOURNAL, DATABASE = "journal.log", "study.db"
+"""A search's study, as a journal or as an SQLite database."""
+
 FIGURE = "accuracy.png"
 """Name of a report's figure."""
 
@@ -162,6 +165,16 @@ class SweepFolder:
     def study(self) -> Path:
         """Optuna's storage."""
         return self.root / "study"
+
+    @property
+    def journal(self) -> Path:
+        """A search's study, unless it is in the database."""
+        return self.study / JOURNAL
+
+    @property
+    def database(self) -> Path:
+        """A search's study, unless it is in the journal."""
+        return self.study / DATABASE
 
     @property
     def importance(self) -> Path:

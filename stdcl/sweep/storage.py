@@ -18,8 +18,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from stdcl.atomic import cut_incomplete_line, is_incomplete
 from stdcl.config.space import OptunaConfig
 from stdcl.errors import UserError
-
-JOURNAL, DATABASE = "journal.log", "study.db"
+from stdcl.results.layout import DATABASE, JOURNAL
 
 LOCKED_SECONDS = 60.0
 """How long a database that another process writes to is waited for."""

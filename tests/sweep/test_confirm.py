@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import stdcl.cli
 from stdcl.config.sweep import Sweep, load_sweep
 from stdcl.errors import UserError
+from stdcl.report.bundle import write_bundle
 from stdcl.results.layout import SweepFolder
 from stdcl.sweep import study as studies
 from stdcl.sweep.confirm import write_confirmation
@@ -161,3 +163,15 @@ def test_the_command_writes_the_file_and_checks_it(
     said = capsys.readouterr()
     assert f"sweep file: {search}/searching_confirm.yaml" in said.out
     assert "nothing: no" in said.err, "the data are looked for before anything starts"
+
+
+@pytest.mark.parametrize("storage", ["journal", "sqlite"])
+def test_a_search_in_a_bundle_can_be_confirmed_elsewhere(make_sweep: MakeSweep, tmp_path: Path, storage: str) -> None:
+    sweep = make_sweep(SEARCH, f"optuna.storage={storage}")
+    here = _searched(sweep, tmp_path / "here" / "searching", RESULTS)
+    write_plan(SweepFolder(here), sweep, [])
+    write_bundle([here], tmp_path / "all.tar.gz")
+    with tarfile.open(tmp_path / "all.tar.gz") as archive:
+        archive.extractall(tmp_path / "there", filter="data")
+    there = tmp_path / "there" / "searching"
+    assert write_confirmation(there, 2, 2)[0].read_text() == write_confirmation(here, 2, 2)[0].read_text()

@@ -11,8 +11,9 @@ import pytest
 
 from stdcl.config.space import OptunaConfig
 from stdcl.errors import UserError
+from stdcl.results.layout import DATABASE, JOURNAL
 from stdcl.sweep import storage as storages
-from stdcl.sweep.storage import DATABASE, JOURNAL, open_storage, sqlite_url
+from stdcl.sweep.storage import open_storage, sqlite_url
 
 SQLITE = OptunaConfig(storage="sqlite")
 
