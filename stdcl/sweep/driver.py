@@ -58,7 +58,7 @@ from stdcl.results.state import HELD, Ending
 from stdcl.results.status import TrialStatus
 from stdcl.results.store import pack
 from stdcl.sweep.disk import DiskBudget, open_budget
-from stdcl.sweep.forecast import Forecast, render_forecast
+from stdcl.sweep.forecast import OTHER, Forecast, render_forecast
 from stdcl.sweep.grounds import forecast, refuse_beyond
 from stdcl.sweep.log import SweepLog
 from stdcl.sweep.meters import Meters
@@ -197,8 +197,8 @@ def run_sweep(
         if hours is not None:
             refuse_beyond(found, hours)
     if dry_run:
-        if any(cell.ground == "none" for cell in found.cells):
-            say(f"\n`{shlex.join(['stdcl', 'plan', str(file)])}` measures what no earlier run says, for some seconds")
+        if any(cell.ground in ("none", OTHER) for cell in found.cells):
+            say(f"\n`{shlex.join(['stdcl', 'plan', str(file)])}` measures what no run here says, for some seconds")
         return 0
     with exclusive(folder.lock, f"the sweep '{sweep.config.name}'"):
         log = SweepLog(folder.log, say)

@@ -15,8 +15,10 @@ from stdcl.data.info import test_sequences
 from stdcl.data.store import MANIFEST_FILE
 from stdcl.results.progress import duration
 
-Ground = Literal["recorded", "probed", "scaled", "none"]
-"""Of a number: earlier runs of the same kind; steps measured now; a measured setting and the encoders' operations."""
+Ground = Literal["recorded", "other processor", "probed", "scaled", "none"]
+"""Of a number: earlier runs of the same kind, here or on another processor; steps measured now; a measured setting and
+the encoders' operations."""
+OTHER: Ground = "other processor"
 START_ALONE = 2.0
 START_GROUP = 15.0
 """Seconds of a trial in which nothing is trained, in round numbers: with one worker, and with several."""

@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import torch
+
 from stdcl.config import RunConfig
 from stdcl.config.arms import BASELINE
 from stdcl.config.sweep import Sweep, Trial, cell_name
@@ -24,9 +26,10 @@ from stdcl.results.result import read_result
 from stdcl.results.state import HELD
 from stdcl.results.status import TrialStatus
 from stdcl.sweep.disk import kept_at_the_end
-from stdcl.sweep.forecast import CellCost, Forecast, Ground
+from stdcl.sweep.forecast import OTHER, CellCost, Forecast, Ground
 from stdcl.training.footprint import footprint
 from stdcl.training.probe import Probe, operations, probe
+from stdcl.training.processor import processor_name
 
 Say = Callable[[str], None]
 READ_AT_MOST = 300
@@ -67,8 +70,8 @@ def kind_of(config: Mapping[str, Any]) -> Kind:
     )
 
 
-def recorded(storage: Path) -> dict[Kind, Probe]:
-    """Return what earlier runs under the storage folder took, the median of each kind.
+def recorded(storage: Path) -> dict[Kind, dict[str, Probe]]:
+    """Return what earlier runs under the storage folder took, the median of each kind on each processor.
 
     Folders of runs that cannot be read are passed over: a forecast is no verdict.
     """
@@ -77,8 +80,7 @@ def recorded(storage: Path) -> dict[Kind, Probe]:
         for path in storage.glob(pattern):
             with suppress(OSError):
                 found.append((path.stat().st_mtime, path))
-    seconds: dict[Kind, list[float]] = {}
-    memory: dict[Kind, list[float]] = {}
+    took: dict[Kind, dict[str, list[Probe]]] = {}
     for _, path in sorted(found, reverse=True)[:READ_AT_MOST]:
         run = RunFolder(path.parent)
         try:
@@ -89,9 +91,37 @@ def recorded(storage: Path) -> dict[Kind, Probe]:
             continue
         if result is None or result.taken_from or len(rows) < 2:
             continue
-        seconds.setdefault(kind, []).append(median(float(row["seconds"]) for row in rows[1:]))
-        memory.setdefault(kind, []).append(max(float(row.get("peak_memory_mib", 0.0)) for row in rows))
-    return {kind: Probe(median(each), median(memory[kind])) for kind, each in seconds.items()}
+        seconds = median(float(row["seconds"]) for row in rows[1:])
+        memory = max(float(row.get("peak_memory_mib", 0.0)) for row in rows)
+        took.setdefault(kind, {}).setdefault(result.processor, []).append(Probe(seconds, memory))
+    return {kind: {name: _median(runs) for name, runs in by.items()} for kind, by in took.items()}
+
+
+def _median(runs: Sequence[Probe]) -> Probe:
+    return Probe(median(each.epoch_seconds for each in runs), median(each.memory_mib for each in runs))
+
+
+def on_processor(took: Mapping[Kind, Mapping[str, Probe]], own: Mapping[str, str]) -> dict[Kind, tuple[Probe, Ground]]:
+    """Choose from what earlier runs took: those on one's own processor, else the median of the others'.
+
+    Args:
+        took: see ``recorded``.
+        own: device -> the processor that will train; a device that is not in it can be any (a cluster's).
+    """
+    known: dict[Kind, tuple[Probe, Ground]] = {}
+    for kind, by in took.items():
+        wanted = own.get(kind.device)
+        if wanted is not None and wanted in by:
+            known[kind] = by[wanted], "recorded"
+        else:
+            known[kind] = _median(list(by.values())), "recorded" if wanted is None else OTHER
+    return known
+
+
+def _own(cluster: Cluster | None) -> dict[str, str]:
+    """The processors that will train, where they are known: CUDA is not begun for the name of a card."""
+    here = cluster is None or cluster.local
+    return {"cpu": processor_name(torch.device("cpu"))} if here else {}
 
 
 def scaled(work: float, measured: Sequence[tuple[float, Probe]]) -> Probe:
@@ -129,13 +159,14 @@ def forecast(
     """
     resources = sweep.config.resources
     left = [(trial, 0 if trial.key in elsewhere else epochs) for trial, epochs in _left(sweep, trials, status)]
-    known: dict[Kind, tuple[Probe, Ground]] = {kind: (each, "recorded") for kind, each in recorded(storage).items()}
+    known = on_processor(recorded(storage), _own(cluster))
     kinds = {
         kind_of(trial.config.model_dump(mode="json")): trial
         for trial, epochs in left
         if epochs and trial.key in with_data
     }
-    missing = {kind: trial for kind, trial in kinds.items() if kind not in known and kind.device == "cpu"}
+    on_cpu = {kind: trial for kind, trial in kinds.items() if kind.device == "cpu"}
+    missing = {kind: trial for kind, trial in on_cpu.items() if kind not in known or known[kind][1] == OTHER}
     if measure and missing:
         chosen = list(missing.items())[:PROBES_AT_MOST]
         say(f"measuring {len(chosen)} setting(s) for some seconds each; nothing of it is kept")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from stdcl.config import RunConfig, to_yaml
@@ -13,9 +15,10 @@ from stdcl.errors import UserError
 from stdcl.launch.cluster import Cluster
 from stdcl.results.layout import RunFolder, SweepFolder
 from stdcl.sweep.forecast import START_ALONE, START_GROUP, CellCost, Forecast, makespan, render_forecast
-from stdcl.sweep.grounds import PROBES_AT_MOST, forecast, kind_of, recorded, refuse_beyond, scaled
+from stdcl.sweep.grounds import PROBES_AT_MOST, forecast, kind_of, on_processor, recorded, refuse_beyond, scaled
 from stdcl.sweep.record import Recorder
 from stdcl.training.probe import Probe, operations, probe
+from stdcl.training.processor import processor_name
 from tests.sweep.conftest import GRID, SEARCH, MakeSweep
 from tests.train.conftest import MakeConfig, small_raw
 from tests.train.test_trainer import run
@@ -100,8 +103,10 @@ def test_earlier_runs_of_the_same_kind_are_the_ground(
 ) -> None:
     config = make_config(training={"seed": 9})
     run(config, tmp_path / "runs" / "earlier")
-    (took,) = recorded(tmp_path).values()
-    assert list(recorded(tmp_path)) == [kind_of(config.model_dump(mode="json"))]
+    ((kind, by),) = recorded(tmp_path).items()
+    assert kind == kind_of(config.model_dump(mode="json"))
+    ((processor, took),) = by.items()
+    assert processor == processor_name(torch.device("cpu"))
     (tmp_path / "runs" / "damaged").mkdir()
     (tmp_path / "runs" / "damaged" / "result.json").write_text("{")
     found = planned(make_sweep(on(small_store, {**GRID, "baseline": False})), tmp_path)
@@ -109,6 +114,36 @@ def test_earlier_runs_of_the_same_kind_are_the_ground(
     assert found.cells[0].epoch_seconds == took.epoch_seconds
     saved = yaml.safe_load(RunFolder(tmp_path / "runs" / "earlier").config.read_text())
     assert kind_of(saved) == kind_of(yaml.safe_load(to_yaml(config)))
+
+
+def test_runs_on_another_processor_are_a_ground_only_where_nothing_is_measured(
+    make_sweep: MakeSweep,
+    make_config: MakeConfig,
+    small_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Results came with a bundle from a machine of another kind: their seconds are not this machine's."""
+    run(make_config(training={"seed": 9}), tmp_path / "runs" / "earlier")
+    ((took,),) = (by.values() for by in recorded(tmp_path).values())
+    monkeypatch.setattr("stdcl.sweep.grounds.processor_name", lambda device: "another (AVX2)")
+    sweep = make_sweep(on(small_store, {**GRID, "baseline": False}))
+    alone = planned(sweep, tmp_path, cluster=None)
+    assert {(cell.ground, cell.epoch_seconds) for cell in alone.cells} == {("other processor", took.epoch_seconds)}
+    assert max(map(len, render_forecast(alone).splitlines())) <= 80
+    local = replace(CLUSTER, local=True)
+    measured = planned(sweep, tmp_path, cluster=local, measure=True, probe_one=lambda config: Probe(600.0, 512.0))
+    assert {(cell.ground, cell.epoch_seconds) for cell in measured.cells} == {("probed", 600.0)}
+    far = planned(sweep, tmp_path, measure=True, probe_one=lambda config: Probe(600.0, 512.0))
+    assert {cell.ground for cell in far.cells} == {"recorded"}, "nobody knows the processors of a cluster beforehand"
+
+
+def test_a_processor_of_ones_own_is_preferred(make_config: MakeConfig) -> None:
+    kind = kind_of(make_config().model_dump(mode="json"))
+    took = {kind: {"a": Probe(1.0, 5.0), "b": Probe(3.0, 7.0)}}
+    assert on_processor(took, {"cpu": "b"}) == {kind: (Probe(3.0, 7.0), "recorded")}
+    assert on_processor(took, {"cpu": "c"}) == {kind: (Probe(2.0, 6.0), "other processor")}
+    assert on_processor(took, {}) == {kind: (Probe(2.0, 6.0), "recorded")}
 
 
 def test_cells_are_named_by_arm_and_by_what_varies(make_sweep: MakeSweep, small_store: Path, tmp_path: Path) -> None:
