@@ -21,6 +21,10 @@ _LABEL = 230.0
 _ROW = 34.0
 _CHARACTERS = 33
 """Of a line of a label: at 12 px, 6.8 px each in the widest of the usual fonts."""
+_CHARACTER = 7.2
+"""Of the name of an upright axis, with the room beside it."""
+_NAME = 18.0
+"""Of a row of such names."""
 COLOURS = 8
 """Classes ``c0`` to ``c7`` of the style sheet."""
 
@@ -190,6 +194,8 @@ def parallel(title: str, found: Parallel) -> Markup:
     """A path per trial across upright axes: series 0 finished, series 1 was stopped early."""
     left, right, top, bottom = 40.0, WIDTH - 70, 30.0, 270.0
     step = (right - left) / (len(found.axes) - 1)
+    # Names that do not fit side by side take turns in as many rows as they need.
+    rows = math.ceil(_CHARACTER * max(len(_short(axis.label, 24)) for axis in found.axes) / step)
 
     def y(place: float) -> float:
         return bottom - place * (bottom - top)
@@ -202,7 +208,8 @@ def parallel(title: str, found: Parallel) -> Markup:
         anchor = "start" if index == 0 else "end" if index == len(found.axes) - 1 else "middle"
         shift = -36.0 if index == 0 else 66.0 if index == len(found.axes) - 1 else 0.0
         parts.append(
-            f'<text class="axis" x="{x + shift:.1f}" y="{bottom + 20:.1f}" text-anchor="{anchor}">'
+            f'<text class="axis" x="{x + shift:.1f}" y="{bottom + 20 + _NAME * (index % rows):.1f}" '
+            f'text-anchor="{anchor}">'
             f"{_short(axis.label, 24)}</text>"
         )
     for path in found.paths:
@@ -221,7 +228,7 @@ def parallel(title: str, found: Parallel) -> Markup:
                 f'<text class="tick over" x="{left + index * step + 5:.1f}" y="{y(place) + 4:.1f}">'
                 f"{_short(text, 10)}</text>"
             )
-    return _figure(title, WIDTH, bottom + 30, parts)
+    return _figure(title, WIDTH, bottom + 30 + _NAME * (rows - 1), parts)
 
 
 _SHAPES = (

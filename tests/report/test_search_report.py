@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
 
 from stdcl.cli.command import main
+from stdcl.report import svg
+from stdcl.report.figures.search import parallel_figure
 from stdcl.report.notes import notes
 from stdcl.report.page import render
 from stdcl.report.searching import importance_basis, importances, parallel, undominated
@@ -16,6 +19,7 @@ from stdcl.report.table import sweep_table
 from stdcl.results.layout import SweepFolder
 from tests.report.sweeps import Sweep
 
+COUNTS = ("embedding_dim", "hard_positives", "hard_negatives", "random_negatives")
 TAU, R = "contrast.temperature", "contrast.channel_reduction"
 
 
@@ -85,6 +89,38 @@ def test_every_trial_is_a_path_across_the_axes(tmp_path: Path) -> None:
     assert best.places == pytest.approx((1.0, 1 / 3, 1.0))
     assert best.label.startswith(f"trial 9: {100 * 318 / 464:.2f} % (temperature 6.4, channel_reduction 4)")
     assert any("stopped after" in path.label for path in found.paths)
+
+
+def six(folder: Path) -> Path:
+    """A search over all that the paper leaves open: seven upright axes with their accuracy."""
+    keys = (TAU, R, *(f"contrast.{key}" for key in COUNTS))
+    sweep = Sweep(folder, keys, "Which values suit?", search="optuna", file={"search": "optuna"})
+    for number in range(4):
+        values = dict.fromkeys(keys, 16 + number)
+        sweep.add(values, correct=300 + number, name=f"trial={number},x", evaluated_on="validation")
+    return sweep.save()
+
+
+def test_the_names_of_many_axes_stand_clear_of_each_other(tmp_path: Path) -> None:
+    found = parallel(sweep_table(six(tmp_path / "s")))
+    assert found is not None
+    figure = parallel_figure("s", "Which values suit?", found)
+    figure.draw_without_rendering()
+    named = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert len(named) == 7
+    assert not [pair for pair in combinations(range(7), 2) if named[pair[0]].overlaps(named[pair[1]])]
+    # On the page: a row's names are as far apart as the widest usual font needs, 6.8 px a character.
+    names = re.findall(
+        r'<text class="axis" x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)">([^<]+)<', svg.parallel("s", found)
+    )
+    part = {"start": 0.0, "middle": 0.5, "end": 1.0}
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for x, y, anchor, name in names:
+        wide = 6.8 * len(name)
+        spans.setdefault(y, []).append((float(x) - part[anchor] * wide, float(x) + (1 - part[anchor]) * wide))
+    assert len(names) == 7
+    for row in spans.values():
+        assert all(end < begin for (_, end), (begin, _) in pairwise(row)), row
 
 
 def test_a_search_is_reported_under_its_own_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

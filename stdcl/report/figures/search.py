@@ -14,6 +14,8 @@ from stdcl.report.table import SweepTable
 
 _SCALE = colormaps["cividis_r"]
 """Darker is better, also in grey."""
+_CHARACTER = 0.068
+"""Inches of a character of an axis' name, with the room beside it."""
 
 
 def draw_search(table: SweepTable, folder: Path) -> list[Path]:
@@ -24,7 +26,7 @@ def draw_search(table: SweepTable, folder: Path) -> list[Path]:
         written += write(_importance(table.name, table.question, shares, importance_basis(table)), folder, "importance")
     found = parallel(table)
     if found is not None:
-        written += write(_parallel(table.name, table.question, found), folder, "parallel")
+        written += write(parallel_figure(table.name, table.question, found), folder, "parallel")
     return written
 
 
@@ -46,10 +48,14 @@ def _importance(title: str, question: str, shares: Sequence[Shared], basis: str)
     return figure
 
 
-def _parallel(title: str, question: str, found: Parallel) -> Figure:
-    figure = sheet(COLUMN, 3.1)
+def parallel_figure(title: str, question: str, found: Parallel) -> Figure:
+    """Every trial as a path across upright axes, those that were stopped early thin and dashed."""
+    labels, last = [axis.label.replace("_", "\n") for axis in found.axes], len(found.axes) - 1
+    # Names that do not fit side by side stand in two rows, each with the room of two.
+    room = _CHARACTER * max(len(line) for label in labels for line in label.split("\n"))
+    staggered = room * len(labels) > COLUMN
+    figure = sheet(max(COLUMN, room * len(labels) / 2), 3.4 if staggered else 3.1)
     axes = figure.subplots()
-    last = len(found.axes) - 1
     for path in found.paths:
         x = range(len(path.places))
         if path.finished:
@@ -67,7 +73,11 @@ def _parallel(title: str, question: str, found: Parallel) -> Figure:
                 ha="left" if side > 0 else "right", zorder=5,
                 bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
             )  # fmt: skip
-    axes.set_xticks(range(len(found.axes)), [axis.label.replace("_", "\n") for axis in found.axes], fontsize=7)
+    axes.set_xticks(range(len(labels)), labels, fontsize=7)
+    if staggered:
+        lines = max(label.count("\n") + 1 for label in labels)
+        for tick in axes.xaxis.get_major_ticks()[1::2]:
+            tick.set_pad(tick.get_pad() + 9 * lines)
     axes.set_yticks([])
     axes.set_ylim(-0.06, 1.06)
     axes.tick_params(axis="x", length=0)
