@@ -12,7 +12,7 @@ import click
 from stdcl.cli.console import outlive_terminal, terminal_width
 from stdcl.cli.live import Live, room
 from stdcl.cli.place import sweep_folder
-from stdcl.cli.verb import PATH, Verb, set_option
+from stdcl.cli.verb import PATH, Verb, command_line, set_option
 
 if TYPE_CHECKING:
     from stdcl.sweep.board import Board
@@ -74,18 +74,28 @@ def confirm(
     path, notes = write_confirmation(sweep_folder(search), top, seeds, name)
     for line in [f"sweep file: {path}", *notes]:
         print(line, flush=True)
-    return _run(path, overrides, dry_run=dry_run, budget=None, quiet=quiet)
+    words = ["confirm", search, "--top", str(top), "--seeds", str(seeds), *(["--name", name] if name else [])]
+    command = command_line(*words, *(word for text in overrides for word in ("--set", text)))
+    return _run(path, overrides, dry_run=dry_run, budget=None, quiet=quiet, command=command)
 
 
-def _run(file: Path, overrides: tuple[str, ...], *, dry_run: bool, budget: float | None, quiet: bool) -> int:
+def _run(
+    file: Path,
+    overrides: tuple[str, ...],
+    *,
+    dry_run: bool,
+    budget: float | None,
+    quiet: bool,
+    command: str | None = None,
+) -> int:
     from stdcl.sweep.driver import run_sweep
 
     outlive_terminal()
     if dry_run or quiet or not (sys.stdout.isatty() and sys.stderr.isatty()):
-        return run_sweep(file, overrides, dry_run=dry_run, hours=budget, quiet=quiet)
+        return run_sweep(file, overrides, dry_run=dry_run, hours=budget, quiet=quiet, command=command)
     boards: list[Board] = []
     with Live(lambda: boards[-1].render(*room()) if boards else "") as live:
-        return run_sweep(file, overrides, hours=budget, say=live.print, on_board=boards.append)
+        return run_sweep(file, overrides, hours=budget, say=live.print, on_board=boards.append, command=command)
 
 
 @click.command(cls=Verb, on_interrupt="what was submitted goes on; the same command says how to follow and stop it")

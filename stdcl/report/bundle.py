@@ -7,28 +7,38 @@ import hashlib
 import io
 import sqlite3
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 from stdcl.atomic import staging_file
-from stdcl.report.portable import portable_config, portable_result, portable_rows
+from stdcl.report.portable import (
+    folders_named,
+    portable_config,
+    portable_result,
+    portable_rows,
+    portable_sweep,
+    without_folders,
+)
 from stdcl.report.provenance import provenance
 from stdcl.report.table import sweep_table
 from stdcl.results.layout import RunFolder, SweepFolder
 from stdcl.results.store import PART
 
-_REPORT = ("table*.*", "trials*.csv", "levels*.*", "report.html", "*.png", "*.pdf")
+_TEXTS = ("table*.*", "trials*.csv", "confirmation*.csv", "levels*.*", "report.html")
+_PICTURES = ("*.png", "*.pdf")
+"""Of a report."""
 
 
 def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
     """Write the archive, atomically; the same inputs give the same bytes. Returns the names in it.
 
     Checkpoints, and what W&B and Ray keep for themselves, are left out. So are the folders of this machine: of the
-    whole path of a trial's data the last part stays, which is looked up under $STDCL_DATA; other runs are named by
-    their places below the storage folder. Unpacked in $STDCL_STORAGE it is a sweep that ``stdcl sweep`` continues.
+    whole path of data, and of one that a command names, the last part stays, which for data is looked up under
+    $STDCL_DATA; other runs are named by their places below the storage folder. Messages of errors stay as they are.
+    Unpacked in $STDCL_STORAGE it is a sweep that ``stdcl sweep`` continues.
 
     Args:
         directories: the sweeps' folders.
@@ -43,11 +53,10 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
         storage = directory.absolute().parent
         kept = [
             folder.plan,
-            folder.sweep_file,
             folder.journal,
-            *(each for name in _REPORT for each in folder.report.glob(name)),
+            *(each for name in _PICTURES for each in folder.report.glob(name)),
         ]
-        changed = dict.fromkeys(folder.results.glob(PART), portable_rows)
+        changed = {folder.sweep_file: portable_sweep, **dict.fromkeys(folder.results.glob(PART), portable_rows)}
         for trial in table.trials:
             run = RunFolder(trial.folder)
             kept += [run.history, run.scores(), run.evaluation()]
@@ -57,14 +66,17 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
         members |= {
             f"{table.name}/{file.relative_to(directory)}": read for file, read in found.items() if file.is_file()
         }
-        commands = []
+        commands, named = [], dict[str, str]()
         for key, source in provenance(table, directory).items():
             row = source.trial.row
             codes = ", ".join(dict.fromkeys(attempt.code_version for attempt in source.attempts))
             said = [f"code {codes or row.get('code_version', '')}", str(source.environment.get("packages", ""))]
             commands.append(f"# {key}: {', '.join(filter(None, said))}")
             commands.append(str(row.get("command") or "# no command is recorded"))
-        members[f"{table.name}/commands.sh"] = ("\n".join(commands) + "\n").encode
+            named |= folders_named(commands[-1], storage)
+        members[f"{table.name}/commands.sh"] = partial(without_folders, ("\n".join(commands) + "\n").encode(), named)
+        for file in (each for name in _TEXTS for each in folder.report.glob(name)):
+            members[f"{table.name}/{file.relative_to(directory)}"] = partial(_text, file, named)
     sums = []
     # Neither the time nor the file's temporary name stands in the header.
     with (
@@ -89,6 +101,10 @@ def _database(file: Path) -> bytes:
             return database.serialize()
     except sqlite3.DatabaseError:
         return file.read_bytes()
+
+
+def _text(file: Path, named: Mapping[str, str]) -> bytes:
+    return without_folders(file.read_bytes(), named)
 
 
 def _portable(file: Path, portable: Callable[[bytes, Path], bytes], storage: Path) -> bytes:

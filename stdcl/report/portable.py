@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,34 @@ from stdcl.config.yaml_text import dump_yaml, parse_yaml
 from stdcl.errors import UserError
 from stdcl.results.layout import place_below
 
-_MORE = "more"
+_COMMAND, _MORE = "command", "more"
 _FOLDERS = ("taken_from", "init_from")
 """Facts of a result that are run folders."""
+_RUNS = ("run", "warm_start")
+"""Keys of a sweep's file that are folders of runs and sweeps; others are data and texts."""
+_WHOLE = re.compile(r"(?<![\w.:/~$}-])/[^\s'\"{}\[\],;=]+")
+"""A whole path within other text: no part of an address, of a relative path or of one below a variable."""
+
+
+def folders_named(command: str, storage: Path) -> dict[str, str]:
+    """Return the whole paths that a command names -> what others may read: the place below the storage, or the name."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return {}
+    found: set[str] = set()
+    for word in words:
+        value = word if word.startswith("/") else word.partition("=")[2] or word
+        found |= {value} if value.startswith("/") else set(_WHOLE.findall(value))
+    return {path: place_below(path, storage) for path in found if Path(path).name}
+
+
+def without_folders(content: bytes, named: Mapping[str, str]) -> bytes:
+    """Return a text, or a page, with what ``folders_named`` has found replaced."""
+    for whole in sorted(named, key=len, reverse=True):
+        for form in (str, escape):
+            content = content.replace(form(whole).encode(), form(named[whole]).encode())
+    return content
 
 
 def portable_config(content: bytes, storage: Path) -> bytes:
@@ -33,6 +61,26 @@ def portable_config(content: bytes, storage: Path) -> bytes:
             values[key] = place_below(values[key], storage) if section == "init_from" else Path(values[key]).name
             changed = True
     return dump_yaml(config).encode() if changed else content
+
+
+def portable_sweep(content: bytes, storage: Path) -> bytes:
+    """Return a sweep's file: the same of every whole path in it."""
+    try:
+        sweep = parse_yaml(content.decode(), "")
+    except (UserError, UnicodeDecodeError):
+        return content
+    placed = _without_whole(sweep, "", storage)
+    return content if placed == sweep else dump_yaml(placed).encode()
+
+
+def _without_whole(value: Any, key: str, storage: Path) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_whole(each, str(name), storage) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_without_whole(each, key, storage) for each in value]
+    if not isinstance(value, str) or not Path(value).is_absolute():
+        return value
+    return place_below(value, storage) if key.rpartition(".")[2] in _RUNS else Path(value).name
 
 
 def portable_result(content: bytes, storage: Path) -> bytes:
@@ -51,15 +99,17 @@ def portable_rows(content: bytes, storage: Path) -> bytes:
         table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(use_threads=False)
         texts = table.column(_MORE).to_pylist()
         facts = [json.loads(text or "{}") for text in texts]
+        typed = [text or "" for text in table.column(_COMMAND).to_pylist()]
     except (pa.ArrowException, OSError, KeyError, ValueError):
         return content
     placed = [_placed(each, storage) for each in facts]
-    if placed == facts:
+    commands = [without_folders(text.encode(), folders_named(text, storage)).decode() for text in typed]
+    if (placed, commands) == (facts, typed):
         return content
-    new = pa.array([json.dumps(each, ensure_ascii=False) for each in placed], pa.string())
     out = pa.BufferOutputStream()
-    changed = table.set_column(table.column_names.index(_MORE), _MORE, new)
-    pq.write_table(changed, out, write_page_checksum=True)
+    for name, texts in ((_MORE, [json.dumps(each, ensure_ascii=False) for each in placed]), (_COMMAND, commands)):
+        table = table.set_column(table.column_names.index(name), name, pa.array(texts, pa.string()))
+    pq.write_table(table, out, write_page_checksum=True)
     return bytes(out.getvalue())
 
 

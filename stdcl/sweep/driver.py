@@ -136,6 +136,7 @@ def run_sweep(
     say: Say = _print,
     quiet: bool = False,
     on_board: OnBoard | None = None,
+    command: str | None = None,
 ) -> int:
     """Run a sweep file, or continue it.
 
@@ -151,6 +152,7 @@ def run_sweep(
         say: takes each line of progress.
         quiet: say the table and what failed alone; the rest goes to the sweep's log.
         on_board: given what the trials are doing, once they start; then lines of epochs go to the log alone.
+        command: that a user types to run and to continue it; ``stdcl sweep FILE`` with the overrides if None.
 
     Returns:
         0: all trials finished; 1: some failed; 130: interrupted.
@@ -160,7 +162,7 @@ def run_sweep(
     """
     sweep = load_settled(file, overrides)
     folder = SweepFolder((storage or storage_path()).absolute() / sweep.config.name)
-    command = shlex.join(["stdcl", "sweep", str(file), *(part for text in overrides for part in ("--set", text))])
+    command = command or shlex.join(["stdcl", "sweep", str(file), *(x for text in overrides for x in ("--set", text))])
     if not check_same_question(folder, sweep) and sweep.config.warm_start:
         from stdcl.sweep.warm_start import sources
 

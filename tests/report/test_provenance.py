@@ -15,6 +15,7 @@ from stdcl.cli.command import main
 from stdcl.config.yaml_text import dump_yaml
 from stdcl.errors import UserError
 from stdcl.report.bundle import write_bundle
+from stdcl.report.portable import folders_named, portable_sweep
 from stdcl.report.provenance import cell_name, find_cell, provenance, stale
 from stdcl.report.table import sweep_table
 from stdcl.results.layout import RunFolder, SweepFolder
@@ -209,6 +210,69 @@ def test_a_bundle_names_other_runs_by_their_places(directory: Path, tmp_path: Pa
     assert before.drop(columns="more").equals(after.drop(columns="more"))
     assert '"taken_from": "first/trials/a"' in after.query("key == @key")["more"].item()
     assert after.query("key != @key")["more"].tolist() == before.query("key != @key")["more"].tolist()
+
+
+def test_a_bundle_names_no_folder_that_a_command_or_the_sweeps_file_names(tmp_path: Path) -> None:
+    """A whole path is what completion in a shell types, and what a relative one in a sweep's file is settled to."""
+    store, text = "/home/ada/my stores/nw-ucla", "/home/ada/<texts>.npz"
+    base = {
+        "data": {"dataset": "nw-ucla", "path": store},
+        "encoder": {"name": "ctrgcn"},
+        "init_from": {"run": f"{tmp_path}/old/a"},
+    }
+    file = {"base": base, "seeds": [1, 2]}
+    sweep = Sweep(tmp_path / "tau", (TAU,), seeds=[1, 2], file=file)
+    commands = (
+        f"stdcl sweep /home/ada/tau.yaml --set 'base.data.path={store}' --set 'paths={{ntu60: /home/ada/ntu60}}'",
+        f"stdcl sweep {tmp_path}/found/tau.yaml --set 'base.method.texts={text}'",
+    )
+    for seed, command in enumerate(commands, 1):
+        sweep.add({}, seed, arm="baseline", right=answers(0.9, seed), command=command)
+        sweep.add({TAU: 0.5}, seed, right=answers(0.9, seed, shift=0.1), command=command)
+    directory = sweep.save()
+    assert main(["report", str(directory), "--html", "--bundle", str(tmp_path / "all.tar.gz")]) == 0
+    with tarfile.open(tmp_path / "all.tar.gz") as archive:
+        archive.extractall(tmp_path / "there", filter="data")
+    there = tmp_path / "there" / "tau"
+    for path in (each for each in there.rglob("*") if each.is_file()):
+        assert b"/home/ada" not in path.read_bytes(), path
+        assert str(tmp_path).encode() not in path.read_bytes(), path
+    saved = yaml.safe_load((there / "sweep.yaml").read_text(encoding="utf-8"))
+    assert saved["base"]["data"]["path"] == "nw-ucla"
+    assert saved["base"]["init_from"]["run"] == "old/a"
+    typed = set(read_attempts(there / "results")["command"])
+    assert typed == {
+        "stdcl sweep tau.yaml --set 'base.data.path=nw-ucla' --set 'paths={ntu60: ntu60}'",
+        "stdcl sweep found/tau.yaml --set 'base.method.texts=<texts>.npz'",
+    }
+    assert set((there / "commands.sh").read_text().splitlines()) >= typed
+
+
+def test_whole_paths_of_a_sweeps_file_become_names(tmp_path: Path) -> None:
+    """Wherever they stand: in the base, an arm, a cell, the paths of datasets, earlier sweeps."""
+    written = {
+        "question": "Is /home/ada better?",
+        "base": {"method": {"texts": "/home/ada/texts.npz"}, "data": {"path": "nw-ucla"}},
+        "arms": {"far": {"data.path": "/home/ada/far", "init_from.run": f"{tmp_path}/old/a"}},
+        "paths": {"ntu60": "/home/ada/ntu60"},
+        "warm_start": ["first", f"{tmp_path}/second", "/home/ada/third"],
+    }
+    assert yaml.safe_load(portable_sweep(dump_yaml(written).encode(), tmp_path)) == written | {
+        "base": {"method": {"texts": "texts.npz"}, "data": {"path": "nw-ucla"}},
+        "arms": {"far": {"data.path": "far", "init_from.run": "old/a"}},
+        "paths": {"ntu60": "ntu60"},
+        "warm_start": ["first", "second", "third"],
+    }
+    for damaged in (b"\xd9", b"a: {: ["):
+        assert portable_sweep(damaged, tmp_path) == damaged
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["tracking.url=https://wandb.example/a", "../tau.yaml", "~/tau.yaml", "$HOME/tau.yaml", "a/b", "/", "x='unclosed"],
+)
+def test_what_is_no_whole_path_of_a_command_stays(word: str) -> None:
+    assert folders_named(f"stdcl sweep {word}", Path("/storage")) == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"\xd9", b"data: {: ["])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -163,6 +164,23 @@ def test_the_command_writes_the_file_and_checks_it(
     said = capsys.readouterr()
     assert f"sweep file: {search}/searching_confirm.yaml" in said.out
     assert "nothing: no" in said.err, "the data are looked for before anything starts"
+
+
+def test_its_trials_are_said_to_come_from_the_command_that_was_typed(
+    search: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+
+    def run_sweep(file: Path, overrides: Sequence[str], **options: object) -> int:
+        asked.update(options, file=file, overrides=overrides)
+        return 0
+
+    monkeypatch.setenv("STDCL_STORAGE", str(tmp_path / "storage"))
+    monkeypatch.setattr("stdcl.sweep.driver.run_sweep", run_sweep)
+    words = ["confirm", "searching", "--top", "1", "--seeds", "2", "--name", "again", "--set", "seeds=[2, 3]"]
+    assert stdcl.cli.main([*words, "--quiet"]) == 0
+    assert asked["file"] == search / "again.yaml"
+    assert asked["command"] == shlex.join(["stdcl", *words])
 
 
 @pytest.mark.parametrize("storage", ["journal", "sqlite"])

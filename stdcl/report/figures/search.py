@@ -14,6 +14,8 @@ from stdcl.report.table import SweepTable
 
 _SCALE = colormaps["cividis_r"]
 """Darker is better, also in grey."""
+_PAD = 3.5
+"""Points between an axis and its name."""
 _CHARACTER = 0.068
 """Inches of a character of an axis' name, with the room beside it."""
 
@@ -77,7 +79,7 @@ def parallel_figure(title: str, question: str, found: Parallel) -> Figure:
     if staggered:
         lines = max(label.count("\n") + 1 for label in labels)
         for tick in axes.xaxis.get_major_ticks()[1::2]:
-            tick.set_pad(tick.get_pad() + 9 * lines)
+            tick.set_pad(_PAD + 9 * lines)
     axes.set_yticks([])
     axes.set_ylim(-0.06, 1.06)
     axes.tick_params(axis="x", length=0)
