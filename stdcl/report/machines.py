@@ -1,4 +1,4 @@
-"""What trials ran on, where it is worth a note below their table."""
+"""What trials ran on and by, where it is worth a note below their table."""
 
 from __future__ import annotations
 
@@ -31,11 +31,33 @@ def machine_notes(finished: Sequence[TrialState]) -> list[str]:
             listed = [f"{value} ({counts[value]})" for value in sorted(counts, key=str)]
             differing.append(f"{name} {' and '.join(listed)}")
     if not differing:
-        return []
+        return _same_training(finished)
     return [
+        *_same_training(finished),
         f"trials differ in {'; '.join(differing)} (in brackets: trials): the algorithm is the same, float32 numbers "
-        "differ by rounding that grows while they train (docs/determinism.md)"
+        "differ by rounding that grows while they train (docs/determinism.md)",
     ]
+
+
+def code_remarks(finished: Sequence[TrialState]) -> list[str]:
+    """Point out trials of different code, unless what trains is known to be the same in all of them."""
+    versions = _versions(finished)
+    if len(versions) < 2 or _same_training(finished):
+        return []
+    return [f"trials of different code versions: {', '.join(sorted(versions))}"]
+
+
+def _same_training(finished: Sequence[TrialState]) -> list[str]:
+    versions = _versions(finished)
+    codes = {trial.result.execution if trial.result is not None else "" for trial in finished}
+    if len(versions) < 2 or len(codes) > 1 or "" in codes:
+        return []
+    listed = " and ".join(f"{version} ({versions[version]})" for version in sorted(versions))
+    return [f"trials of code versions {listed} (in brackets: trials): the code that trains is the same in all"]
+
+
+def _versions(finished: Sequence[TrialState]) -> Counter[str]:
+    return Counter(str(trial.row["code_version"]) for trial in finished if trial.row.get("code_version"))
 
 
 def measured_on(finished: Iterable[TrialState]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from stdcl.report import confirmation
 from stdcl.report.labels import differences_text, letter, short_names, trial_number
 from stdcl.report.load import TrialState
-from stdcl.report.machines import machine_notes
+from stdcl.report.machines import code_remarks, machine_notes
 from stdcl.report.searching import undominated
 from stdcl.report.table import SweepTable, is_synthetic
 from stdcl.results.importance import LEAST
@@ -200,16 +200,13 @@ def _marked_settings(table: SweepTable) -> list[tuple[Mapping[str, tuple[Any, An
 
 def _inconsistencies(finished: Sequence[TrialState]) -> list[str]:
     """What makes the trials of one table less comparable than it looks."""
-    out = []
-    for name, what in (("code_version", "code versions"), ("data_hash", "data")):
-        # Different data sets have different hashes; only within one must they agree.
-        values: dict[str, set[str]] = {}
-        for trial in finished:
-            if name in trial.row:
-                group = str(trial.row.get("dataset")) if name == "data_hash" else ""
-                values.setdefault(group, set()).add(str(trial.row[name]))
-        out += [f"trials of different {what}: {', '.join(sorted(each))}" for each in values.values() if len(each) > 1]
-    return out
+    # Different data sets have different hashes; only within one must they agree.
+    hashes: dict[str, set[str]] = {}
+    for trial in finished:
+        if "data_hash" in trial.row:
+            hashes.setdefault(str(trial.row.get("dataset")), set()).add(str(trial.row["data_hash"]))
+    differing = [each for each in hashes.values() if len(each) > 1]
+    return [*code_remarks(finished), *(f"trials of different data: {', '.join(sorted(each))}" for each in differing)]
 
 
 def _code_changes(finished: Sequence[TrialState]) -> list[str]:

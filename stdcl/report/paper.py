@@ -22,7 +22,7 @@ from stdcl.report.answers import SweepAnswers, read_sweep_answers
 from stdcl.report.labels import short_names, value_text
 from stdcl.report.lines import Line, lines_of, varied
 from stdcl.report.load import SweepState, TrialState
-from stdcl.report.machines import machine_fact, machine_notes, measured_on
+from stdcl.report.machines import code_remarks, machine_fact, machine_notes, measured_on
 from stdcl.report.paper_judgement import Competitor, PaperJudgement, judge_table
 from stdcl.report.published import Reported, differences_to_published, reported_results
 from stdcl.results.fusion import STREAMS, fuse
@@ -268,20 +268,15 @@ def _inconsistencies(lines: Sequence[Line]) -> list[str]:
     """Lines whose finished trials are of different data or code; they are told, not mended."""
     out = []
     data: dict[tuple[str, str], set[str]] = {}
-    codes: set[str] = set()
     for line in lines:
         for trial in line.finished:
             place = (line.place.dataset, line.place.protocol)
             if trial.row.get("data_hash"):
                 data.setdefault(place, set()).add(str(trial.row["data_hash"])[:16])
-            if trial.row.get("code_version"):
-                codes.add(str(trial.row["code_version"]))
     for (dataset, protocol), hashes in data.items():
         if len(hashes) > 1:
             out.append(f"trials of different data of {dataset} {protocol}: {', '.join(sorted(hashes))}")
-    if len(codes) > 1:
-        out.append(f"trials of different code versions: {', '.join(sorted(codes))}")
-    return out
+    return [*out, *code_remarks([trial for line in lines for trial in line.finished])]
 
 
 def _last_line(error: object) -> str:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from stdcl.errors import UserError
 from stdcl.report.files import write_report, write_table
 from stdcl.report.formats import csv as numbers
 from stdcl.report.formats import latex, markdown, text
-from stdcl.report.notes import remarks
+from stdcl.report.load import load_sweep_state
+from stdcl.report.notes import notes, remarks
+from stdcl.report.paper import paper_table
 from stdcl.report.provenance import cell_name, find_cell
 from stdcl.report.table import Cell, SweepTable, sweep_table
 from stdcl.report.wording import display
@@ -254,6 +257,26 @@ def test_inconsistent_trials_are_pointed_out(tmp_path: Path) -> None:
     warned = "\n".join(remarks(sweep_table(sweep.save())))
     assert "different code versions: 1234567, 7654321" in warned
     assert "different data: beef, feed" in warned
+
+
+def test_versions_that_train_by_the_same_code_are_a_note_and_no_fault(tmp_path: Path) -> None:
+    """A run that was taken over was trained by another release, of which training is the same."""
+    sweep = Sweep(tmp_path / "taken", (TAU,), file={"seeds": [1, 2], "baseline": False, "table": "temperature"})
+    for seed, version in ((1, "1234567"), (2, "7654321")):
+        key = sweep.add({TAU: 0.5}, seed, correct=400, code_version=version)
+        result = RunResult({"epoch": 10, "accuracy": 400 / 464, "num_test": 464}, seed=seed, execution="same")
+        write_result(RunFolder(sweep.directory / "trials" / key).result, result)
+    directory = sweep.save()
+    table = sweep_table(directory)
+    said = "trials of code versions 1234567 (1) and 7654321 (1) (in brackets: trials): the code that trains is the same"
+    assert said in "\n".join(notes(table))
+    assert "code versions" not in "\n".join(remarks(table))
+    paper = paper_table("temperature", [load_sweep_state(directory)])
+    assert said in "\n".join(paper.machines)
+    assert "code versions" not in "\n".join(paper.remarks)
+    write_result(RunFolder(directory / "trials" / key).result, replace(result, execution="other"))
+    assert "different code versions: 1234567, 7654321" in "\n".join(remarks(sweep_table(directory)))
+    assert "code versions" not in "\n".join(notes(sweep_table(directory)))
 
 
 def test_damaged_files_do_not_hide_the_rest(tmp_path: Path) -> None:
