@@ -51,6 +51,14 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
     for directory in directories:
         folder, table = SweepFolder(directory), sweep_table(directory)
         storage = directory.absolute().parent
+        commands, named = [], dict[str, str]()
+        for key, source in provenance(table, directory).items():
+            row = source.trial.row
+            codes = ", ".join(dict.fromkeys(attempt.code_version for attempt in source.attempts))
+            said = [f"code {codes or row.get('code_version', '')}", str(source.environment.get("packages", ""))]
+            commands.append(f"# {key}: {', '.join(filter(None, said))}")
+            commands.append(str(row.get("command") or "# no command is recorded"))
+            named |= folders_named(commands[-1], storage)
         kept = [
             folder.plan,
             folder.journal,
@@ -63,20 +71,11 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
             changed |= {run.config: portable_config, run.result: portable_result}
         found = {file: file.read_bytes for file in kept} | {folder.database: partial(_database, folder.database)}
         found |= {file: partial(_portable, file, portable, storage) for file, portable in changed.items()}
+        found |= {file: partial(_text, file, named) for name in _TEXTS for file in folder.report.glob(name)}
         members |= {
             f"{table.name}/{file.relative_to(directory)}": read for file, read in found.items() if file.is_file()
         }
-        commands, named = [], dict[str, str]()
-        for key, source in provenance(table, directory).items():
-            row = source.trial.row
-            codes = ", ".join(dict.fromkeys(attempt.code_version for attempt in source.attempts))
-            said = [f"code {codes or row.get('code_version', '')}", str(source.environment.get("packages", ""))]
-            commands.append(f"# {key}: {', '.join(filter(None, said))}")
-            commands.append(str(row.get("command") or "# no command is recorded"))
-            named |= folders_named(commands[-1], storage)
         members[f"{table.name}/commands.sh"] = partial(without_folders, ("\n".join(commands) + "\n").encode(), named)
-        for file in (each for name in _TEXTS for each in folder.report.glob(name)):
-            members[f"{table.name}/{file.relative_to(directory)}"] = partial(_text, file, named)
     sums = []
     # Neither the time nor the file's temporary name stands in the header.
     with (

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ _FOLDERS = ("taken_from", "init_from")
 """Facts of a result that are run folders."""
 _RUNS = ("run", "warm_start")
 """Keys of a sweep's file that are folders of runs and sweeps; others are data and texts."""
-_WHOLE = re.compile(r"(?<![\w.:/~$}-])/[^\s'\"{}\[\],;=]+")
+_BEFORE = r"(?<![\w.:/~$}<-])"
+_WHOLE = re.compile(_BEFORE + r"/[^\s'\"{}\[\],;=]+")
 """A whole path within other text: no part of an address, of a relative path or of one below a variable."""
 
 
@@ -44,8 +46,14 @@ def without_folders(content: bytes, named: Mapping[str, str]) -> bytes:
     """Return a text, or a page, with what ``folders_named`` has found replaced."""
     for whole in sorted(named, key=len, reverse=True):
         for form in (str, escape):
-            content = content.replace(form(whole).encode(), form(named[whole]).encode())
+            # Nothing that merely contains it: `/p` is a part of `</p>` and of `a/path`.
+            pattern = f"{_BEFORE}{re.escape(form(whole))}(?![\\w-])".encode()
+            content = re.sub(pattern, partial(_fixed, form(named[whole]).encode()), content)
     return content
+
+
+def _fixed(text: bytes, _: re.Match[bytes]) -> bytes:
+    return text
 
 
 def portable_config(content: bytes, storage: Path) -> bytes:
@@ -99,11 +107,11 @@ def portable_rows(content: bytes, storage: Path) -> bytes:
         table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(use_threads=False)
         texts = table.column(_MORE).to_pylist()
         facts = [json.loads(text or "{}") for text in texts]
-        typed = [text or "" for text in table.column(_COMMAND).to_pylist()]
+        typed: list[str | None] = table.column(_COMMAND).to_pylist()
     except (pa.ArrowException, OSError, KeyError, ValueError):
         return content
     placed = [_placed(each, storage) for each in facts]
-    commands = [without_folders(text.encode(), folders_named(text, storage)).decode() for text in typed]
+    commands = [text and without_folders(text.encode(), folders_named(text, storage)).decode() for text in typed]
     if (placed, commands) == (facts, typed):
         return content
     out = pa.BufferOutputStream()

@@ -15,7 +15,7 @@ from stdcl.cli.command import main
 from stdcl.config.yaml_text import dump_yaml
 from stdcl.errors import UserError
 from stdcl.report.bundle import write_bundle
-from stdcl.report.portable import folders_named, portable_sweep
+from stdcl.report.portable import folders_named, portable_sweep, without_folders
 from stdcl.report.provenance import cell_name, find_cell, provenance, stale
 from stdcl.report.table import sweep_table
 from stdcl.results.layout import RunFolder, SweepFolder
@@ -246,6 +246,14 @@ def test_a_bundle_names_no_folder_that_a_command_or_the_sweeps_file_names(tmp_pa
         "stdcl sweep found/tau.yaml --set 'base.method.texts=<texts>.npz'",
     }
     assert set((there / "commands.sh").read_text().splitlines()) >= typed
+
+
+def test_a_short_path_is_not_taken_for_a_part_of_other_words() -> None:
+    page = b"<p>stdcl sweep /p --set a=/p &#x27;/p&#x27;</p> docs/p https://h/p /pq /p-1"
+    assert (
+        without_folders(page, {"/p": "p"})
+        == b"<p>stdcl sweep p --set a=p &#x27;p&#x27;</p> docs/p https://h/p /pq /p-1"
+    )
 
 
 def test_whole_paths_of_a_sweeps_file_become_names(tmp_path: Path) -> None:
