@@ -31,6 +31,7 @@ def train(file: Path, overrides: tuple[str, ...], out: Path | None) -> int:
     FILE is a run file (YAML).
     """
     from stdcl.config import fingerprint, read_run_file
+    from stdcl.config.load import set_words
     from stdcl.results.progress import follow_run
     from stdcl.results.wording import describe_epoch
     from stdcl.runs.train import RunFailed, open_run, train_run
@@ -38,7 +39,7 @@ def train(file: Path, overrides: tuple[str, ...], out: Path | None) -> int:
 
     outlive_terminal()
     run = open_run(read_run_file(file, overrides), file, out, on_event=lambda text: print(text, file=sys.stderr))
-    again = command_line("train", file, *(word for text in overrides for word in ("--set", text)), *_out(out))
+    again = command_line("train", file, *set_words(overrides), *_out(out))
     workers = run.config.resources.workers
     print(f"run     {run.folder.root}")
     print(f"data    {run.data}: {run.num_train:,} training items, {run.num_test:,} evaluated sequences")

@@ -69,13 +69,14 @@ def confirm(
     SEARCH is the search's name, or its folder. A sweep file is written into that folder and run, beside cross-entropy
     alone and the search's base as it stands; its table says what the search promised and what came out.
     """
+    from stdcl.config.load import set_words
     from stdcl.sweep.confirm import write_confirmation
 
     path, notes = write_confirmation(sweep_folder(search), top, seeds, name)
     for line in [f"sweep file: {path}", *notes]:
         print(line, flush=True)
     words = ["confirm", search, "--top", str(top), "--seeds", str(seeds), *(["--name", name] if name else [])]
-    command = command_line(*words, *(word for text in overrides for word in ("--set", text)))
+    command = command_line(*words, *set_words(overrides))
     return _run(path, overrides, dry_run=dry_run, budget=None, quiet=quiet, command=command)
 
 

@@ -284,6 +284,11 @@ def override(
     return given, faults
 
 
+def set_words(overrides: Sequence[str]) -> list[str]:
+    """Return overrides as the words of a command line that gives them."""
+    return [word for text in overrides for word in ("--set", text)]
+
+
 def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read, merge and check a run file.
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from stdcl.config import RunConfig
+from stdcl.config.load import set_words
 from stdcl.config.model import InitConfig
 from stdcl.config.paths import data_path, storage_path, variable
 from stdcl.config.shipped import find_sweep
@@ -68,7 +69,7 @@ from stdcl.sweep.reuse import Identity, equal_runs, take_over, wanted_identity
 from stdcl.sweep.workload import Work, work_of
 from stdcl.tracking import wandb_settings
 from stdcl.tracking.wandb_sink import log_sweep_summary
-from stdcl.training.checkpoint import leave_one
+from stdcl.training.checkpoint import Position, leave_one
 from stdcl.training.start_from import settled
 from stdcl.version import code_version, execution_digest
 
@@ -162,7 +163,7 @@ def run_sweep(
     """
     sweep = load_settled(file, overrides)
     folder = SweepFolder((storage or storage_path()).absolute() / sweep.config.name)
-    command = command or shlex.join(["stdcl", "sweep", str(file), *(x for text in overrides for x in ("--set", text))])
+    command = command or shlex.join(["stdcl", "sweep", str(file), *set_words(overrides)])
     if not check_same_question(folder, sweep) and sweep.config.warm_start:
         from stdcl.sweep.warm_start import sources
 
@@ -188,7 +189,7 @@ def run_sweep(
             sweep,
             trials or sweep.boundary_trials(),
             {trial.key for trial in with_data},
-            recorder.status,
+            recorder.epochs_left,
             elsewhere={trial.key for trial, _ in elsewhere},
             storage=folder.root.parent,
             cluster=_cluster_there(),
@@ -257,7 +258,7 @@ def plan_sweep(sweep: Sweep, *, measure: bool = True, storage: Path | None = Non
         sweep,
         trials,
         with_data,
-        recorder.status,
+        recorder.epochs_left,
         elsewhere={trial.key for trial, _ in equal_runs(wanted, folder, root)},
         storage=root,
         cluster=_cluster_there(),
@@ -378,12 +379,13 @@ def _list_trials(
         say(f"{settings.trials} trials are drawn from: {', '.join(sweep.parameters)}")
     for trial in trials:
         source = elsewhere.get(trial.key)
-        standing = _standing(recorder.status(trial)) if source is None else f"finished elsewhere: {source.root}"
+        own = _standing(recorder.status(trial), recorder.goes_on_at(trial))
+        standing = own if source is None else f"finished elsewhere: {source.root}"
         say(f"  {trial.key}  {trial.fingerprint}  {standing}")
 
 
-def _standing(status: TrialStatus) -> str:
-    """A trial's state as its table has it, and what an invocation does with it."""
+def _standing(status: TrialStatus, at: Position | None) -> str:
+    """A trial's state as its table has it, and what an invocation does with it (``at``: where a checkpoint goes on)."""
     state: str = status.state
     if state == "finished":
         return state if status.has_folder else "finished (its run folder is gone)"
@@ -391,6 +393,10 @@ def _standing(status: TrialStatus) -> str:
         return f"{state} (left alone until it is {'unpaused' if state == 'paused' else 'retried'})"
     reached = f" after epoch {status.epochs_done}" if status.epochs_done else ""
     what = {"failed": "tried again", "interrupted": "goes on"}.get(state, "")
+    if what and at is None and reached:
+        what = f"{'tried again' if state == 'failed' else 'begins anew'}, without a checkpoint"
+    elif what and at is not None and at.epoch != status.epochs_done:
+        what = f"{what} after epoch {at.epoch}"
     return f"{state}{reached}{f': {what}' if what else ''}"
 
 

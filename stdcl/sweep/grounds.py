@@ -23,8 +23,6 @@ from stdcl.launch.cluster import Cluster, capacity
 from stdcl.results.history import read_history
 from stdcl.results.layout import RunFolder
 from stdcl.results.result import read_result
-from stdcl.results.state import HELD
-from stdcl.results.status import TrialStatus
 from stdcl.sweep.disk import kept_at_the_end
 from stdcl.sweep.forecast import OTHER, CellCost, Forecast, Ground
 from stdcl.training.footprint import footprint
@@ -134,7 +132,7 @@ def forecast(
     sweep: Sweep,
     trials: Sequence[Trial],
     with_data: Collection[str],
-    status: Callable[[Trial], TrialStatus],
+    epochs_left: Callable[[Trial], int],
     *,
     elsewhere: Collection[str] = (),
     storage: Path,
@@ -149,7 +147,7 @@ def forecast(
         sweep: the sweep.
         trials: all; for a search, those at the ends of its ranges.
         with_data: keys of those whose data are there.
-        status: what is known of a trial.
+        epochs_left: how many epochs of a trial are to be trained.
         elsewhere: keys of those that equal finished runs of other sweeps.
         storage: where earlier runs are looked for.
         cluster: what trains; None: this machine.
@@ -158,7 +156,7 @@ def forecast(
         probe_one: measures a configuration.
     """
     resources = sweep.config.resources
-    left = [(trial, 0 if trial.key in elsewhere else epochs) for trial, epochs in _left(sweep, trials, status)]
+    left = [(trial, 0 if trial.key in elsewhere else epochs) for trial, epochs in _left(sweep, trials, epochs_left)]
     known = on_processor(recorded(storage), _own(cluster))
     kinds = {
         kind_of(trial.config.model_dump(mode="json")): trial
@@ -203,16 +201,10 @@ def forecast(
     )
 
 
-def _left(sweep: Sweep, trials: Sequence[Trial], status: Callable[[Trial], TrialStatus]) -> list[tuple[Trial, int]]:
-    """The epochs that each trial has left."""
-    if sweep.config.search == "optuna":
-        return [(trial, trial.config.training.epochs) for trial in trials]
-    out = []
-    for trial in trials:
-        now, epochs = status(trial), trial.config.training.epochs
-        gone = now.state in ("finished", "pruned", *HELD)
-        out.append((trial, 0 if gone else max(0, epochs - now.epochs_done)))
-    return out
+def _left(sweep: Sweep, trials: Sequence[Trial], epochs_left: Callable[[Trial], int]) -> list[tuple[Trial, int]]:
+    """The epochs that each trial has left; of a search, those of a whole one."""
+    whole = sweep.config.search == "optuna"
+    return [(trial, trial.config.training.epochs if whole else epochs_left(trial)) for trial in trials]
 
 
 def _cells(

@@ -20,7 +20,7 @@ from stdcl.results.state import HELD, Ending
 from stdcl.results.status import Attempts, TrialStatus, ending_of, read_attempts_once, trial_status
 from stdcl.results.store import TrialRow, append
 from stdcl.tracking.wandb_identity import read_identity
-from stdcl.training.checkpoint import candidates, dataset_hash, reduce_to_weights
+from stdcl.training.checkpoint import Position, candidates, dataset_hash, furthest, reduce_to_weights
 from stdcl.version import code_version
 
 
@@ -59,6 +59,17 @@ class Recorder:
         self._check_result(trial)
         planned = PlannedTrial(trial.key, trial.arm, trial.parameters, trial.seed, trial.fingerprint)
         return trial_status(planned, self._folder.run(trial.key), self._attempts)
+
+    def goes_on_at(self, trial: Trial) -> Position | None:
+        """Return where another attempt of a trial goes on; None where it begins anew, whatever its history says."""
+        return furthest(self._folder.run(trial.key).checkpoints)
+
+    def epochs_left(self, trial: Trial) -> int:
+        """Return how many epochs an invocation is to train of a trial. Raises as ``status``."""
+        if self.status(trial).state in ("finished", "pruned", *HELD):
+            return 0
+        at = self.goes_on_at(trial)
+        return max(0, trial.config.training.epochs - (at.epoch if at is not None else 0))
 
     def check_data(self, trials: Sequence[Trial], path: str, content_hash: Callable[[str], str]) -> None:
         """Check that what is on record was trained on the data as they are now.

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from stdcl.config.load import set_words
 from stdcl.config.shipped import find_sweep, shipped_sweeps
 from stdcl.config.sweep import Sweep, load_sweep
 from stdcl.config.yaml_text import dump_yaml
@@ -64,7 +65,7 @@ def submit_to(address: str, given: str, overrides: Sequence[str], *, follow: boo
         say(_how_to(server.address, job.id, name))
         return 0 if not follow or server.show(job.id, say) else 1
     with _files(path, sweep) as folder:
-        words = [_name_of(path), *_sets(overrides)] if folder is None else [path.name]
+        words = [_name_of(path), *set_words(overrides)] if folder is None else [path.name]
         # The first line says which code the cluster has.
         command = f"stdcl --version && {shlex.join(['stdcl', 'sweep', *words])}"
         number = server.submit(name, command, folder)
@@ -102,10 +103,6 @@ def _files(path: Path, sweep: Sweep) -> Iterator[Path | None]:
 
 def _name_of(path: Path) -> str:
     return next(name for name, own in shipped_sweeps().items() if own == path)
-
-
-def _sets(overrides: Sequence[str]) -> list[str]:
-    return [word for text in overrides for word in ("--set", text)]
 
 
 def submit_through(cluster: Path, given: str, overrides: Sequence[str], *, follow: bool, say: Say = print) -> int:
@@ -164,7 +161,7 @@ def commands_over_ssh(
 
     ``ray submit`` joins its words by spaces, for a shell on the head; so they are quoted for that shell here.
     """
-    words = [path.name, "--job"] if folder else [_name_of(path), "--job", *_sets(overrides)]
+    words = [path.name, "--job"] if folder else [_name_of(path), "--job", *set_words(overrides)]
     if folder:
         yield ["rsync-up", str(cluster), str(folder / path.name), f"{SWEEPS_OF_HEAD}/{path.name}"]
     words += ["--follow"] if follow else []

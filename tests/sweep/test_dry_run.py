@@ -15,6 +15,7 @@ from stdcl.results.result import RunResult, write_result
 from stdcl.sweep.driver import DataCheck, plan_sweep, run_sweep
 from stdcl.sweep.forecast import render_forecast
 from stdcl.sweep.reuse import wanted_identity
+from stdcl.training.checkpoint import Position
 from stdcl.version import execution_digest
 from tests.sweep.conftest import GRID, MakeSweep
 
@@ -74,3 +75,39 @@ def test_what_is_finished_elsewhere_is_no_work(
     alone = plan_sweep(load_sweep(path, ["alone=true"]), measure=False, storage=runs, say=said.append)
     assert (alone.trials, alone.elsewhere) == (len(others) + 1, 0), "its times are to be measured"
     assert [path.name for path in runs.iterdir()] == ["other"], "nothing is written"
+
+
+def test_a_trial_goes_on_where_its_checkpoint_is_not_where_its_history_ends(
+    make_sweep: MakeSweep, small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive of a sweep holds histories, no checkpoints; checkpoint_every leaves the history ahead of them."""
+    contrast = {"hard_positives": 3, "hard_negatives": 30, "random_negatives": 30}
+    base = {**GRID["base"], "data": {"dataset": "nw-ucla", "path": str(small_store)}, "contrast": contrast}
+    path, runs, said = Path(make_sweep({**GRID, "base": base}).where), tmp_path / "runs", []
+    sweep = load_sweep(path)
+    folder = SweepFolder(runs / sweep.config.name)
+    bare, behind, level, begun, *others = sweep.trials()
+    for trial, done in ((bare, 4), (behind, 5), (level, 4), (begun, 0)):
+        run = folder.run(trial.key)
+        run.root.mkdir(parents=True)
+        run.history.write_text("".join(f'{{"schema": 2, "epoch": {i + 1}, "loss": 1.0}}\n' for i in range(done)))
+    for trial, position in (
+        (behind, Position(2, 0)),
+        (behind, Position(3, 7)),
+        (level, Position(4, 0)),
+        (begun, Position(0, 5)),
+    ):
+        (folder.run(trial.key).checkpoints / position.name).mkdir(parents=True)
+
+    assert run_sweep(path, dry_run=True, storage=runs, check=lambda config: (), say=said.append) == 0
+    standing = {
+        line.split()[0]: line.split(maxsplit=2)[2] for line in said if line.startswith("  temp") or "seed=" in line
+    }
+    assert standing[bare.key] == "interrupted after epoch 4: begins anew, without a checkpoint"
+    assert standing[behind.key] == "interrupted after epoch 5: goes on after epoch 3"
+    assert standing[level.key] == "interrupted after epoch 4: goes on"
+    assert standing[begun.key] == "interrupted: goes on"
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    found = plan_sweep(sweep, measure=False, storage=runs, say=said.append)
+    assert found.epochs == 6 + 3 + 2 + 6 + 6 * len(others)

@@ -38,7 +38,7 @@ def planned(sweep: Any, tmp_path: Path, **options: Any) -> Forecast:
     trials = sweep.trials() or sweep.boundary_trials()
     told: list[str] = []
     settings: dict[str, Any] = {"cluster": CLUSTER, "measure": False, "storage": tmp_path, "say": told.append} | options
-    return forecast(sweep, trials, {trial.key for trial in trials}, recorder.status, **settings)
+    return forecast(sweep, trials, {trial.key for trial in trials}, recorder.epochs_left, **settings)
 
 
 def on(store: Path, content: dict[str, Any], **more: Any) -> dict[str, Any]:
