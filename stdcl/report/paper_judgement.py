@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from stdcl.config.arms import BASELINE, setting
 from stdcl.config.compare import CompareConfig
 from stdcl.report.labels import short_names
 from stdcl.report.lines import Line
@@ -93,7 +95,10 @@ def judge_table(columns: Mapping[Hashable, Sequence[Competitor]], sweeps: Sequen
         return PaperJudgement((), None, "", (), (said,))
     compare = files[0].compare if files else None
     key = next(iter(keys[0] for f in files if (keys := f.compared_keys())), "")
-    planned = [(column, each) for column, found in columns.items() for each in _questions(found, compare, key)]
+    references = {sweep.name: sweep.reference for sweep in sweeps if sweep.arms}
+    planned = [
+        (column, each) for column, found in columns.items() for each in _questions(found, compare, key, references)
+    ]
     if not planned:
         return PaperJudgement((), None, "", (), ())
     remarks: list[str] = []
@@ -113,7 +118,7 @@ def judge_table(columns: Mapping[Hashable, Sequence[Competitor]], sweeps: Sequen
             for number, (column, (question, arm)) in enumerate(planned)
         ),
         margin=margin,
-        against=_against(compare, key),
+        against=_against(compare, key, [pair for found in columns.values() for pair in _to_arms(found, references)]),
         looks=rule.looks if rule is not None else (),
         remarks=tuple(dict.fromkeys(remarks)),
     )
@@ -123,30 +128,62 @@ def _compare(compare: CompareConfig | None) -> dict[str, object] | None:
     return None if compare is None or compare.kind == "to baseline" else compare.model_dump()
 
 
-def _against(compare: CompareConfig | None, key: str) -> str:
+def _against(compare: CompareConfig | None, key: str, to_arms: Sequence[_ToArm]) -> str:
     name = short_names([key])[key] if key else ""
     if compare is None or compare.kind == "to baseline":
-        return "against the baseline of the same column that differs in the method alone"
+        named = ", ".join(dict.fromkeys(each.reference for each in to_arms))
+        baseline = "the baseline of the same column that differs in the method alone"
+        return f"against {f'{named}, the reference that the file names, else ' if named else ''}{baseline}"
     if compare.kind == "to value":
         return f"against {name} {compare.value} of the same column, all else equal"
     return f"trends over {name}, values placed by {compare.scale}"
 
 
+class _ToArm(NamedTuple):
+    """A line and the line of its sweep's reference, by index; both with the names of their arms."""
+
+    index: int
+    base: int
+    arm: str
+    reference: str
+
+
+def _to_arms(found: Sequence[Competitor], references: Mapping[str, str]) -> list[_ToArm]:
+    """Pair lines with the reference that their sweep's file names, where it is another than cross-entropy alone."""
+    settings: dict[tuple[str, str], dict[str, int]] = {}
+    for index, each in enumerate(found):
+        for sweep, trial in zip(each.line.sweeps, each.line.trials, strict=True):
+            if sweep in references:
+                settings.setdefault((sweep, setting(trial.parameters)), {})[trial.arm] = index
+    pairs: dict[tuple[int, int], _ToArm] = {}
+    for (sweep, _), arms in settings.items():
+        base = arms.get(references[sweep])
+        if base is None or found[base].line.place.arm == BASELINE:
+            continue
+        for arm, index in arms.items():
+            if index != base:
+                pairs.setdefault((index, base), _ToArm(index, base, arm, references[sweep]))
+    return list(pairs.values())
+
+
 def _questions(
-    found: Sequence[Competitor], compare: CompareConfig | None, key: str
+    found: Sequence[Competitor], compare: CompareConfig | None, key: str, references: Mapping[str, str]
 ) -> list[tuple[Question, int | None]]:
     """The questions of a column; coefficients are by ``str`` of a line's index."""
     kind = compare.kind if compare is not None else "to baseline"
     if kind == "nothing":
         return []
     if compare is None or kind == "to baseline":
-        bases = {each.line.apart_from_treatment: i for i, each in enumerate(found) if each.line.place.arm == "baseline"}
+        to_arms = _to_arms(found, references)
+        settled = {index for pair in to_arms for index in (pair.index, pair.base)}
+        bases = {each.line.apart_from_treatment: i for i, each in enumerate(found) if each.line.place.arm == BASELINE}
         pairs = [
-            (index, bases[each.line.apart_from_treatment])
+            (index, bases[each.line.apart_from_treatment], each.name)
             for index, each in enumerate(found)
-            if each.line.place.arm != "baseline" and each.line.apart_from_treatment in bases
+            if each.line.place.arm != BASELINE and each.line.apart_from_treatment in bases and index not in settled
         ]
-        return [(Question(found[i].name, {str(base): -1.0, str(i): 1.0}), i) for i, base in pairs]
+        pairs += [(pair.index, pair.base, f"{pair.arm} - {pair.reference}") for pair in to_arms]
+        return [(Question(name, {str(base): -1.0, str(i): 1.0}), i) for i, base, name in pairs]
     groups: dict[str, dict[float, int]] = {}
     for index, each in enumerate(found):
         if key in each.line.settings:

@@ -335,6 +335,28 @@ def test_cells_are_compared_with_the_value_that_the_file_names(tmp_path: Path) -
     assert any(note.startswith("CTR-GCN w/STD-CL: temperature 0.1 - CTR-GCN") and "worse" in note for note in notes)
 
 
+def test_arms_are_compared_with_the_reference_that_the_file_names(tmp_path: Path) -> None:
+    """A sweep that asks how a passage is read has no cross-entropy alone, and still a question."""
+    arms = {"own": {"contrast.temperature": 0.5}, "low": {"contrast.temperature": 0.1}, "ce": {"method.name": "none"}}
+    named = {"table": "tau", "seeds": [1, 2, 3], "baseline": False, "arms": arms, "reference": "own"}
+    sweep = Sweep(tmp_path / "a", (), seeds=[1, 2, 3], file=named)
+    sweep.plan_facts = {"arms": arms, "reference": "own"}
+    for seed in (1, 2, 3):
+        sweep.add({}, seed, arm="own", right=answers(0.8, seed), config={"contrast.temperature": 0.5})
+        sweep.add({}, seed, arm="low", right=answers(0.8, seed, shift=0.081), config={"contrast.temperature": 0.1})
+        sweep.add({}, seed, arm="ce", right=answers(0.8, seed, shift=0.01), config={"method.name": "none"})
+    table = table_of("tau", sweep)
+    assert [each.name for each in table.judgement.answers] == ["low - own", "ce - own"]
+    runs = {"own": right(-0.001), "low": right(0.08), "ce": right(0.009)}
+    questions = [Question(name, {"own": -1.0, name: 1.0}) for name in ("low", "ce")]
+    expected = answer(runs, questions, 0.01, [1, 2, 3], np.arange(464) * 10 // 464)
+    assert [each.verdict for each in table.judgement.answers] == [expected["low"], expected["ce"]]
+    notes = paper_display(table).notes
+    assert any("against own, the reference that the file names" in note for note in notes)
+    assert any(note.startswith("low - own") and "better" in note for note in notes)
+    assert any("better" in " ".join(row) for row in paper_display(table).rows)
+
+
 def test_a_trend_is_one_question_and_has_a_row_of_its_own(tmp_path: Path) -> None:
     table = table_of("tau", temperatures(tmp_path / "a", compare={"trend": "rank"}))
     assert all(entry.verdict is None for entry in table.entries.values())
