@@ -142,7 +142,7 @@ def _against(compare: CompareConfig | None, key: str, to_arms: Sequence[_ToArm])
 class _ToArm(NamedTuple):
     """A line and the line of its sweep's reference, by index; both with the names of their arms."""
 
-    index: int
+    compared: int
     base: int
     arm: str
     reference: str
@@ -175,14 +175,14 @@ def _questions(
         return []
     if compare is None or kind == "to baseline":
         to_arms = _to_arms(found, references)
-        settled = {index for pair in to_arms for index in (pair.index, pair.base)}
+        settled = {index for pair in to_arms for index in (pair.compared, pair.base)}
         bases = {each.line.apart_from_treatment: i for i, each in enumerate(found) if each.line.place.arm == BASELINE}
         pairs = [
             (index, bases[each.line.apart_from_treatment], each.name)
             for index, each in enumerate(found)
             if each.line.place.arm != BASELINE and each.line.apart_from_treatment in bases and index not in settled
         ]
-        pairs += [(pair.index, pair.base, f"{pair.arm} - {pair.reference}") for pair in to_arms]
+        pairs += [(pair.compared, pair.base, f"{pair.arm} - {pair.reference}") for pair in to_arms]
         return [(Question(name, {str(base): -1.0, str(i): 1.0}), i) for i, base, name in pairs]
     groups: dict[str, dict[float, int]] = {}
     for index, each in enumerate(found):
