@@ -20,7 +20,7 @@ from stdcl.results.state import HELD, Ending
 from stdcl.results.status import Attempts, TrialStatus, ending_of, read_attempts_once, trial_status
 from stdcl.results.store import TrialRow, append
 from stdcl.tracking.wandb_identity import read_identity
-from stdcl.training.checkpoint import Position, candidates, dataset_hash, furthest, reduce_to_weights
+from stdcl.training.checkpoint import Position, candidates, dataset_hash, position_of, reduce_to_weights
 from stdcl.version import code_version
 
 
@@ -62,7 +62,8 @@ class Recorder:
 
     def goes_on_at(self, trial: Trial) -> Position | None:
         """Return where another attempt of a trial goes on; None where it begins anew, whatever its history says."""
-        return furthest(self._folder.run(trial.key).checkpoints)
+        checkpoints = candidates(self._folder.run(trial.key).checkpoints)
+        return position_of(checkpoints[0]) if checkpoints else None
 
     def epochs_left(self, trial: Trial) -> int:
         """Return how many epochs an invocation is to train of a trial. Raises as ``status``."""

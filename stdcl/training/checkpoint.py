@@ -276,12 +276,6 @@ def candidates(root: Path) -> list[Path]:
     return [p for position, p in sorted(((q, p) for q, p in found if q is not None), reverse=True)]
 
 
-def furthest(root: Path) -> Position | None:
-    """Return where the run's furthest checkpoint goes on, by its name alone; None without one."""
-    found = candidates(root)
-    return position_of(found[0]) if found else None
-
-
 def dataset_hash(root: Path) -> str:
     """Return the content hash of the data that a run's checkpoints belong to; empty where none says it."""
     for folder in candidates(root):
