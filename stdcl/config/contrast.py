@@ -21,7 +21,7 @@ class ReadingsConfig(Section):
     negative_sets: Literal["separate", "union"] = "separate"
     """Hard and random negatives in two terms, averaged, or in one denominator."""
     reduction: Literal["mean", "sum"] = "mean"
-    """Over positives: the mean, or the sum as eq. 8-9 print it (about hard_positives times larger; HCN did not train)."""
+    """Over positives: mean, or the sum as eq. 8-9 print it (about hard_positives times larger; HCN did not train)."""
     write: Literal["before", "after"] = "before"
     """Whether the batch enters the bank before or after it is compared with it."""
     exclude_own_slot: bool = True
