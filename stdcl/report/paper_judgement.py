@@ -96,8 +96,9 @@ def judge_table(columns: Mapping[Hashable, Sequence[Competitor]], sweeps: Sequen
     compare = files[0].compare if files else None
     key = next(iter(keys[0] for f in files if (keys := f.compared_keys())), "")
     references = {sweep.name: sweep.reference for sweep in sweeps if sweep.arms}
+    to_arms = {column: _to_arms(found, references) for column, found in columns.items()}
     planned = [
-        (column, each) for column, found in columns.items() for each in _questions(found, compare, key, references)
+        (column, each) for column, found in columns.items() for each in _questions(found, compare, key, to_arms[column])
     ]
     if not planned:
         return PaperJudgement((), None, "", (), ())
@@ -118,7 +119,7 @@ def judge_table(columns: Mapping[Hashable, Sequence[Competitor]], sweeps: Sequen
             for number, (column, (question, arm)) in enumerate(planned)
         ),
         margin=margin,
-        against=_against(compare, key, [pair for found in columns.values() for pair in _to_arms(found, references)]),
+        against=_against(compare, key, [pair.reference for pairs in to_arms.values() for pair in pairs]),
         looks=rule.looks if rule is not None else (),
         remarks=tuple(dict.fromkeys(remarks)),
     )
@@ -128,10 +129,10 @@ def _compare(compare: CompareConfig | None) -> dict[str, object] | None:
     return None if compare is None or compare.kind == "to baseline" else compare.model_dump()
 
 
-def _against(compare: CompareConfig | None, key: str, to_arms: Sequence[_ToArm]) -> str:
+def _against(compare: CompareConfig | None, key: str, references: Sequence[str]) -> str:
     name = short_names([key])[key] if key else ""
     if compare is None or compare.kind == "to baseline":
-        named = ", ".join(dict.fromkeys(each.reference for each in to_arms))
+        named = ", ".join(dict.fromkeys(references))
         baseline = "the baseline of the same column that differs in the method alone"
         return f"against {f'{named}, the reference that the file names, else ' if named else ''}{baseline}"
     if compare.kind == "to value":
@@ -167,14 +168,13 @@ def _to_arms(found: Sequence[Competitor], references: Mapping[str, str]) -> list
 
 
 def _questions(
-    found: Sequence[Competitor], compare: CompareConfig | None, key: str, references: Mapping[str, str]
+    found: Sequence[Competitor], compare: CompareConfig | None, key: str, to_arms: Sequence[_ToArm]
 ) -> list[tuple[Question, int | None]]:
     """The questions of a column; coefficients are by ``str`` of a line's index."""
     kind = compare.kind if compare is not None else "to baseline"
     if kind == "nothing":
         return []
     if compare is None or kind == "to baseline":
-        to_arms = _to_arms(found, references)
         settled = {index for pair in to_arms for index in (pair.compared, pair.base)}
         bases = {each.line.apart_from_treatment: i for i, each in enumerate(found) if each.line.place.arm == BASELINE}
         pairs = [

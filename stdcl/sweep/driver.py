@@ -379,8 +379,10 @@ def _list_trials(
         say(f"{settings.trials} trials are drawn from: {', '.join(sweep.parameters)}")
     for trial in trials:
         source = elsewhere.get(trial.key)
-        own = _standing(recorder.status(trial), recorder.goes_on_at(trial))
-        standing = own if source is None else f"finished elsewhere: {source.root}"
+        if source is not None:
+            standing = f"finished elsewhere: {source.root}"
+        else:
+            standing = _standing(recorder.status(trial), recorder.goes_on_at(trial))
         say(f"  {trial.key}  {trial.fingerprint}  {standing}")
 
 

@@ -20,6 +20,13 @@ from stdcl.version import execution_digest
 from tests.sweep.conftest import GRID, MakeSweep
 
 
+def grid_file(make_sweep: MakeSweep, store: Path) -> Path:
+    """The grid's file on a small store, whose classes are too small for the sample counts of the defaults."""
+    contrast = {"hard_positives": 3, "hard_negatives": 30, "random_negatives": 30}
+    base = {**GRID["base"], "data": {"dataset": "nw-ucla", "path": str(store)}, "contrast": contrast}
+    return Path(make_sweep({**GRID, "base": base}).where)
+
+
 def test_a_synthetic_corpus_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STDCL_DATA", str(tmp_path / "data"))
@@ -56,9 +63,7 @@ def test_the_check_of_a_sweep_remarks_what_that_of_a_run_does(
 def test_what_is_finished_elsewhere_is_no_work(
     make_sweep: MakeSweep, small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contrast = {"hard_positives": 3, "hard_negatives": 30, "random_negatives": 30}
-    base = {**GRID["base"], "data": {"dataset": "nw-ucla", "path": str(small_store)}, "contrast": contrast}
-    path, runs, said = Path(make_sweep({**GRID, "base": base}).where), tmp_path / "runs", []
+    path, runs, said = grid_file(make_sweep, small_store), tmp_path / "runs", []
     trial, *others = load_sweep(path).trials()
     wanted = wanted_identity(trial, read_manifest(small_store).content_hash, execution_digest())
     source = SweepFolder(runs / "other").run("a trial")
@@ -81,9 +86,7 @@ def test_a_trial_goes_on_where_its_checkpoint_is_not_where_its_history_ends(
     make_sweep: MakeSweep, small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An archive of a sweep holds histories, no checkpoints; checkpoint_every leaves the history ahead of them."""
-    contrast = {"hard_positives": 3, "hard_negatives": 30, "random_negatives": 30}
-    base = {**GRID["base"], "data": {"dataset": "nw-ucla", "path": str(small_store)}, "contrast": contrast}
-    path, runs, said = Path(make_sweep({**GRID, "base": base}).where), tmp_path / "runs", []
+    path, runs, said = grid_file(make_sweep, small_store), tmp_path / "runs", []
     sweep = load_sweep(path)
     folder = SweepFolder(runs / sweep.config.name)
     bare, behind, level, begun, *others = sweep.trials()
