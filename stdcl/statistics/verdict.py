@@ -104,8 +104,10 @@ class Verdict:
         margin = _size(self.margin)
         if self.word in (Word.BETTER, Word.WORSE):
             said = f"{self.word}: {interval}, p {_p(self.p)}"
-            if abs(d.estimate) < self.margin:
-                said += f", less than the margin of {margin}"
+            if self.p_equivalence <= self.alpha:
+                said += f", and less than the margin of {margin}, p {_p(self.p_equivalence)}"
+            elif abs(d.estimate) < self.margin:
+                said += f"; not shown to be less than the margin of {margin}"
         elif self.word is Word.NO_DIFFERENCE:
             said = f"no difference larger than {margin}: {interval}, p {_p(self.p_equivalence)}"
         else:

@@ -57,7 +57,17 @@ def test_undecided_says_what_could_have_been_shown() -> None:
 def test_a_difference_within_the_margin_is_said() -> None:
     found = verdicts({"q": study(0.04)}, margin=0.2)["q"]
     assert found.word is Word.BETTER
-    assert "less than the margin of 20 points" in found.sentence
+    assert ", and less than the margin of 20 points, p " in found.sentence
+
+
+def test_an_estimate_within_the_margin_is_no_difference_within_it() -> None:
+    """The interval reaches past the margin: the second test does not reject."""
+    difference = study(0.04)
+    margin = (difference.estimate + difference.interval.high) / 2
+    found = verdicts({"q": difference}, margin)["q"]
+    assert found.word is Word.BETTER
+    assert found.p_equivalence > found.alpha
+    assert f"; not shown to be less than the margin of {100 * margin:.2g} points" in found.sentence
 
 
 def test_holm_over_the_table() -> None:
