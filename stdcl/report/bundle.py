@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from stdcl.atomic import staging_file
+from stdcl.errors import UserError
 from stdcl.report.portable import (
     folders_named,
     portable_config,
@@ -30,6 +31,8 @@ from stdcl.results.store import PART
 _TEXTS = ("table*.*", "trials*.csv", "confirmation*.csv", "levels*.*", "report.html")
 _PICTURES = ("*.png", "*.pdf")
 """Of a report."""
+SUMS = "SHA256SUMS"
+"""In a sweep's folder, of its files: ``sha256sum -c SHA256SUMS``."""
 
 
 def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
@@ -38,18 +41,24 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
     Checkpoints, and what W&B and Ray keep for themselves, are left out. So are the folders of this machine: of the
     whole path of data, and of one that a command names, the last part stays, which for data is looked up under
     $STDCL_DATA; other runs are named by their places below the storage folder. Messages of errors stay as they are.
-    Unpacked in $STDCL_STORAGE it is a sweep that ``stdcl sweep`` continues.
+    Unpacked in $STDCL_STORAGE it is a sweep that ``stdcl sweep`` continues. Each sweep's folder has its SHA256SUMS, so
+    that archives unpacked beside each other keep theirs.
 
     Args:
         directories: the sweeps' folders.
         path: a ``.tar.gz``.
 
     Raises:
-        UserError: a folder is no sweep's.
+        UserError: a folder is no sweep's, or two sweeps have one name.
     """
-    members: dict[str, Callable[[], bytes]] = {}
+    members: dict[str, dict[str, Callable[[], bytes]]] = {}
     for directory in directories:
         folder, table = SweepFolder(directory), sweep_table(directory)
+        if table.name in members:
+            raise UserError(
+                f"{directory}: another sweep named {table.name!r} is packed too, and each has a folder of its "
+                "name; write an archive of each"
+            )
         storage = directory.absolute().parent
         commands, named = [], dict[str, str]()
         for key, source in provenance(table, directory).items():
@@ -72,11 +81,10 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
         found = {file: file.read_bytes for file in kept} | {folder.database: partial(_database, folder.database)}
         found |= {file: partial(_portable, file, portable, storage) for file, portable in changed.items()}
         found |= {file: partial(_text, file, named) for name in _TEXTS for file in folder.report.glob(name)}
-        members |= {
-            f"{table.name}/{file.relative_to(directory)}": read for file, read in found.items() if file.is_file()
-        }
-        members[f"{table.name}/commands.sh"] = partial(without_folders, ("\n".join(commands) + "\n").encode(), named)
-    sums = []
+        inside = {str(file.relative_to(directory)): read for file, read in found.items() if file.is_file()}
+        inside["commands.sh"] = partial(without_folders, ("\n".join(commands) + "\n").encode(), named)
+        members[table.name] = inside
+    written = []
     # Neither the time nor the file's temporary name stands in the header.
     with (
         staging_file(path) as part,
@@ -84,12 +92,14 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
-        for name in sorted(members):
-            data = members[name]()
-            sums.append(f"{hashlib.sha256(data).hexdigest()}  {name}")
-            _add(archive, name, data)
-        _add(archive, "SHA256SUMS", ("\n".join(sums) + "\n").encode())
-    return [*sorted(members), "SHA256SUMS"]
+        for sweep, inside in sorted(members.items()):
+            sums = []
+            for name, read in sorted(inside.items()):
+                data = read()
+                sums.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
+                written.append(_add(archive, f"{sweep}/{name}", data))
+            written.append(_add(archive, f"{sweep}/{SUMS}", "".join(sums).encode()))
+    return written
 
 
 def _database(file: Path) -> bytes:
@@ -110,7 +120,8 @@ def _portable(file: Path, portable: Callable[[bytes, Path], bytes], storage: Pat
     return portable(file.read_bytes(), storage)
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> str:
     member = tarfile.TarInfo(name)
     member.size, member.mode = len(data), 0o644
     archive.addfile(member, io.BytesIO(data))
+    return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -182,8 +183,23 @@ def test_a_bundle_holds_what_a_reviewer_needs_and_is_the_same_every_time(
     packed = yaml.safe_load(found["tau/trials/baseline,seed=1/config.yaml"])
     assert packed == whole | {"data": whole["data"] | {"path": "nw-ucla"}}, "no folder of this machine"
     assert b"stdcl sweep tau.yaml" in found["tau/commands.sh"]
-    sums = dict(line.split("  ", 1)[::-1] for line in found["SHA256SUMS"].decode().splitlines())
-    assert sums == {n: hashlib.sha256(data).hexdigest() for n, data in found.items() if n != "SHA256SUMS"}
+    sums = {
+        f"tau/{name}": digest
+        for digest, name in (line.split("  ", 1) for line in found.pop("tau/SHA256SUMS").decode().splitlines())
+    }
+    assert sums == {name: hashlib.sha256(data).hexdigest() for name, data in found.items()}
+
+
+def test_a_bundle_has_one_folder_for_each_sweep_with_its_sums(directory: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere" / "tau"
+    shutil.copytree(directory, other)
+    with pytest.raises(UserError, match="another sweep named 'tau'"):
+        write_bundle([directory, other], tmp_path / "all.tar.gz")
+    assert not (tmp_path / "all.tar.gz").exists()
+    plan = json.loads(SweepFolder(other).plan.read_text(encoding="utf-8"))
+    SweepFolder(other).plan.write_text(json.dumps(plan | {"sweep": "second"}), encoding="utf-8")
+    names = write_bundle([directory, other], tmp_path / "all.tar.gz")
+    assert {name for name in names if name.endswith("SHA256SUMS")} == {"tau/SHA256SUMS", "second/SHA256SUMS"}
 
 
 def test_a_bundle_names_other_runs_by_their_places(directory: Path, tmp_path: Path) -> None:
