@@ -229,3 +229,47 @@ def reference_of(arms: Sequence[Arm], named: str | None) -> str:
             raise UserError(f"'reference' is '{named}'{nearest(named, names)}; arms are {', '.join(names)}")
         return named
     return next((arm.name for arm in arms if arm.plain), names[0])
+
+
+@dataclass(frozen=True)
+class References:
+    """What the cells of a sweep are compared with.
+
+    Attributes:
+        of: per cell the index of its reference; None for a reference itself, and for a cell without one.
+        unclear: the cells that have none because several cells of the reference's arm fit alike.
+    """
+
+    of: tuple[int | None, ...]
+    unclear: tuple[int, ...]
+
+
+def references_of(cells: Sequence[tuple[str, Cell]], reference: str) -> References:
+    """Pair the cells of a sweep with those of its reference.
+
+    A cell's reference is in the same setting, and has the same value of every varied key that both read: with arms that
+    are trained with STD-CL alike, each temperature is compared with the same one. A reference that has one cell in a
+    setting is what all others of the setting are compared with.
+
+    Args:
+        cells: name of the arm, and what is varied beside it, each once.
+        reference: name of the arm that the others are compared with.
+    """
+    found: dict[str, list[int]] = {}
+    for index, (arm, cell) in enumerate(cells):
+        if arm == reference:
+            found.setdefault(setting(cell), []).append(index)
+    of: list[int | None] = []
+    unclear: list[int] = []
+    for index, (arm, cell) in enumerate(cells):
+        fitting = [] if arm == reference else found.get(setting(cell), [])
+        if len(fitting) > 1:
+            fitting = [other for other in fitting if _agree(cell, cells[other][1])]
+            if len(fitting) > 1:
+                unclear.append(index)
+        of.append(fitting[0] if len(fitting) == 1 else None)
+    return References(tuple(of), tuple(unclear))
+
+
+def _agree(one: Cell, other: Cell) -> bool:
+    return all(other[key] == value for key, value in one.items() if key in other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from stdcl.config.arms import shared
@@ -20,6 +21,21 @@ _OF_THE_STREAM = ("data.stream", "data.convention", "data.orientation", "encoder
 
 
 @dataclass(frozen=True)
+class SweepCell:
+    """A configuration in a sweep.
+
+    Attributes:
+        directory: of the sweep.
+        arm: its name there.
+        parameters: dotted key -> value, of what the sweep varies beside its arms.
+    """
+
+    directory: Path
+    arm: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Line:
     """One configuration over its seeds.
 
@@ -30,6 +46,7 @@ class Line:
         trials: one per seed, in ascending order of seeds.
         sweeps: name of each trial's sweep.
         planned: seeds as its sweeps planned them before their first result.
+        cells: what it is in each sweep that contains it, whichever of them its trials are counted for.
     """
 
     settings: Mapping[str, Any]
@@ -38,6 +55,7 @@ class Line:
     trials: tuple[TrialState, ...]
     sweeps: tuple[str, ...]
     planned: tuple[int, ...]
+    cells: tuple[SweepCell, ...]
 
     @property
     def finished(self) -> tuple[TrialState, ...]:
@@ -79,6 +97,7 @@ class _Open:
     parameters: Mapping[str, Any]
     by_seed: dict[int, tuple[str, TrialState]] = field(default_factory=dict)
     planned: dict[int, None] = field(default_factory=dict)
+    cells: list[SweepCell] = field(default_factory=list)
 
 
 def lines_of(sweeps: Iterable[SweepState]) -> tuple[tuple[Line, ...], tuple[str, ...]]:
@@ -109,6 +128,9 @@ def lines_of(sweeps: Iterable[SweepState]) -> tuple[tuple[Line, ...], tuple[str,
             if known is None or (known[1].state != "finished" and trial.state == "finished"):
                 line.by_seed[trial.seed] = (sweep.name, trial)
             line.planned |= dict.fromkeys(sweep.seeds)
+            cell = SweepCell(sweep.directory, trial.arm, trial.parameters)
+            if cell not in line.cells:
+                line.cells.append(cell)
     return tuple(map(_closed, found.values())), tuple(remarks)
 
 
@@ -135,6 +157,7 @@ def _closed(line: _Open) -> Line:
         trials=tuple(trial for _, trial in pairs),
         sweeps=tuple(name for name, _ in pairs),
         planned=tuple(line.planned),
+        cells=tuple(line.cells),
     )
 
 

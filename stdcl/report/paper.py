@@ -551,6 +551,6 @@ def _judged(
         if answer.competitor is None or not isinstance(column, Column):
             continue
         key = (where[id(columns[column][answer.competitor].line)], column)
-        if out[key].choices == 1:
+        if out[key].choices == 1 and out[key].verdict is None:
             out[key] = replace(out[key], verdict=answer.verdict)
     return out, judgement

@@ -7,17 +7,20 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from stdcl.config.arms import BASELINE, setting
+from stdcl.config.arms import AXES, BASELINE, references_of
 from stdcl.config.compare import CompareConfig
-from stdcl.report.labels import short_names
-from stdcl.report.lines import Line
+from stdcl.report.labels import short_names, value_text
+from stdcl.report.lines import Line, SweepCell
 from stdcl.report.load import SweepState
+from stdcl.report.table import without_reference
 from stdcl.results.comparable import same_sequences
 from stdcl.results.scores import Answers
 from stdcl.statistics.margins import Margin, default_margin
 from stdcl.statistics.questions import Question, Scale, trend
 from stdcl.statistics.sequential import SequentialRule, Spending, Stage
 from stdcl.statistics.verdict import Looks, Verdict, judged, looks_of
+
+_OF_THE_COLUMN = {key for axis, key in AXES.items() if axis != "encoder"}
 
 
 @dataclass(frozen=True)
@@ -95,14 +98,13 @@ def judge_table(columns: Mapping[Hashable, Sequence[Competitor]], sweeps: Sequen
         return PaperJudgement((), None, "", (), (said,))
     compare = files[0].compare if files else None
     key = next(iter(keys[0] for f in files if (keys := f.compared_keys())), "")
-    references = {sweep.name: sweep.reference for sweep in sweeps if sweep.arms}
-    to_arms = {column: _to_arms(found, references) for column, found in columns.items()}
+    pairs = {column: _pairs(found, sweeps) for column, found in columns.items()}
     planned = [
-        (column, each) for column, found in columns.items() for each in _questions(found, compare, key, to_arms[column])
+        (column, each) for column, found in columns.items() for each in _questions(found, compare, key, pairs[column])
     ]
+    remarks = [remark for sweep in sweeps for remark in without_reference(sweep)]
     if not planned:
-        return PaperJudgement((), None, "", (), ())
-    remarks: list[str] = []
+        return PaperJudgement((), None, "", (), (*remarks, *(_unasked(compare, key) if columns else ())))
     margin = _margin(sweeps, {each.line.place.dataset for found in columns.values() for each in found}, remarks)
     rule = None
     if files and files[0].looks:
@@ -119,7 +121,7 @@ def judge_table(columns: Mapping[Hashable, Sequence[Competitor]], sweeps: Sequen
             for number, (column, (question, arm)) in enumerate(planned)
         ),
         margin=margin,
-        against=_against(compare, key, [pair.reference for pairs in to_arms.values() for pair in pairs]),
+        against=_against(compare, key, [pair.reference for each in pairs.values() for pair in each]),
         looks=rule.looks if rule is not None else (),
         remarks=tuple(dict.fromkeys(remarks)),
     )
@@ -129,61 +131,108 @@ def _compare(compare: CompareConfig | None) -> dict[str, object] | None:
     return None if compare is None or compare.kind == "to baseline" else compare.model_dump()
 
 
+def _unasked(compare: CompareConfig | None, key: str) -> tuple[str, ...]:
+    """What to say where the files ask something, and no column has what is asked about."""
+    if compare is None or compare.kind not in ("to value", "trend"):
+        return ()
+    asked = f"{compare.kind}: {compare.value}" if compare.kind == "to value" else compare.kind
+    return (
+        f"no verdicts: the file asks '{asked}' of {short_names([key])[key]}, and no column of this table has lines "
+        "that differ in it alone; `stdcl table` answers what a sweep asks across columns",
+    )
+
+
 def _against(compare: CompareConfig | None, key: str, references: Sequence[str]) -> str:
     name = short_names([key])[key] if key else ""
     if compare is None or compare.kind == "to baseline":
-        named = ", ".join(dict.fromkeys(references))
-        baseline = "the baseline of the same column that differs in the method alone"
-        return f"against {f'{named}, the reference that the file names, else ' if named else ''}{baseline}"
+        named = ", ".join(filter(None, dict.fromkeys(references)))
+        said = [f"{named}, the reference that the file names"] if named else []
+        said += ["the baseline of the same column that differs in the method alone"] if "" in references else []
+        return f"against {', else '.join(said)}"
     if compare.kind == "to value":
         return f"against {name} {compare.value} of the same column, all else equal"
     return f"trends over {name}, values placed by {compare.scale}"
 
 
-class _ToArm(NamedTuple):
-    """A line and the line of its sweep's reference, by index; both with the names of their arms."""
+class _Pair(NamedTuple):
+    """A line and what it is compared with, by index; and the name of the question."""
 
     compared: int
     base: int
-    arm: str
+    name: str
     reference: str
+    """The arm that a file names; empty for cross-entropy alone that differs in the method alone."""
 
 
-def _to_arms(found: Sequence[Competitor], references: Mapping[str, str]) -> list[_ToArm]:
-    """Pair lines with the reference that their sweep's file names, where it is another than cross-entropy alone."""
-    settings: dict[tuple[str, str], dict[str, int]] = {}
-    for index, each in enumerate(found):
-        for sweep, trial in zip(each.line.sweeps, each.line.trials, strict=True):
-            if sweep in references:
-                settings.setdefault((sweep, setting(trial.parameters)), {})[trial.arm] = index
-    pairs: dict[tuple[int, int], _ToArm] = {}
-    for (sweep, _), arms in settings.items():
-        base = arms.get(references[sweep])
-        if base is None or found[base].line.place.arm == BASELINE:
+def _pairs(found: Sequence[Competitor], sweeps: Sequence[SweepState]) -> list[_Pair]:
+    """What each sweep compares of a column, in the order of its lines; what several ask is asked once.
+
+    Stated arms are compared with their file's reference. Every other line, and one whose reference is not in the
+    column, is compared with cross-entropy alone that differs from it in the method alone, whichever sweep has that.
+    """
+    pairs: dict[tuple[int, int], _Pair] = {}
+    settled: set[int] = set()
+    free: set[int] = set()
+    for sweep in sweeps:
+        cells = [
+            (cell, i) for i, each in enumerate(found) for cell in each.line.cells if cell.directory == sweep.directory
+        ]
+        if not sweep.arms:
+            free |= {index for _, index in cells}
             continue
-        for arm, index in arms.items():
-            if index != base:
-                pairs.setdefault((index, base), _ToArm(index, base, arm, references[sweep]))
-    return list(pairs.values())
+        references = references_of([(cell.arm, cell.parameters) for cell, _ in cells], sweep.reference)
+        for (cell, index), other in zip(cells, references.of, strict=True):
+            if cell.arm == sweep.reference:
+                settled.add(index)
+            elif other is not None:
+                settled.add(index)
+                _ask(pairs, found, index, cells[other][1], _name(cell, cells[other][0]), sweep.reference)
+    bases = {each.line.apart_from_treatment: i for i, each in enumerate(found) if each.line.place.arm == BASELINE}
+    for index, each in enumerate(found):
+        base = bases.get(each.line.apart_from_treatment)
+        if each.line.place.arm != BASELINE and base is not None and (index in free or index not in settled):
+            _ask(pairs, found, index, base, each.name, "")
+    return sorted(pairs.values(), key=lambda pair: (pair.compared, pair.reference != ""))
+
+
+def _name(cell: SweepCell, reference: SweepCell) -> str:
+    """Names of two arms with what is varied beside them; what both share is said once, a column's place not at all."""
+    one, other = _beside(cell), _beside(reference)
+    if one == other or not other:
+        return ", ".join(filter(None, (f"{cell.arm} - {reference.arm}", one)))
+    return f"{', '.join(filter(None, (cell.arm, one)))} - {reference.arm}, {other}"
+
+
+def _beside(cell: SweepCell) -> str:
+    own = {key: value for key, value in cell.parameters.items() if key not in _OF_THE_COLUMN}
+    short = short_names(list(own))
+    return ", ".join(f"{short[key]} {value_text(value)}" for key, value in own.items())
+
+
+def _ask(
+    pairs: dict[tuple[int, int], _Pair],
+    found: Sequence[Competitor],
+    compared: int,
+    base: int,
+    name: str,
+    reference: str,
+) -> None:
+    one, other = found[compared], found[base]
+    if other.line.place.arm == BASELINE and one.line.apart_from_treatment == other.line.apart_from_treatment:
+        name, reference = one.name, ""
+    if compared != base:
+        pairs.setdefault((min(compared, base), max(compared, base)), _Pair(compared, base, name, reference))
 
 
 def _questions(
-    found: Sequence[Competitor], compare: CompareConfig | None, key: str, to_arms: Sequence[_ToArm]
+    found: Sequence[Competitor], compare: CompareConfig | None, key: str, pairs: Sequence[_Pair]
 ) -> list[tuple[Question, int | None]]:
     """The questions of a column; coefficients are by ``str`` of a line's index."""
     kind = compare.kind if compare is not None else "to baseline"
     if kind == "nothing":
         return []
     if compare is None or kind == "to baseline":
-        settled = {index for pair in to_arms for index in (pair.compared, pair.base)}
-        bases = {each.line.apart_from_treatment: i for i, each in enumerate(found) if each.line.place.arm == BASELINE}
-        pairs = [
-            (index, bases[each.line.apart_from_treatment], each.name)
-            for index, each in enumerate(found)
-            if each.line.place.arm != BASELINE and each.line.apart_from_treatment in bases and index not in settled
-        ]
-        pairs += [(pair.compared, pair.base, f"{pair.arm} - {pair.reference}") for pair in to_arms]
-        return [(Question(name, {str(base): -1.0, str(i): 1.0}), i) for i, base, name in pairs]
+        return [(Question(each.name, {str(each.base): -1.0, str(each.compared): 1.0}), each.compared) for each in pairs]
     groups: dict[str, dict[float, int]] = {}
     for index, each in enumerate(found):
         if key in each.line.settings:
@@ -233,7 +282,7 @@ def _looks(
             f"all of its lines (seeds {' and '.join(seeds)})"
         )
         return None
-    planned = tuple(dict.fromkeys(seed for arm in arms for seed in arm.planned))
+    planned = tuple(seed for seed in arms[0].planned if all(seed in arm.planned for arm in arms))
     usable = rule if rule is not None and rule.looks[-1] == len(planned) else None
     taken = looks_of(runs, question, planned, answers[0].subjects, rule=usable)
     if taken is None or usable is rule:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from stdcl.config.arms import setting, unique
+from stdcl.config.arms import references_of, unique
 from stdcl.config.sweep import Sweep
 from stdcl.errors import UserError
 from stdcl.report.judgement import Arm, questions_of
@@ -45,11 +45,8 @@ def what_seeds_can_show(sweep: Sweep, parts: Mapping[tuple[str, str], Sequence[i
             f"{sweep.where}: a search proves nothing; plan the sweep that confirms its best (stdcl confirm)"
         )
     cells = unique((trial.arm, trial.parameters) for trial in trials)
-    references = {setting(keys): index for index, (arm, keys) in enumerate(cells) if arm == sweep.reference}
-    arms = [
-        Arm(arm, keys, (), None if arm == sweep.reference else references.get(setting(keys)), bool(sweep.arms))
-        for arm, keys in cells
-    ]
+    references = references_of(cells, sweep.reference).of
+    arms = [Arm(*cell, (), other, bool(sweep.arms)) for cell, other in zip(cells, references, strict=True)]
     asked = questions_of(arms, config, sweep.parameters)
     if not asked:
         way = "baseline: true, arms or compare would ask"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stdcl.atomic import write_json
-from stdcl.config.arms import BASELINE, setting
+from stdcl.config.arms import BASELINE, references_of
 from stdcl.config.fingerprint import differing_keys, flat_scientific
 from stdcl.config.model import METHOD_NAME, is_of_method
 from stdcl.errors import UserError, nearest
@@ -132,11 +132,11 @@ def provenance(table: SweepTable, directory: Path, trials: Sequence[TrialState] 
         trials: only these; None: all.
     """
     launches = _attempts(directory)
-    references = {trial.key: cell for cell in table.cells for trial in cell.trials}
+    others = _compared_with(table.cells)
+    by_trial = {trial.key: other for cell, other in zip(table.cells, others, strict=True) for trial in cell.trials}
     out = {}
     for trial in table.trials if trials is None else trials:
-        own = references.get(trial.key)
-        other = None if own is None else _reference(own, table.cells)
+        other = by_trial.get(trial.key)
         twin = None if other is None else next((t for t in other.trials if t.seed == trial.seed), None)
         mine, theirs = _settings(trial), {} if twin is None else _settings(twin)
         published = None
@@ -159,14 +159,18 @@ def provenance(table: SweepTable, directory: Path, trials: Sequence[TrialState] 
     return out
 
 
-def _reference(cell: Cell, cells: Sequence[Cell]) -> Cell | None:
-    """The cell that a cell is asked about, else the reference of its setting, else the first; None for that itself."""
-    if cell.asked is not None and cell.asked.other is not None:
-        return cells[cell.asked.other]
-    for other in cells:
-        if other.reference and setting(other.parameters) == setting(cell.parameters):
-            return None if other is cell else other
-    return None if cells[0] is cell else cells[0]
+def _compared_with(cells: Sequence[Cell]) -> list[Cell | None]:
+    """Per cell what it is asked about, else its reference, else the first cell; None for that itself."""
+    reference = next((cell.arm for cell in cells if cell.reference), "")
+    references = references_of([(cell.arm, cell.parameters) for cell in cells], reference).of
+    out: list[Cell | None] = []
+    for index, (cell, other) in enumerate(zip(cells, references, strict=True)):
+        if cell.asked is not None and cell.asked.other is not None:
+            other = cell.asked.other
+        elif other is None and not cell.reference and index:
+            other = 0
+        out.append(None if other is None else cells[other])
+    return out
 
 
 def _from_reference(
@@ -246,8 +250,8 @@ def stale(table: SweepTable, report: Path) -> dict[str, list[str]]:
     if known is None:
         return {}
     groups: dict[str, Sequence[TrialState]] = {}
-    for cell in table.cells:
-        other = _reference(cell, table.cells) if cell.asked is not None or cell.difference is not None else None
+    for cell, found in zip(table.cells, _compared_with(table.cells), strict=True):
+        other = found if cell.asked is not None or cell.difference is not None else None
         groups[cell_name(cell, table.parameters)] = (*cell.trials, *(() if other is None else other.trials))
     if table.search == "optuna":
         groups = {trial.key: (trial,) for trial in table.trials}

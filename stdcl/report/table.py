@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stdcl import specs
-from stdcl.config.arms import BASELINE, setting
+from stdcl.config.arms import BASELINE, references_of, setting, unique
 from stdcl.config.confirms import ConfirmsConfig
 from stdcl.config.model import METHOD_NAME, STDCL, is_baseline
 from stdcl.config.space import ACCURACY
@@ -170,7 +170,7 @@ def build_table(sweep: SweepState) -> SweepTable:
         answers=answers,
         logarithmic=sweep.logarithmic,
         importance=sweep.importance,
-        remarks=(*sweep.remarks, *answers.remarks),
+        remarks=(*sweep.remarks, *answers.remarks, *without_reference(sweep)),
         confirms=sweep.sweep.config.confirms if sweep.sweep is not None else None,
         objectives=_objectives(sweep),
     )
@@ -183,16 +183,10 @@ def _objectives(sweep: SweepState) -> tuple[str, ...]:
 
 
 def _judgement(sweep: SweepState, cells: Sequence[Cell], answers: SweepAnswers) -> Judgement | None:
-    references = {setting(cell.parameters): i for i, cell in enumerate(cells) if cell.reference}
+    references = references_of([(cell.arm, cell.parameters) for cell in cells], sweep.reference).of
     arms = [
-        Arm(
-            cell.arm,
-            cell.parameters,
-            cell.trials,
-            None if cell.reference else references.get(setting(cell.parameters)),
-            stated=bool(sweep.arms),
-        )
-        for cell in cells
+        Arm(cell.arm, cell.parameters, cell.trials, other, stated=bool(sweep.arms))
+        for cell, other in zip(cells, references, strict=True)
     ]
     datasets = {str(cell.identity.get("dataset")) for cell in cells}
     config = sweep.sweep.config if sweep.sweep is not None else None
@@ -212,25 +206,31 @@ def _cells(sweep: SweepState) -> tuple[Cell, ...]:
         groups.setdefault((trial.arm, repr(sorted(trial.parameters.items()))), []).append(trial)
     # What all known trials share also holds for those that are not known yet.
     shared = _shared_identity(sweep.trials)
-    references = {
-        setting(trials[0].parameters): trials for (arm, _), trials in groups.items() if arm == sweep.reference
-    }
+    by_cell = [sorted(trials, key=lambda trial: trial.seed) for trials in groups.values()]
+    references = references_of([(trials[0].arm, trials[0].parameters) for trials in by_cell], sweep.reference).of
     made = [
-        _cell(
-            sweep,
-            sorted(trials, key=lambda trial: trial.seed),
-            shared,
-            # In everything but the arm they agree; a reference has none of its own.
-            None if arm == sweep.reference else references.get(setting(trials[0].parameters)),
-        )
-        for (arm, _), trials in groups.items()
+        _cell(sweep, trials, shared, None if other is None else by_cell[other])
+        for trials, other in zip(by_cell, references, strict=True)
     ]
     # Each reference is above the cells that are compared with it; else the plan's order holds.
-    place: dict[str, int] = {}
-    for cell in made:
-        place.setdefault(setting(cell.parameters), len(place))
-    made.sort(key=lambda cell: (place[setting(cell.parameters)], not cell.reference))
-    return tuple(made)
+    settings = [setting(cell.parameters) for cell in made]
+    groups_of = [index if other is None else other for index, other in enumerate(references)]
+    first = {each: index for index, each in reversed(list(enumerate(settings)))}
+    reached = {each: index for index, each in reversed(list(enumerate(groups_of)))}
+    compared = zip(settings, groups_of, strict=True)
+    keys = [(first[one], reached[group], group != index) for index, (one, group) in enumerate(compared)]
+    return tuple(made[index] for index in sorted(range(len(made)), key=keys.__getitem__))
+
+
+def without_reference(sweep: SweepState) -> list[str]:
+    """Which arms are compared with nothing because the reference that the file names is several cells."""
+    cells = unique((trial.arm, dict(trial.parameters)) for trial in sweep.trials) if sweep.search == "grid" else []
+    arms = dict.fromkeys(cells[index][0] for index in references_of(cells, sweep.reference).unclear)
+    return [
+        f"'{arm}' is compared with nothing: the reference '{sweep.reference}' has several cells that fit alike; name "
+        "another reference, or compare them in a sweep with one"
+        for arm in arms
+    ]
 
 
 def _cell(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stdcl.config.arms import BASELINE, Arm, present_name, setting, stated_arm
+from stdcl.config.arms import BASELINE, Arm, present_name, references_of, setting, stated_arm
 from stdcl.config.sweep import Sweep, load_sweep
 from stdcl.errors import UserError
 
@@ -244,3 +244,21 @@ def test_arms_of_older_folders_get_the_name_of_what_was_trained_with(
     arm: str, parameters: dict[str, Any], strategy: str, name: str
 ) -> None:
     assert present_name(arm, parameters, strategy) == name
+
+
+def test_a_reference_has_the_values_of_what_is_compared_with_it() -> None:
+    low, high = {"contrast.temperature": 0.1}, {"contrast.temperature": 0.8}
+    cells = [("a", low), ("a", high), ("b", low), ("b", high), ("plain", {})]
+    found = references_of(cells, "a")
+    assert found.of == (None, None, 0, 1, None)
+    assert found.unclear == (4,), "it has no temperature to choose by"
+    # A reference that reads no temperature is one cell for all of them; so is one that was trained at one alone.
+    assert references_of(cells, "plain").of == (4, 4, 4, 4, None)
+    assert references_of([("a", low), ("b", low), ("b", high)], "a").of == (None, 0, 0)
+
+
+def test_a_reference_is_of_the_same_stream() -> None:
+    cells = [("a", {"data.stream": "joint"}), ("b", {"data.stream": "joint"}), ("b", {"data.stream": "bone"})]
+    found = references_of(cells, "a")
+    assert found.of == (None, 0, None)
+    assert found.unclear == ()
