@@ -16,6 +16,7 @@ from stdcl.report.answers import SweepAnswers, read_sweep_answers
 from stdcl.report.judgement import Arm, Asked, Judgement, accuracy_of, judge
 from stdcl.report.load import SweepState, TrialState, load_sweep_state
 from stdcl.report.measured import metrics_of
+from stdcl.report.promised import is_promised
 from stdcl.report.published import TEMPERATURES, PaperValue, is_elsewhere, paper_value
 from stdcl.results.importance import Importance
 from stdcl.statistics.margins import default_margin
@@ -57,6 +58,8 @@ class Cell:
         without_copies: the same over the sequences that are no copies of training sequences, with their number; None
             where there are no copies.
         asked: the question of the sweep's family that is about this cell, with its answer; None where there is none.
+        promised: of a sweep that confirms a search, whether the search promised something of this very configuration;
+            None where that is not known.
     """
 
     arm: str
@@ -74,6 +77,7 @@ class Cell:
     accuracy: Accuracy | None = None
     without_copies: tuple[Accuracy, int] | None = None
     asked: Asked | None = None
+    promised: bool | None = False
 
     @property
     def finished(self) -> tuple[TrialState, ...]:
@@ -265,6 +269,7 @@ def _cell(
         difference=difference,
         paper=_paper(sweep, finished or trials, num_test if finished else shared.get("num_test")),
         stated=bool(sweep.arms),
+        promised=is_promised(sweep.sweep, first.arm, first.parameters),
     )
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from stdcl.report.confirmation import gaps
+from stdcl.report.confirmation import gaps, sentences
 from stdcl.report.files import write_report
 from stdcl.report.notes import notes
 from stdcl.report.table import sweep_table
 from tests.report.sweeps import Sweep
 
-ARMS = {
+ARMS: dict[str, dict[str, Any]] = {
     "baseline": {"method.name": "none"},
     "trial-7": {"contrast.temperature": 0.5},
     "trial-3": {"contrast.temperature": 0.9},
 }
-CONFIRMS = {
+CONFIRMS: dict[str, Any] = {
     "search": "searching",
     "judged": 40,
     "seeds": [1],
@@ -42,6 +43,54 @@ def confirmed(tmp_path: Path) -> Path:
     return sweep.save()
 
 
+def rows(directory: Path) -> list[dict[str, str]]:
+    assert "confirmation.csv" in write_report(directory)
+    with (directory / "report" / "confirmation.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def over_streams(folder: Path, base: dict[str, Any], streams: tuple[str, ...] = ("bone", "joint")) -> Path:
+    """Trial 7 on two streams; the search ran on the base's."""
+    confirms = {**CONFIRMS, "arms": {"trial-7": CONFIRMS["arms"]["trial-7"]}}
+    arms = {name: ARMS[name] for name in ("baseline", "trial-7")}
+    file = {"arms": arms, "reference": "baseline", "confirms": confirms, "baseline": False, "base": base}
+    facts = {"arms": arms, "reference": "baseline"}
+    sweep = Sweep(folder, ("data.stream",), "What is left of it?", file=file, plan_facts=facts)
+    for stream in streams:
+        correct = 390 if stream == "joint" else 440
+        sweep.add({"data.stream": stream}, 2, arm="baseline", correct=correct - 10)
+        sweep.add({"data.stream": stream}, 2, arm="trial-7", correct=correct)
+    return sweep.save()
+
+
+def test_of_a_grid_only_the_cell_of_the_search_has_a_gap(tmp_path: Path) -> None:
+    """Bone came to more than joint, on which the search ran and promised 90 %."""
+    base = {"data": {"dataset": "nw-ucla", "path": "x"}, "encoder": {"name": "ctrgcn"}}
+    directory = over_streams(tmp_path / "c", base)
+    assert sentences(sweep_table(directory))[:2] == [
+        "trial-7,stream=joint: the search promised 90.00 % of 210 held-out sequences; 84.05 % of 464 test sequences "
+        "came out over 1 fresh seed: -5.95 points",
+        "trial-7,stream=bone: 94.83 % of 464 test sequences came out over 1 fresh seed; the search's promise for "
+        "trial-7 (90.00 % of 210 held-out sequences) is of another setting",
+    ]
+    joint, bone = rows(directory)
+    assert (joint["cell"], joint["promise_is_of_this_cell"]) == ("trial-7,stream=joint", "yes")
+    assert float(joint["gap"]) == pytest.approx(390 / 464 - 0.9)
+    assert (bone["cell"], bone["promise_is_of_this_cell"], bone["gap"]) == ("trial-7,stream=bone", "no", "")
+    assert float(bone["mean"]) == pytest.approx(440 / 464)
+
+
+def test_without_the_setting_of_the_search_there_is_no_gap(tmp_path: Path) -> None:
+    base = {"data": {"dataset": "nw-ucla", "path": "x"}, "encoder": {"name": "ctrgcn"}}
+    elsewhere = sentences(sweep_table(over_streams(tmp_path / "a", base, ("bone", "bone-motion"))))
+    assert len(elsewhere) == 2
+    assert all("is of another setting" in line for line in elsewhere)
+    base["data"]["stream"] = "no stream"
+    unknown = sentences(sweep_table(over_streams(tmp_path / "b", base)))
+    assert len(unknown) == 2
+    assert all("may be of another setting" in line for line in unknown)
+
+
 def test_the_gap_is_between_promise_and_mean_over_fresh_seeds(confirmed: Path) -> None:
     table = sweep_table(confirmed)
     best, other = gaps(table)
@@ -58,9 +107,7 @@ def test_the_gap_is_between_promise_and_mean_over_fresh_seeds(confirmed: Path) -
 
 
 def test_the_gaps_are_a_file_of_the_report(confirmed: Path) -> None:
-    assert "confirmation.csv" in write_report(confirmed)
-    with (confirmed / "report" / "confirmation.csv").open() as stream:
-        best, other = csv.DictReader(stream)
-    assert (best["arm"], best["trial"], best["seeds"]) == ("trial-7", "trial=7,x", "2")
+    best, other = rows(confirmed)
+    assert (best["arm"], best["cell"], best["trial"], best["seeds"]) == ("trial-7", "trial-7", "trial=7,x", "2")
     assert float(best["gap"]) == pytest.approx(395 / 464 - 0.9)
     assert (other["seeds"], other["mean"], other["gap"]) == ("0", "", "")
