@@ -412,9 +412,11 @@ def _rows(name: str, printed: Sequence[Reported], lines: Sequence[Line]) -> tupl
         fits = [
             row
             for row in rows.values()
-            if (row.encoder, row.arm) == (line.place.encoder, line.place.arm)
+            # Of a row that was made for another line, the name says that line's setting.
+            if row.printed
+            and (row.encoder, row.arm) == (line.place.encoder, line.place.arm)
             and (not row.parameter or row.value == value)
-            if bool(row.parameter) == bool(by_parameter and line.place.arm != "baseline")
+            and bool(row.parameter) == bool(by_parameter and line.place.arm != "baseline")
         ]
         if fits and name in SOURCES:
             where[id(line)] = fits[0]
