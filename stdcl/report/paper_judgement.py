@@ -49,12 +49,14 @@ class PaperAnswer:
         column: of the table, as it was given.
         competitor: index within the column of the line that is compared with another; None for a trend.
         verdict: None where no seed is finished, with scores, in all of its lines.
+        row: name of the competitor's row; empty for a trend.
     """
 
     name: str
     column: Hashable
     competitor: int | None
     verdict: Verdict | None
+    row: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,13 @@ def judge_table(columns: Mapping[Hashable, Sequence[Competitor]], sweeps: Sequen
     verdicts = judged(family, margin.size, len(planned) - len(family)) if family else {}
     return PaperJudgement(
         answers=tuple(
-            PaperAnswer(question.name, column, arm, verdicts.get(str(number)))
+            PaperAnswer(
+                question.name,
+                column,
+                arm,
+                verdicts.get(str(number)),
+                "" if arm is None else columns[column][arm].name,
+            )
             for number, (column, (question, arm)) in enumerate(planned)
         ),
         margin=margin,

@@ -172,7 +172,7 @@ def _verdicts(table: PaperTable) -> list[str]:
     unclear = {(row.name, column) for (row, column), entry in table.entries.items() if entry.choices > 1}
     for each in judgement.answers:
         assert isinstance(each.column, Column)
-        if any(column == each.column and f"{each.name} - ".startswith(f"{name} - ") for name, column in unclear):
+        if (each.row, each.column) in unclear:
             continue
         where = column_name(each.column).replace(BREAK, " ")
         said = each.verdict.sentence if each.verdict is not None else "no answer yet: no common seed with scores"

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stdcl.report.display import one_line
 from stdcl.report.load import load_sweep_state
 from stdcl.report.paper import Entry, PaperTable, paper_table
+from stdcl.report.paper_wording import paper_display
 from tests.report.sweeps import Sweep, answers
 
 SEEDS = (1, 2, 3)
@@ -66,3 +68,14 @@ def test_two_settings_in_a_column_are_two_rows(tmp_path: Path) -> None:
         "HCN": 1,
     }
     assert not table.remarks
+
+
+def test_of_a_cell_with_two_configurations_no_stated_arm_claims_anything(tmp_path: Path) -> None:
+    """Questions under a named reference are called by arms, not by rows."""
+    arms = {"own": (MIDDLE, 0.0), "low": (LOW, 0.1), "wet": ({**LOW, "encoder.dropout": 0.0}, 0.15), "ce": (PLAIN, 0.1)}
+    table = table_of(hcn(tmp_path / "a", arms, "T", reference="own"), "T")
+    assert found(table)["HCN w/STD-CL: temperature 0.1", "joint"].choices == 2
+    asked = [each.name for each in table.judgement.answers]
+    assert asked == ["low - own", "wet - own", "ce - own"]
+    notes = [one_line(note) for note in paper_display(table).notes]
+    assert [name for name in asked if any(note.startswith(f"{name}, ") for note in notes)] == ["ce - own"]
