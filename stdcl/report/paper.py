@@ -19,13 +19,14 @@ from stdcl import specs
 from stdcl.config.model import is_of_method
 from stdcl.errors import UserError
 from stdcl.report.answers import SweepAnswers, read_sweep_answers
+from stdcl.report.fusing import NO_SEED, Fusion, fused_scores, fusions
 from stdcl.report.labels import short_names, value_text
 from stdcl.report.lines import Line, lines_of, varied
 from stdcl.report.load import SweepState, TrialState
 from stdcl.report.machines import code_remarks, machine_fact, machine_notes, measured_on
 from stdcl.report.paper_judgement import Competitor, PaperJudgement, judge_table
 from stdcl.report.published import Reported, differences_to_published, reported_results
-from stdcl.results.fusion import STREAMS, fuse
+from stdcl.results.fusion import STREAMS
 from stdcl.results.layout import RunFolder
 from stdcl.results.scores import Answers, Scores, per_class_accuracy, read_scores
 from stdcl.results.state import UNFINISHED
@@ -108,6 +109,7 @@ class Entry:
         trials: ``sweep/trial`` of its trials.
         choices: configurations that would belong here; more than one leaves the cell empty.
         note: what the shipped numbers say of the paper's.
+        fused: of fused streams, in what they differ beside their streams, in words; empty where in nothing.
     """
 
     values: tuple[float, ...] = ()
@@ -122,6 +124,7 @@ class Entry:
     trials: tuple[str, ...] = ()
     choices: int = 1
     note: str = ""
+    fused: str = ""
 
     @property
     def run(self) -> bool:
@@ -169,13 +172,42 @@ class PaperTable:
 
 @dataclass(frozen=True)
 class _Runs:
-    """What belongs to a cell: answers per seed, or numbers alone."""
+    """What belongs to a cell: answers per seed, or numbers alone.
+
+    Attributes:
+        line: as what it is compared.
+        values, answers: by seed.
+        trials: ``sweep/trial`` of its trials.
+        planned: seeds.
+        fusion: of fused streams, of what it was made.
+    """
 
     line: Line
     values: Mapping[int, float]
     answers: Mapping[int, Answers]
     trials: tuple[str, ...]
     planned: tuple[int, ...]
+    fusion: Fusion | None = None
+
+    @property
+    def parts(self) -> tuple[Line, ...]:
+        """Its lines: one, or one per fused stream."""
+        return (self.line,) if self.fusion is None else self.fusion.parts
+
+    @property
+    def choices(self) -> int:
+        """Configurations that it may be."""
+        return 1 if self.fusion is None else self.fusion.choices
+
+    @property
+    def states(self) -> dict[int, str]:
+        """Seed -> what became of it."""
+        if self.fusion is None:
+            return {trial.seed: trial.state for trial in self.line.trials}
+        return {
+            seed: "not fused" if state == "finished" and seed not in self.values else state
+            for seed, state in self.fusion.states.items()
+        }
 
 
 def paper_table(name: str, sweeps: Sequence[SweepState]) -> PaperTable:
@@ -310,40 +342,23 @@ def _runs(name: str, lines: Sequence[Line], answers: SweepAnswers, remarks: list
 def _add_fused(
     out: dict[Column, list[_Runs]], lines: Sequence[Line], answers: SweepAnswers, remarks: list[str]
 ) -> None:
-    groups: dict[str, dict[str, Line]] = {}
-    for line in lines:
-        groups.setdefault(line.apart_from_stream, {})[line.place.stream] = line
-    for streams in groups.values():
-        for fused, needed in FUSED.items():
-            if not all(stream in streams for stream in needed):
-                continue
-            parts = [streams[stream] for stream in needed]
-            seeds = set.intersection(*({trial.seed for trial in part.finished} for part in parts))
-            values: dict[int, float] = {}
-            found: dict[int, Answers] = {}
-            for seed in sorted(seeds):
-                left = [trial.key for part in parts for trial in part.finished if trial.seed == seed]
-                left = [key for key in left if key not in answers.by_trial]
-                if left:
-                    remarks.append(f"{fused} of seed {seed} left out: no usable scores of {', '.join(left)}")
-                    continue
-                try:
-                    scores = fuse([_scores(part, seed) for part in parts]).scores
-                except UserError as error:
-                    remarks.append(f"{fused} of seed {seed} left out: {error}")
-                    continue
-                values[seed] = 100 * scores.accuracy
-                found[seed] = _answers(scores)
-            first = parts[0]
-            planned = tuple(seed for seed in first.planned if all(seed in part.planned for part in parts))
-            names = tuple(name for part in parts for name in part.names)
-            column = Column(first.place.dataset, first.place.protocol, fused)
-            out.setdefault(column, []).append(_Runs(first, values, found, names, planned))
-
-
-def _scores(line: Line, seed: int) -> Scores:
-    trial = next(each for each in line.finished if each.seed == seed)
-    return read_scores(RunFolder(trial.folder).scores())
+    for fused, needed in FUSED.items():
+        for fusion in fusions(lines, needed):
+            place = fusion.parts[0].place
+            found: dict[int, Scores] = {}
+            if fusion.choices == 1:
+                found, left_out = fused_scores(fusion, answers)
+                remarks += [f"{fused} of {why}" for why in left_out]
+            column = Column(place.dataset, place.protocol, fused)
+            runs = _Runs(
+                line=fusion.line,
+                values={seed: 100 * scores.accuracy for seed, scores in found.items()},
+                answers={seed: _answers(scores) for seed, scores in found.items()},
+                trials=fusion.trials,
+                planned=fusion.planned,
+                fusion=fusion,
+            )
+            out.setdefault(column, []).append(runs)
 
 
 def _answers(scores: Scores) -> Answers:
@@ -486,43 +501,55 @@ def _entries(
         out[key] = Entry(printed=True, paper=each.accuracy, note=each.note, temperature_unstated=unstated)
     for column, found in runs.items():
         for row in rows:
-            mine = [each for each in found if where[id(each.line)] == row]
+            mine = [each for each in found if where[id(each.parts[0])] == row]
             if not mine:
                 continue
             entry = out.get((row, column), Entry())
-            if len(mine) > 1:
+            if (choices := sum(each.choices for each in mine)) > 1:
+                unclear = [key for each in mine if each.fusion is not None for key in each.fusion.differing]
+                differing = dict.fromkeys([*varied([each.line for each in mine]), *unclear])
                 remarks.append(
-                    f"{len(mine)} configurations would be '{row.name}' on {column.dataset} {column.protocol} "
-                    f"{column.stream}, and none is shown: they differ in {', '.join(varied([r.line for r in mine]))}"
+                    f"{choices} configurations would be '{row.name}' on {column.dataset} {column.protocol} "
+                    f"{column.stream}, and none is shown: they differ in {', '.join(differing)}"
                 )
                 names = tuple(name for each in mine for name in each.trials)
-                out[row, column] = replace(entry, choices=len(mine), trials=names)
+                out[row, column] = replace(entry, choices=choices, trials=names)
                 continue
             out[row, column] = _filled(entry, mine[0], row, column)
     return out
 
 
 def _filled(entry: Entry, runs: _Runs, row: Row, column: Column) -> Entry:
-    line = runs.line
-    differences = differences_to_published(line.place, line.settings, line.num_test)
-    if line.synthetic:
-        differences = None
-    if differences is not None:
-        # What a row is about is no departure from the paper.
-        differences = {key: pair for key, pair in differences.items() if key not in row.named}
-    counts: dict[str, int] = {}
-    for trial in line.trials:
-        counts[trial.state] = counts.get(trial.state, 0) + 1
-    no_class = column.metric == LEVEL and not runs.values and bool(line.finished)
+    states = runs.states
+    no_class = column.metric == LEVEL and not runs.values and bool(runs.line.finished)
+    counted = ", ".join(f"{number} {state}" for state, number in Counter(states.values()).items())
     return replace(
         entry,
         values=tuple(runs.values[seed] for seed in sorted(runs.values)),
         without_copies=_without_copies(runs),
-        planned=len(runs.planned) or len(line.trials),
-        states=NO_CLASS if no_class else ", ".join(f"{number} {state}" for state, number in counts.items()),
-        differences=differences,
+        planned=len(runs.planned) or len(states),
+        states=NO_CLASS if no_class else counted or NO_SEED,
+        differences=_differences(runs.parts, row),
         trials=runs.trials,
+        fused=runs.fusion.note if runs.fusion is not None else "",
     )
+
+
+def _differences(parts: Sequence[Line], row: Row) -> dict[str, tuple[Any, Any]] | None:
+    """Departures from the paper; of fused streams, a departure of some of them alone has the stream before its key."""
+    by_stream: dict[str, dict[str, tuple[Any, Any]]] = {}
+    for part in parts:
+        found = differences_to_published(part.place, part.settings, part.num_test)
+        if found is None or part.synthetic:
+            return None
+        # What a row is about is no departure from the paper.
+        by_stream[part.place.stream] = {key: pair for key, pair in found.items() if key not in row.named}
+    out: dict[str, tuple[Any, Any]] = {}
+    for stream, found in by_stream.items():
+        for key, pair in found.items():
+            common = all(other.get(key) == pair for other in by_stream.values())
+            out[key if common else f"{stream}: {key}"] = pair
+    return out
 
 
 def _without_copies(runs: _Runs) -> float | None:
@@ -541,18 +568,22 @@ def _judged(
     sweeps: Sequence[SweepState],
 ) -> tuple[dict[tuple[Row, Column], Entry], PaperJudgement]:
     """Answer what the sweeps' files ask of the columns of accuracies, and put each verdict into its cell."""
-    columns: dict[Hashable, list[Competitor]] = {
-        column: [Competitor(where[id(r.line)].name, r.line, r.planned, r.answers) for r in found]
+    asked = {
+        column: [each for each in found if each.choices == 1]
         for column, found in runs.items()
         if column.metric == ACCURACY
+    }
+    columns: dict[Hashable, list[Competitor]] = {
+        column: [Competitor(where[id(r.parts[0])].name, r.line, r.planned, r.answers) for r in found]
+        for column, found in asked.items()
     }
     judgement = judge_table(columns, sweeps)
     out = dict(entries)
     for answer in judgement.answers:
-        column = next(each for each in columns if each == answer.column)
-        if answer.competitor is None or not isinstance(column, Column):
+        column = next(each for each in asked if each == answer.column)
+        if answer.competitor is None:
             continue
-        key = (where[id(columns[column][answer.competitor].line)], column)
+        key = (where[id(asked[column][answer.competitor].parts[0])], column)
         if out[key].choices == 1 and out[key].verdict is None:
             out[key] = replace(out[key], verdict=answer.verdict)
     return out, judgement

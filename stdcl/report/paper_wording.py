@@ -148,6 +148,12 @@ def _notes(table: PaperTable, marks: Mapping[str, str]) -> list[str]:
         if entry.differences:
             said = "not the paper's setting; in brackets the published recipe's: " + differences_text(entry.differences)
         out.append(f"[{mark}] {said}")
+    out += [
+        f"{row.name}, {column_name(column).replace(BREAK, ' ')}: {entry.fused}"
+        for row in table.rows
+        for column in table.columns
+        if (entry := table.entry(row, column)).run and entry.fused
+    ]
     out += _verdicts(table)
     out += sorted({f"paper, note: {e.note}" for e in every if e.note and e.run})
     return list(dict.fromkeys(out))
