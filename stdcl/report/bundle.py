@@ -17,7 +17,9 @@ from stdcl.atomic import staging_file
 from stdcl.errors import UserError
 from stdcl.report.portable import (
     folders_named,
+    portable_added,
     portable_config,
+    portable_plan,
     portable_result,
     portable_rows,
     portable_sweep,
@@ -29,6 +31,8 @@ from stdcl.results.layout import RunFolder, SweepFolder
 from stdcl.results.store import PART
 
 _TEXTS = ("table*.*", "trials*.csv", "confirmation*.csv", "levels*.*", "report.html")
+_FILES = "*.yaml"
+"""The sweep's own file, and those of the sweeps that confirm it."""
 _PICTURES = ("*.png", "*.pdf")
 """Of a report."""
 SUMS = "SHA256SUMS"
@@ -69,14 +73,19 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
             commands.append(str(row.get("command") or "# no command is recorded"))
             named |= folders_named(commands[-1], storage)
         kept = [
-            folder.plan,
             folder.journal,
+            folder.importance,
             *(each for name in _PICTURES for each in folder.report.glob(name)),
         ]
-        changed = {folder.sweep_file: portable_sweep, **dict.fromkeys(folder.results.glob(PART), portable_rows)}
+        changed = {
+            folder.plan: portable_plan,
+            folder.plan_added: portable_added,
+            **dict.fromkeys(directory.glob(_FILES), portable_sweep),
+            **dict.fromkeys(folder.results.glob(PART), portable_rows),
+        }
         for trial in table.trials:
             run = RunFolder(trial.folder)
-            kept += [run.history, run.scores(), run.evaluation()]
+            kept += [run.history, run.scores(), run.evaluation(), run.ask]
             changed |= {run.config: portable_config, run.result: portable_result}
         found = {file: file.read_bytes for file in kept} | {folder.database: partial(_database, folder.database)}
         found |= {file: partial(_portable, file, portable, storage) for file, portable in changed.items()}

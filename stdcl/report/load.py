@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from stdcl.config import RunConfig
-from stdcl.config.arms import BASELINE, FORMER
+from stdcl.config.arms import BASELINE
 from stdcl.config.contrast import long_key
 from stdcl.config.sweep import Sweep, load_sweep
 from stdcl.errors import UserError
@@ -22,6 +22,7 @@ from stdcl.results.plan import PlannedTrial, Search, read_plan
 from stdcl.results.result import RunResult, read_result
 from stdcl.results.state import State
 from stdcl.results.status import Attempts, read_attempts_once, trial_status
+from stdcl.results.trials import known_trials, search_of
 
 
 @dataclass(frozen=True)
@@ -159,16 +160,11 @@ def load_sweep_state(directory: Path) -> SweepState:
     attempts, driver = read_attempts_once(folder.results), read_heartbeat(folder.driver)
     remarks += [f"left out, damaged: {path} ({reason})" for path, reason in attempts.damaged.items()]
     rows = attempts.latest
-    planned = {trial.key: trial for trial in plan.trials}
-    search = plan.search or _search_of(folder) or ("grid" if planned else "optuna")
-    if search == "optuna":
-        for key, row in rows.items():
-            new = PlannedTrial(key, str(row.get("arm", FORMER)), row["parameters"], int(row["seed"]))
-            planned.setdefault(key, new)
-    else:
-        strangers = sorted(rows.keys() - planned.keys())
-        if strangers:
-            remarks.append(f"left out, no longer in the plan: {_listed(strangers)}")
+    search = search_of(folder, plan)
+    planned = known_trials(plan, search, rows)
+    strangers = sorted(rows.keys() - planned.keys())
+    if strangers:
+        remarks.append(f"left out, no longer in the plan: {_listed(strangers)}")
     trials = tuple(
         _trial(folder.run(key), trial, attempts, remarks, driver, plan.arms.get(trial.arm, {}))
         for key, trial in planned.items()
@@ -191,16 +187,6 @@ def load_sweep_state(directory: Path) -> SweepState:
         arms=tuple(plan.arms),
         reference=plan.reference,
     )
-
-
-def _search_of(folder: SweepFolder) -> Search | None:
-    """How the trials are chosen, by the sweep's file."""
-    try:
-        loaded = _load(folder.sweep_file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
-    said = loaded.get("search") if isinstance(loaded, dict) else None
-    return "optuna" if said == "optuna" else "grid" if said == "grid" else None
 
 
 def _trial(

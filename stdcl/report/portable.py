@@ -81,6 +81,29 @@ def portable_sweep(content: bytes, storage: Path) -> bytes:
     return content if placed == sweep else dump_yaml(placed).encode()
 
 
+def portable_plan(content: bytes, storage: Path) -> bytes:
+    """Return a plan: the same of every whole path in it."""
+    try:
+        plan = json.loads(content)
+    except ValueError:
+        return content
+    placed = _without_whole(plan, "", storage)
+    return content if placed == plan else (json.dumps(placed, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def portable_added(content: bytes, storage: Path) -> bytes:
+    """Return what was added to a plan, a line each: the same. A last line that is being written stays as it is."""
+    *lines, last = content.split(b"\n")
+    try:
+        trials = [json.loads(line) for line in lines]
+    except ValueError:
+        return content
+    placed = [_without_whole(trial, "", storage) for trial in trials]
+    if placed == trials:
+        return content
+    return b"".join(json.dumps(trial, ensure_ascii=False).encode() + b"\n" for trial in placed) + last
+
+
 def _without_whole(value: Any, key: str, storage: Path) -> Any:
     if isinstance(value, Mapping):
         return {name: _without_whole(each, str(name), storage) for name, each in value.items()}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stdcl.results.status import SweepStatus
+from stdcl.results.trials import search_of
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,10 @@ def what_can_go(status: SweepStatus, *, checkpoints: bool = False) -> list[Remov
         ("Ray's own files of earlier invocations", [folder.tune, *(run.ray for run in runs)]),
         ("writes that were cut off", [*folder.trials.glob(".*"), *_cut_off(folder.root, found)]),
         ("answers that nobody took", folder.requests.glob("*.answer")),
-        ("trials that the sweep's file no longer names", [path for path in found if path.name not in status.trials]),
     ]
+    if search_of(folder, status.plan) == "grid":  # a search's file names no trials
+        gone = [path for path in found if path.name not in status.trials]
+        kinds.append(("trials that the sweep's file no longer names", gone))
     if checkpoints:
         kinds.append(("checkpoints of finished trials", [run.checkpoints for run in finished]))
     parts = []

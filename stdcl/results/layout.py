@@ -13,6 +13,9 @@ Which = Literal["last", "best"]
 JOURNAL, DATABASE = "journal.log", "study.db"
 """A search's study, as a journal or as an SQLite database."""
 
+PLAN_ADDED = "plan-added.jsonl"
+"""Beside a plan: the trials that were added to it."""
+
 FIGURE = "accuracy.png"
 """Name of a report's figure."""
 
@@ -135,6 +138,11 @@ class SweepFolder:
     def plan(self) -> Path:
         """Its trials (``results.plan``)."""
         return self.root / "plan.json"
+
+    @property
+    def plan_added(self) -> Path:
+        """Trials that a search has proposed since the plan was written (``results.plan``)."""
+        return self.root / PLAN_ADDED
 
     @property
     def lock(self) -> Path:

@@ -12,6 +12,7 @@ from stdcl import atomic
 from stdcl.config.arms import BASELINE, present_name
 from stdcl.config.contrast import long_key, long_keys
 from stdcl.errors import UserError
+from stdcl.results.layout import PLAN_ADDED
 
 Search = Literal["grid", "optuna"]
 
@@ -72,7 +73,7 @@ def add_to_plan(path: Path, trial: PlannedTrial) -> None:
 
 
 def _added(path: Path) -> Path:
-    return path.with_name("plan-added.jsonl")
+    return path.with_name(PLAN_ADDED)
 
 
 def _added_trials(path: Path) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from stdcl.results.progress import ACTIVE, RunProgress, read_progress
 from stdcl.results.result import RunResult, read_result
 from stdcl.results.state import ENDINGS, Ending, State, state_of
 from stdcl.results.store import PARAMETER_PREFIX, TrialRow, as_record, attempts_by_name, latest, scan, slug
+from stdcl.results.trials import known_trials, search_of
 
 FRESH_SECONDS = 120.0
 """A progress file that says 'training' and is older is of a process that was killed."""
@@ -142,8 +143,8 @@ class SweepStatus:
 
     Attributes:
         folder: the sweep's.
-        plan: its trials, for a search those proposed so far.
-        trials: key -> status, in the plan's order.
+        plan: as it was written.
+        trials: key -> status, in the plan's order; for a search of those proposed so far (``results.trials``).
         driver: the last beat of its driver; None if it never had one.
         remarks: what had to be left out.
     """
@@ -188,8 +189,8 @@ def sweep_status(folder: SweepFolder, clock: Callable[[], float] = time.time) ->
     remarks += [f"left out, damaged: {path} ({reason})" for path, reason in attempts.damaged.items()]
     driver = read_heartbeat(folder.driver)
     trials = {
-        trial.key: trial_status(trial, folder.run(trial.key), attempts, remarks.append, clock, driver)
-        for trial in plan.trials
+        key: trial_status(trial, folder.run(key), attempts, remarks.append, clock, driver)
+        for key, trial in known_trials(plan, search_of(folder, plan), attempts.latest).items()
     }
     return SweepStatus(folder, plan, trials, driver, tuple(remarks))
 

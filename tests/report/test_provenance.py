@@ -16,11 +16,15 @@ from stdcl.cli.command import main
 from stdcl.config.yaml_text import dump_yaml
 from stdcl.errors import UserError
 from stdcl.report.bundle import write_bundle
-from stdcl.report.portable import folders_named, portable_sweep, without_folders
+from stdcl.report.portable import folders_named, portable_added, portable_plan, portable_sweep, without_folders
 from stdcl.report.provenance import cell_name, find_cell, provenance, stale
 from stdcl.report.table import sweep_table
+from stdcl.results.ask import write_ask
+from stdcl.results.importance import Importance, Share, read_importance, write_importance
 from stdcl.results.layout import RunFolder, SweepFolder
+from stdcl.results.plan import PlannedTrial, add_to_plan, read_plan
 from stdcl.results.result import RunResult, read_result, write_result
+from stdcl.results.status import sweep_status
 from stdcl.results.store import TrialRow, append, read_attempts
 from tests.report.sweeps import Sweep, answers
 
@@ -200,6 +204,47 @@ def test_a_bundle_has_one_folder_for_each_sweep_with_its_sums(directory: Path, t
     SweepFolder(other).plan.write_text(json.dumps(plan | {"sweep": "second"}), encoding="utf-8")
     names = write_bundle([directory, other], tmp_path / "all.tar.gz")
     assert {name for name in names if name.endswith("SHA256SUMS")} == {"tau/SHA256SUMS", "second/SHA256SUMS"}
+
+
+def test_a_bundle_holds_all_that_a_search_goes_on_with(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "found", (TAU,), search="optuna")
+    for number, value in enumerate((0.5, 0.8)):
+        sweep.add({TAU: value}, correct=400, name=f"trial={number}", evaluated_on="validation")
+    folder = SweepFolder(sweep.save())
+    for trial in sweep.planned:
+        add_to_plan(folder.plan, PlannedTrial(**trial))
+    add_to_plan(folder.plan, PlannedTrial("trial=2", "grid", {TAU: 0.9, "data.path": "/home/ada/far"}, 1))
+    write_ask(folder.run("trial=2").ask, "paused")
+    write_importance(folder.importance, Importance("fANOVA", 8, 0, {TAU: Share(1.0, 0.9, 1.0)}))
+    (folder.root / "found_confirm.yaml").write_text("name: found_confirm\nbase: {data: {path: /home/ada/far}}\n")
+    write_bundle([folder.root], tmp_path / "all.tar.gz")
+    with tarfile.open(tmp_path / "all.tar.gz") as archive:
+        archive.extractall(tmp_path / "there", filter="data")
+    there = SweepFolder(tmp_path / "there" / "found")
+    before, after = (sweep_status(each).trials for each in (folder, there))
+    assert {key: trial.state for key, trial in after.items()} == {key: trial.state for key, trial in before.items()}
+    assert [trial.state for trial in after.values()] == ["finished", "finished", "paused"]
+    plan = read_plan(there.plan)
+    assert plan is not None
+    assert plan.trials[2].parameters == {TAU: 0.9, "data.path": "far"}
+    assert read_importance(there.importance) == read_importance(folder.importance)
+    assert yaml.safe_load((there.root / "found_confirm.yaml").read_text()) == {
+        "name": "found_confirm",
+        "base": {"data": {"path": "far"}},
+    }
+
+
+def test_whole_paths_of_a_plan_become_names(tmp_path: Path) -> None:
+    plan = {"arms": {"far": {"data.path": "/home/ada/far", "init_from.run": f"{tmp_path}/old/a"}}, "trials": []}
+    placed = {"arms": {"far": {"data.path": "far", "init_from.run": "old/a"}}, "trials": []}
+    assert json.loads(portable_plan(json.dumps(plan).encode(), tmp_path)) == placed
+    line, cut = json.dumps(plan).encode() + b"\n", b'{"arms": {"n'
+    *whole, last = portable_added(line + line + cut, tmp_path).split(b"\n")
+    assert [json.loads(each) for each in whole] == [placed, placed]
+    assert last == cut, "a line that is being written"
+    for content in (b"\xd9", b"{", b'{"arms": {}}'):
+        assert portable_plan(content, tmp_path) == content
+        assert portable_added(content + b"\n", tmp_path) == content + b"\n"
 
 
 def test_a_bundle_names_other_runs_by_their_places(directory: Path, tmp_path: Path) -> None:

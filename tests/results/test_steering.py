@@ -234,6 +234,23 @@ def test_what_can_go(folder: SweepFolder, capsys: pytest.CaptureFixture[str], mo
     assert "can go" in capsys.readouterr().out
 
 
+def test_a_search_whose_plan_lacks_what_was_added_has_the_trials_with_results(
+    folder: SweepFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So are archives of earlier versions."""
+    write_plan(folder.plan, Plan("s", "Why?", "optuna", ("t",), ()))
+    (folder.trials / "unknown").mkdir()
+    assert {key: trial.state for key, trial in sweep_status(folder).trials.items()} == {
+        DONE: "finished",
+        FAILED: "failed",
+    }
+    assert cli.main(["logs", "s", "bbbb"]) == 0
+    assert "attempt 0: failed: ValueError: no" in capsys.readouterr().out
+    assert what_can_go(sweep_status(folder)) == [], "the file of a search names no trial, so none is left over"
+    write_plan(folder.plan, Plan("s", "Why?", "grid", ("t",), ()))
+    assert sweep_status(folder).trials == {}, "of values that a grid's file no longer names"
+
+
 def test_a_sweep_that_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
