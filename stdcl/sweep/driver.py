@@ -79,6 +79,7 @@ if TYPE_CHECKING:
 
     from stdcl.sweep.board import Board
     from stdcl.sweep.progress import Progress
+    from stdcl.sweep.remaining import Remaining
     from stdcl.training.components import Data
 
 FAILED = 1
@@ -176,12 +177,14 @@ def run_sweep(
     if with_data:
         recorder.check_data(trials, with_data[0].config.data.path, _content_hash)
     elsewhere: list[tuple[Trial, RunFolder]] = []
+    left: Remaining | None = None
     if dry_run or hours is not None:
         elsewhere = equal_runs(
             _wanted(sweep, with_data if trials else (), loop or session_loop()), folder, folder.root.parent
         )
+        left = _remaining(sweep, folder)
     if dry_run:
-        _list_trials(sweep, trials, recorder, {trial.key: source for trial, source in elsewhere}, say)
+        _list_trials(sweep, trials, recorder, {trial.key: source for trial, source in elsewhere}, left, say)
         _say_warm_start(sweep, folder, say)
         say("")
     if dry_run or hours is not None:
@@ -189,8 +192,9 @@ def run_sweep(
             sweep,
             trials or sweep.boundary_trials(),
             {trial.key for trial in with_data},
-            recorder.epochs_left,
+            recorder,
             elsewhere={trial.key for trial, _ in elsewhere},
+            remaining=left,
             storage=folder.root.parent,
             cluster=_cluster_there(),
             measure=hours is not None,
@@ -200,7 +204,7 @@ def run_sweep(
         if hours is not None:
             refuse_beyond(found, hours)
     if dry_run:
-        if any(cell.ground in ("none", OTHER) for cell in found.cells):
+        if any(cell.trials and cell.ground in ("none", OTHER) for cell in found.cells):
             say(f"\n`{shlex.join(['stdcl', 'plan', str(file)])}` measures what no run here says, for some seconds")
         return 0
     with exclusive(folder.lock, f"the sweep '{sweep.config.name}'"):
@@ -258,13 +262,23 @@ def plan_sweep(sweep: Sweep, *, measure: bool = True, storage: Path | None = Non
         sweep,
         trials,
         with_data,
-        recorder.epochs_left,
+        recorder,
         elsewhere={trial.key for trial, _ in equal_runs(wanted, folder, root)},
+        remaining=_remaining(sweep, folder),
         storage=root,
         cluster=_cluster_there(),
         measure=measure,
         say=say,
     )
+
+
+def _remaining(sweep: Sweep, folder: SweepFolder) -> Remaining | None:
+    """What a search has left; None for a grid, whose trials say it."""
+    if sweep.config.search != "optuna":
+        return None
+    from stdcl.sweep.remaining import remaining
+
+    return remaining(sweep, folder.study)
 
 
 def _wanted(sweep: Sweep, trials: Sequence[Trial], loop: TrainingLoop) -> list[tuple[Trial, Identity]]:
@@ -366,7 +380,12 @@ def _check_against_data(sweep: Sweep, trials: Sequence[Trial], check: Check, say
 
 
 def _list_trials(
-    sweep: Sweep, trials: Sequence[Trial], recorder: Recorder, elsewhere: Mapping[str, RunFolder], say: Say
+    sweep: Sweep,
+    trials: Sequence[Trial],
+    recorder: Recorder,
+    elsewhere: Mapping[str, RunFolder],
+    left: Remaining | None,
+    say: Say,
 ) -> None:
     say(f"{sweep.config.name}: {sweep.config.question}")
     resources = sweep.config.resources
@@ -377,12 +396,17 @@ def _list_trials(
     if not trials:
         settings = sweep.config.search_settings
         say(f"{settings.trials} trials are drawn from: {', '.join(sweep.parameters)}")
+        if left is not None and (left.judged or left.begun):
+            say(f"{left.judged} of them are judged, {len(left.begun)} are to be continued, {left.new} to be drawn")
     for trial in trials:
         source = elsewhere.get(trial.key)
         if source is not None:
             standing = f"finished elsewhere: {source.root}"
         else:
-            standing = _standing(recorder.status(trial), recorder.goes_on_at(trial))
+            status = recorder.status(trial)
+            standing = _standing(status, recorder.goes_on_at(trial))
+            if status.state == "not started" and (before := recorder.begins_at(trial).epoch):
+                standing += f": goes on with the training of init_from.run after epoch {before}"
         say(f"  {trial.key}  {trial.fingerprint}  {standing}")
 
 

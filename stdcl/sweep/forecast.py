@@ -170,7 +170,7 @@ def render_forecast(forecast: Forecast, most: int = 30, columns: int = 80) -> st
         ]
     if f.disk is not None:
         lines.append(f"  disk        {show_size(f.disk[0])} of checkpoints at the end, {show_size(f.disk[1])} at most")
-    memory = [cell.memory_mib for cell in f.cells if cell.memory_mib is not None]
+    memory = [cell.memory_mib for cell in f.cells if cell.trials and cell.memory_mib is not None]
     if memory:
         lines.append(f"  memory      about {max(memory) / 1024:.1f} GiB per worker, {f.workers} worker(s) a trial")
     shown = f.cells[:most]

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -25,9 +25,13 @@ from stdcl.results.layout import RunFolder
 from stdcl.results.result import read_result
 from stdcl.sweep.disk import kept_at_the_end
 from stdcl.sweep.forecast import OTHER, CellCost, Forecast, Ground
+from stdcl.sweep.record import Recorder
 from stdcl.training.footprint import footprint
 from stdcl.training.probe import Probe, operations, probe
 from stdcl.training.processor import processor_name
+
+if TYPE_CHECKING:
+    from stdcl.sweep.remaining import Remaining
 
 Say = Callable[[str], None]
 READ_AT_MOST = 300
@@ -132,9 +136,10 @@ def forecast(
     sweep: Sweep,
     trials: Sequence[Trial],
     with_data: Collection[str],
-    epochs_left: Callable[[Trial], int],
+    recorder: Recorder,
     *,
     elsewhere: Collection[str] = (),
+    remaining: Remaining | None = None,
     storage: Path,
     cluster: Cluster | None,
     measure: bool,
@@ -147,8 +152,9 @@ def forecast(
         sweep: the sweep.
         trials: all; for a search, those at the ends of its ranges.
         with_data: keys of those whose data are there.
-        epochs_left: how many epochs of a trial are to be trained.
+        recorder: says how many epochs of a trial are to be trained.
         elsewhere: keys of those that equal finished runs of other sweeps.
+        remaining: of a search; None: all of it.
         storage: where earlier runs are looked for.
         cluster: what trains; None: this machine.
         measure: whether settings of which nothing is known are measured now, which takes seconds each.
@@ -156,7 +162,11 @@ def forecast(
         probe_one: measures a configuration.
     """
     resources = sweep.config.resources
-    left = [(trial, 0 if trial.key in elsewhere else epochs) for trial, epochs in _left(sweep, trials, epochs_left)]
+    proposals = _proposals(sweep, remaining, recorder)
+    if proposals is None:
+        left = [(trial, 0 if trial.key in elsewhere else recorder.epochs_left(trial)) for trial in trials]
+    else:
+        left = [(trial, recorder.epochs_of_new(trial) if proposals.number else 0) for trial in trials]
     known = on_processor(recorded(storage), _own(cluster))
     kinds = {
         kind_of(trial.config.model_dump(mode="json")): trial
@@ -188,27 +198,49 @@ def forecast(
     }
     return Forecast(
         sweep.config.name,
-        tuple(_cells(left, known, sweep)),
+        tuple(_cells(left, known, sweep, proposals)),
         resources.workers,
         resources.cpus_per_worker,
         resources.gpus_per_worker,
         at_once,
         "this machine" if cluster is None else cluster.describe(),
         cores or None,
-        _disk(sweep, left, with_data, at_once),
-        sweep.config.search == "optuna",
+        _disk(sweep, left, with_data, at_once, proposals),
+        proposals is not None,
         len(elsewhere),
     )
 
 
-def _left(sweep: Sweep, trials: Sequence[Trial], epochs_left: Callable[[Trial], int]) -> list[tuple[Trial, int]]:
-    """The epochs that each trial has left; of a search, those of a whole one."""
-    whole = sweep.config.search == "optuna"
-    return [(trial, trial.config.training.epochs if whole else epochs_left(trial)) for trial in trials]
+class _Proposals(NamedTuple):
+    """A search's trials that are still to be trained.
+
+    Attributes:
+        begun: the epochs that each of those has left which were begun.
+        new: how many are still to be drawn.
+    """
+
+    begun: tuple[int, ...]
+    new: int
+
+    @property
+    def number(self) -> int:
+        return len(self.begun) + self.new
+
+
+def _proposals(sweep: Sweep, remaining: Remaining | None, recorder: Recorder) -> _Proposals | None:
+    """What a search has left; None for a grid. A trial that is held or complete takes a place and trains nothing."""
+    if sweep.config.search != "optuna":
+        return None
+    if remaining is None:
+        return _Proposals((), sweep.config.search_settings.trials)
+    return _Proposals(tuple(filter(None, map(recorder.epochs_left, remaining.begun))), remaining.new)
 
 
 def _cells(
-    left: Sequence[tuple[Trial, int]], known: Mapping[Kind, tuple[Probe, Ground]], sweep: Sweep
+    left: Sequence[tuple[Trial, int]],
+    known: Mapping[Kind, tuple[Probe, Ground]],
+    sweep: Sweep,
+    proposals: _Proposals | None,
 ) -> list[CellCost]:
     cells: dict[str, tuple[Trial, int, int]] = {}
     stated = bool(sweep.config.arms)
@@ -219,11 +251,11 @@ def _cells(
             name = f"{BASELINE} {name}"
         first, count, total = cells.get(name, (trial, 0, 0))
         cells[name] = first, count + (epochs > 0), total + epochs
-    if sweep.config.search == "optuna":
+    if proposals is not None:
         # The dearest corner stands for every proposal.
-        share = sweep.config.search_settings.trials
-        dear = max(cells.values(), key=lambda cell: _seconds(cell[0], known) or 0.0)
-        cells = {"proposal (the dearest corner)": (dear[0], share, share * dear[0].config.training.epochs)}
+        dear, epochs = max(left, key=lambda corner: _seconds(corner[0], known) or 0.0)
+        total = sum(proposals.begun) + proposals.new * epochs
+        cells = {"proposal (the dearest corner)": (dear, proposals.number, total)}
     out = []
     for name, (trial, count, total) in cells.items():
         found = known.get(kind_of(trial.config.model_dump(mode="json")))
@@ -240,7 +272,11 @@ def _seconds(trial: Trial, known: Mapping[Kind, tuple[Probe, Ground]]) -> float 
 
 
 def _disk(
-    sweep: Sweep, left: Sequence[tuple[Trial, int]], with_data: Collection[str], at_once: int
+    sweep: Sweep,
+    left: Sequence[tuple[Trial, int]],
+    with_data: Collection[str],
+    at_once: int,
+    proposals: _Proposals | None,
 ) -> tuple[int, int] | None:
     todo = [trial for trial, epochs in left if epochs]
     if any(trial.key not in with_data for trial in todo):
@@ -253,7 +289,7 @@ def _disk(
     if not sizes:
         return None
     largest = max(sizes, key=lambda size: size.whole)
-    number = sweep.config.search_settings.trials if sweep.config.search == "optuna" else len(todo)
+    number = len(todo) if proposals is None else proposals.number
     each = sum(kept_at_the_end(size, sweep.config.checkpoints.keep, 4) for size in sizes) / len(sizes)
     end = int(each * number)
     return end, end + min(at_once, number) * 4 * largest.whole

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from stdcl.config import fingerprint
@@ -21,6 +22,7 @@ from stdcl.results.status import Attempts, TrialStatus, ending_of, read_attempts
 from stdcl.results.store import TrialRow, append
 from stdcl.tracking.wandb_identity import read_identity
 from stdcl.training.checkpoint import Position, candidates, dataset_hash, position_of, reduce_to_weights
+from stdcl.training.start_from import source_checkpoint
 from stdcl.version import code_version
 
 
@@ -37,6 +39,7 @@ class Recorder:
         self._folder = folder
         self._sweep = sweep
         self._command = command
+        self._sources: dict[str, Position] = {}
 
     @cached_property
     def _attempts(self) -> Attempts:
@@ -65,12 +68,36 @@ class Recorder:
         checkpoints = candidates(self._folder.run(trial.key).checkpoints)
         return position_of(checkpoints[0]) if checkpoints else None
 
+    def begins_at(self, trial: Trial) -> Position:
+        """Return where a trial begins that has no checkpoint: with ``what: training`` at its source's position.
+
+        Raises:
+            UserError: the source has no checkpoint, or has all epochs already.
+        """
+        init, epochs = trial.config.init_from, trial.config.training.epochs
+        if init is None or init.what != "training":
+            return Position(0)
+        if init.run not in self._sources:  # read once: a checkpoint's checksums take a while
+            found = position_of(source_checkpoint(Path(init.run)))
+            self._sources[init.run] = found or Position(0)
+        source = self._sources[init.run]
+        if source.epoch >= epochs:
+            raise UserError(
+                f"{trial.key}: init_from.run: {init.run} has {source.epoch} epochs; set training.epochs to more than "
+                f"that (it is {epochs})"
+            )
+        return source
+
     def epochs_left(self, trial: Trial) -> int:
-        """Return how many epochs an invocation is to train of a trial. Raises as ``status``."""
+        """Return how many epochs an invocation is to train of a trial. Raises as ``status`` and ``begins_at``."""
         if self.status(trial).state in ("finished", "pruned", *HELD):
             return 0
         at = self.goes_on_at(trial)
-        return max(0, trial.config.training.epochs - (at.epoch if at is not None else 0))
+        return self.epochs_of_new(trial) if at is None else max(0, trial.config.training.epochs - at.epoch)
+
+    def epochs_of_new(self, trial: Trial) -> int:
+        """Return how many epochs a trial trains that begins. Raises as ``begins_at``."""
+        return trial.config.training.epochs - self.begins_at(trial).epoch
 
     def check_data(self, trials: Sequence[Trial], path: str, content_hash: Callable[[str], str]) -> None:
         """Check that what is on record was trained on the data as they are now.

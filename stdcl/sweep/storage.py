@@ -22,6 +22,8 @@ from stdcl.results.layout import DATABASE, JOURNAL
 
 LOCKED_SECONDS = 60.0
 """How long a database that another process writes to is waited for."""
+_ENGINE = {"connect_args": {"timeout": LOCKED_SECONDS}}
+"""SQLAlchemy's options of a database."""
 
 
 def study_file(config: OptunaConfig, folder: Path) -> Path:
@@ -40,13 +42,20 @@ def open_storage(config: OptunaConfig, folder: Path) -> tuple[BaseStorage, str]:
     if config.storage == "sqlite":
         url = sqlite_url(path)
         with faults_said(path):
-            return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCKED_SECONDS}}), url
+            return RDBStorage(url, engine_kwargs=_ENGINE), url
     _drop_dangling_lock(path)
     if is_incomplete(path):
         with _journal_lock(path):
             cut_incomplete_line(path)
     with faults_said(path):
         return JournalStorage(JournalFileBackend(str(path))), str(path)
+
+
+def read_storage(path: Path) -> BaseStorage:
+    """Open a study's file that is there, to read it: what an earlier process left behind is not mended."""
+    if path.name == JOURNAL:
+        return JournalStorage(JournalFileBackend(str(path)))
+    return RDBStorage(sqlite_url(path), engine_kwargs=_ENGINE)
 
 
 def sqlite_url(path: Path) -> str:

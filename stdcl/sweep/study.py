@@ -102,23 +102,29 @@ def counted(study: optuna.Study) -> int:
     return len(judged(study))
 
 
+def to_requeue(study: optuna.Study, space: Space) -> list[FrozenTrial]:
+    """Return the failed trials that are to be put back into the queue: each once, with its parameters."""
+    trials = study.get_trials(deepcopy=False)
+    again = {trial.user_attrs.get("retry_of") for trial in trials}
+    return [
+        trial
+        for trial in trials
+        if trial.state == TrialState.FAIL
+        and _is_ours(trial)
+        and trial.number not in again
+        and space.complete(trial.params)
+        and "impossible" not in trial.user_attrs
+    ]
+
+
 def requeue(study: optuna.Study, space: Space) -> int:
-    """Put failed trials back into the queue, each once, with their parameters.
+    """Put failed trials back into the queue.
 
     Returns:
         How many trials are to be continued or repeated: these, and those that an earlier driver left running.
     """
-    trials = study.get_trials(deepcopy=False)
-    again = {trial.user_attrs.get("retry_of") for trial in trials}
-    for trial in trials:
-        if (
-            trial.state == TrialState.FAIL
-            and _is_ours(trial)
-            and trial.number not in again
-            and space.complete(trial.params)
-            and "impossible" not in trial.user_attrs
-        ):
-            study.enqueue_trial(trial.params, user_attrs={OURS: study.study_name, "retry_of": trial.number})
+    for trial in to_requeue(study, space):
+        study.enqueue_trial(trial.params, user_attrs={OURS: study.study_name, "retry_of": trial.number})
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     return len(waiting) + len(cut_off(study))
 
@@ -135,9 +141,14 @@ def known_trials(study: optuna.Study, sweep: Sweep) -> dict[str, Trial]:
     names = TrialNames(trials)
     for old in trials:
         if "trial" in old.user_attrs:
-            trial = names.named(sweep.make_trial("", long_keys(old.params), sweep.config.seeds[0]), old.number)
+            trial = trial_of(old, sweep, names)
             out[trial.key] = trial
     return out
+
+
+def trial_of(old: FrozenTrial, sweep: Sweep, names: TrialNames) -> Trial:
+    """Return the sweep's trial that a trial of the study has proposed."""
+    return names.named(sweep.make_trial("", long_keys(old.params), sweep.config.seeds[0]), old.number)
 
 
 def whole_epochs(sweep: Sweep) -> int:

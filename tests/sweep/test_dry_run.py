@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from stdcl.config import RunConfig
 from stdcl.config.sweep import load_sweep
 from stdcl.data.store import read_manifest
+from stdcl.errors import UserError
 from stdcl.results.layout import SweepFolder
 from stdcl.results.result import RunResult, write_result
-from stdcl.sweep.driver import DataCheck, plan_sweep, run_sweep
+from stdcl.sweep.driver import DataCheck, load_settled, plan_sweep, run_sweep
 from stdcl.sweep.forecast import render_forecast
 from stdcl.sweep.reuse import wanted_identity
 from stdcl.training.checkpoint import Position
 from stdcl.version import execution_digest
-from tests.sweep.conftest import GRID, MakeSweep
+from tests.sweep.conftest import GRID, SEARCH, MakeSweep
+from tests.sweep.test_study import Driven
+from tests.train.conftest import MakeConfig, small_raw
+from tests.train.test_trainer import run
 
 
 def grid_file(make_sweep: MakeSweep, store: Path) -> Path:
     """The grid's file on a small store, whose classes are too small for the sample counts of the defaults."""
-    contrast = {"hard_positives": 3, "hard_negatives": 30, "random_negatives": 30}
-    base = {**GRID["base"], "data": {"dataset": "nw-ucla", "path": str(store)}, "contrast": contrast}
-    return Path(make_sweep({**GRID, "base": base}).where)
+    return Path(make_sweep({**GRID, "base": small_base(store, positives=3, negatives=30)}).where)
+
+
+def small_base(store: Path, positives: int, negatives: int) -> dict[str, Any]:
+    contrast = {"hard_positives": positives, "hard_negatives": negatives, "random_negatives": negatives}
+    return {**GRID["base"], "data": {"dataset": "nw-ucla", "path": str(store)}, "contrast": contrast}
 
 
 def test_a_synthetic_corpus_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,3 +122,53 @@ def test_a_trial_goes_on_where_its_checkpoint_is_not_where_its_history_ends(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     found = plan_sweep(sweep, measure=False, storage=runs, say=said.append)
     assert found.epochs == 6 + 3 + 2 + 6 + 6 * len(others)
+
+
+def test_a_training_that_goes_on_from_another_has_the_epochs_left_that_this_has_not(
+    make_sweep: MakeSweep,
+    make_config: MakeConfig,
+    small_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    run(make_config(training={"epochs": 1}), tmp_path / "source")
+    raw = small_raw(small_store, init_from={"run": str(tmp_path / "source"), "what": "training"})
+    sections = ("recipe", "data", "encoder", "contrast", "training", "tracking", "init_from")
+    path = Path(make_sweep({**GRID, "base": {key: raw[key] for key in sections}, "baseline": False}).where)
+    sweep, runs, said = load_settled(path), tmp_path / "runs", list[str]()
+    first, *others = sweep.trials()
+    own = SweepFolder(runs / sweep.config.name).run(first.key).checkpoints
+    (own / Position(2, 0).name).mkdir(parents=True)
+
+    assert run_sweep(path, dry_run=True, storage=runs, check=lambda config: (), say=said.append) == 0
+    goes_on = "not started: goes on with the training of init_from.run after epoch 1"
+    assert [line.split()[0] for line in said if line.endswith(goes_on)] == [trial.key for trial in others]
+    assert any(line.startswith(f"small: 4 trial(s) to train, {2 * len(others) + 1} epochs") for line in said)
+    assert plan_sweep(sweep, measure=False, storage=runs, say=said.append).epochs == 2 * len(others) + 1
+    tuned = load_settled(path, ["name=tuned", "base.init_from.what=encoder"])
+    assert plan_sweep(tuned, measure=False, storage=runs, say=said.append).epochs == 3 * len(tuned.trials())
+    short = load_settled(path, ["name=short", "base.training.epochs=1", "base.training.warmup_epochs=0"])
+    with pytest.raises(UserError, match=r"source has 1 epochs; set training\.epochs to more than that \(it is 1\)"):
+        plan_sweep(short, measure=False, storage=runs, say=said.append)
+
+
+def test_a_search_with_nothing_left_costs_nothing(
+    make_sweep: MakeSweep, small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    content = {**SEARCH, "base": small_base(small_store, positives=1, negatives=9), "optuna": {"trials": 2}}
+    sweep, runs, said = make_sweep(content), tmp_path / "runs", list[str]()
+    driven = Driven(sweep, SweepFolder(runs / sweep.config.name).study)
+    for trial_id in "ab":
+        driven.search.suggest(trial_id)
+        driven.complete(trial_id, "finished")
+    path = Path(sweep.where)
+    assert not run_sweep(path, dry_run=True, hours=0.001, storage=runs, check=lambda config: (), say=said.append)
+    assert "2 of them are judged, 0 are to be continued, 0 to be drawn" in said
+    assert any("0 trial(s) to train, 0 epochs" in line for line in said)
+    assert not [line for line in said if "stdcl plan" in line], "nothing is to be measured"
+    longer = make_sweep(content, "optuna.trials=3")
+    found = [plan_sweep(each, measure=False, storage=runs, say=said.append) for each in (sweep, longer)]
+    assert [(each.trials, each.epochs) for each in found] == [(0, 0), (1, 6)]
+    assert found[0].hours == 0

@@ -13,10 +13,13 @@ import yaml
 from stdcl.config import RunConfig, to_yaml
 from stdcl.errors import UserError
 from stdcl.launch.cluster import Cluster
+from stdcl.results.ask import write_ask
 from stdcl.results.layout import RunFolder, SweepFolder
 from stdcl.sweep.forecast import START_ALONE, START_GROUP, CellCost, Forecast, makespan, render_forecast
 from stdcl.sweep.grounds import PROBES_AT_MOST, forecast, kind_of, on_processor, recorded, refuse_beyond, scaled
 from stdcl.sweep.record import Recorder
+from stdcl.sweep.remaining import Remaining
+from stdcl.training.checkpoint import Position
 from stdcl.training.probe import Probe, operations, probe
 from stdcl.training.processor import processor_name
 from tests.sweep.conftest import GRID, SEARCH, MakeSweep
@@ -38,7 +41,7 @@ def planned(sweep: Any, tmp_path: Path, **options: Any) -> Forecast:
     trials = sweep.trials() or sweep.boundary_trials()
     told: list[str] = []
     settings: dict[str, Any] = {"cluster": CLUSTER, "measure": False, "storage": tmp_path, "say": told.append} | options
-    return forecast(sweep, trials, {trial.key for trial in trials}, recorder.epochs_left, **settings)
+    return forecast(sweep, trials, {trial.key for trial in trials}, recorder, **settings)
 
 
 def on(store: Path, content: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -164,6 +167,46 @@ def test_a_search_is_said_at_most(make_sweep: MakeSweep, small_store: Path, tmp_
     found = planned(make_sweep(content), tmp_path, measure=True, probe_one=lambda config: Probe(10.0, 100.0))
     assert (found.trials, found.epochs, found.at_most) == (6, 18, True)
     assert "core-hours  at most 0.05" in render_forecast(found)
+
+
+def test_a_search_is_planned_without_the_trials_that_are_judged(
+    make_sweep: MakeSweep, small_store: Path, tmp_path: Path
+) -> None:
+    """One that was begun has the epochs behind its checkpoint left; one that is held takes a place and no time."""
+    content = on(small_store, SEARCH)
+    content["space"] = {"contrast.temperature": {"type": "float", "low": 0.2, "high": 2.0}}
+    sweep = make_sweep(content)
+    begun, held = (sweep.make_trial("", {"contrast.temperature": value}, 1) for value in (0.5, 0.6))
+    folder = SweepFolder(tmp_path / sweep.config.name)
+    (folder.run(begun.key).checkpoints / Position(2, 0).name).mkdir(parents=True)
+    write_ask(folder.run(held.key).ask, "paused")
+    asked: list[RunConfig] = []
+
+    def measured(config: RunConfig) -> Probe:
+        asked.append(config)
+        return Probe(600.0, 512.0)
+
+    left = Remaining(3, (begun, held), 1)
+    found = planned(sweep, tmp_path, measure=True, probe_one=measured, remaining=left)
+    assert (found.trials, found.epochs) == (2, 1 + 3)
+    assert found.hours == pytest.approx((4 * 600 + 2 * START_ALONE) / 3600)
+    whole = planned(sweep, tmp_path, measure=True, probe_one=measured)
+    assert found.disk is not None
+    assert whole.disk is not None
+    assert found.disk[0] == pytest.approx(whole.disk[0] * 2 / 6, rel=0.01)
+
+    asked.clear()
+    done = planned(sweep, tmp_path, measure=True, probe_one=measured, remaining=Remaining(6, (), 0))
+    assert asked == []
+    assert (done.trials, done.epochs, done.hours, done.wall_seconds, done.disk) == (0, 0, 0, 0, None)
+    refuse_beyond(done, 0.01)
+
+
+def test_memory_is_that_of_the_trials_that_are_left() -> None:
+    cells = (CellCost("large", 0, 0, 36.0, 8192.0, "recorded"), CellCost("small", 1, 10, 36.0, 1024.0, "recorded"))
+    found = Forecast("s", cells, workers=1, cpus=1.0, gpus=0.0, at_once=1, where="this machine")
+    assert "memory      about 1.0 GiB" in render_forecast(found)
+    assert "memory" not in render_forecast(replace(found, cells=cells[:1]))
 
 
 def test_settings_beyond_the_measured_are_scaled() -> None:
