@@ -110,26 +110,38 @@ def _axis_location(at: Location) -> Location:
 
 
 _KINDS = {
-    "a run file": ({"data", "encoder", "contrast", "training"}, "stdcl train {}"),
-    "a sweep file": ({"base", "grid", "arms", "space", "question", "seeds"}, "stdcl sweep {}"),
+    "a run file": ({"data", "encoder", "contrast", "training"}, "stdcl train {}", True),
+    "a sweep file": ({"base", "grid", "arms", "space", "question", "seeds"}, "stdcl sweep {}", True),
     "the description of a dataset": (
         {"joints", "parents", "classes", "files", "splits"},
         "stdcl data prepare custom --spec {} --out DIR",
+        False,
     ),
 }
-"""What a file can be -> keys that only such a file has, and the command that reads it."""
+"""What a file can be -> keys that only such a file has, the command that reads it, and whether that takes ``--set``."""
 
 
-def check_kind(raw: Mapping[str, Any], path: Path, expected: str) -> None:
-    """Raise if a file has keys of another kind of file, and none of the kind that is ``expected``."""
+def check_kind(raw: Mapping[str, Any], path: Path, expected: str, overrides: Sequence[str] = ()) -> None:
+    """Raise if a file has keys of another kind of file, and none of the kind that is ``expected``.
+
+    Args:
+        raw: the file's content.
+        path: of the file.
+        expected: its kind.
+        overrides: ``a.b=c`` texts that were given with it.
+
+    Raises:
+        UserError: with the command for a file of its kind.
+    """
     if not _KINDS[expected][0].isdisjoint(raw):
         return
-    for kind, (own, command) in _KINDS.items():
+    for kind, (own, command, takes_set) in _KINDS.items():
         found = [key for key in raw if key in own]
         if found:
+            words = shlex.join([str(path), *(set_words(overrides) if takes_set else [])])
             raise UserError(
                 f"{path}: this is {kind}, not {expected} "
-                f"(it has {', '.join(map(repr, found))}); the command for it: {command.format(shlex.quote(str(path)))}"
+                f"(it has {', '.join(map(repr, found))}); the command for it: {command.format(words)}"
             )
 
 
@@ -300,7 +312,7 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         UserError: with a line for each fault.
     """
     raw, origin = read_located(path)
-    check_kind(raw, path, "a run file")
+    check_kind(raw, path, "a run file", overrides)
     return resolve_with(raw, origin, overrides)
 
 

@@ -495,7 +495,7 @@ def load_sweep(
         UserError: with a line for each fault.
     """
     raw, origin = read_located(path)
-    check_kind(raw, path, "a sweep file")
+    check_kind(raw, path, "a sweep file", overrides)
     raw = _extended(raw, path, origin)
     if isinstance(raw.get("base"), Mapping):
         meet_plugins(raw["base"])

@@ -205,7 +205,8 @@ def run_sweep(
             refuse_beyond(found, hours)
     if dry_run:
         if any(cell.trials and cell.ground in ("none", OTHER) for cell in found.cells):
-            say(f"\n`{shlex.join(['stdcl', 'plan', str(file)])}` measures what no run here says, for some seconds")
+            measures = shlex.join(["stdcl", "plan", str(file), *set_words(overrides)])
+            say(f"\n`{measures}` measures what no run here says, for some seconds")
         return 0
     with exclusive(folder.lock, f"the sweep '{sweep.config.name}'"):
         log = SweepLog(folder.log, say)

@@ -199,3 +199,16 @@ def test_a_file_of_another_kind_is_named_with_its_command(tmp_path: Path) -> Non
         load_sweep(run)
     with pytest.raises(UserError, match=r"this is a run file, not the description of a dataset"):
         load_spec(run)
+
+
+def test_the_command_for_a_file_of_another_kind_has_the_overrides(tmp_path: Path) -> None:
+    given = ("training.epochs=5", "name=two words")
+    words = "--set training.epochs=5 --set 'name=two words'"
+    for content, read, command in ((SWEEP, read_run_file, "sweep"), (RUN, load_sweep, "train")):
+        path = write(tmp_path, content)
+        with pytest.raises(UserError) as caught:
+            read(path, given)
+        assert str(caught.value).endswith(f"the command for it: stdcl {command} {path} {words}")
+    description = write(tmp_path, "joints: [a]\nclasses: [b]\n")
+    with pytest.raises(UserError, match=r"--out DIR$"):
+        read_run_file(description, given)

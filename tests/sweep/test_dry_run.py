@@ -172,3 +172,12 @@ def test_a_search_with_nothing_left_costs_nothing(
     found = [plan_sweep(each, measure=False, storage=runs, say=said.append) for each in (sweep, longer)]
     assert [(each.trials, each.epochs) for each in found] == [(0, 0), (1, 6)]
     assert found[0].hours == 0
+
+
+def test_what_measures_is_named_with_the_overrides(make_sweep: MakeSweep, small_store: Path, tmp_path: Path) -> None:
+    path, said = grid_file(make_sweep, small_store), list[str]()
+    changed = ("seeds=[1, 2, 3]", "question=Which words?")
+    assert not run_sweep(
+        path, changed, dry_run=True, storage=tmp_path / "runs", check=lambda config: (), say=said.append
+    )
+    assert said[-1].startswith(f"\n`stdcl plan {path} --set 'seeds=[1, 2, 3]' --set 'question=Which words?'` measures")
