@@ -127,7 +127,8 @@ def _notes(table: PaperTable, marks: Mapping[str, str]) -> list[str]:
     if any(e.printed and not e.run for e in every):
         out.append(f"[number]: printed in the paper, not run here; [{NOTHING}]: the paper has an empty cell")
     if any(e.run and not e.printed for e in every):
-        out.append("not in paper: run here, and the paper has no such cell")
+        cell = "the paper has no such cell" if table.name in SOURCES else "this table is none of the paper's"
+        out.append(f"not in paper: run here, and {cell}")
     if any(e.without_copies is not None for e in every):
         out.append("w/o copies: our mean without the test sequences that are exact copies of training sequences")
     if any(e.temperature_unstated for e in every):

@@ -146,10 +146,9 @@ def test_a_named_reference_of_cross_entropy_alone_is_what_every_arm_is_compared_
         }
     )
     assert sorted(of_sweep(sweep_table(sweep.save())).values()) == pytest.approx(sorted(found.values()))
-    assert any(
-        "against plain, the reference that the file names, else the baseline" in note
-        for note in paper_display(table).notes
-    )
+    notes = paper_display(table).notes
+    assert any("against plain, the reference that the file names, else the baseline" in note for note in notes)
+    assert "not in paper: run here, and this table is none of the paper's" in notes
 
 
 def test_more_seeds_of_a_shared_baseline_leave_a_complete_question_complete(tmp_path: Path) -> None:
