@@ -216,6 +216,7 @@ def test_what_is_missing_or_failed_is_said_and_changes_the_exit_code(
     half.add({"encoder.name": "agcn", "data.stream": "joint"}, 1, status="failed", error="Traceback\nno memory left")
     half.add({"encoder.name": "agcn", "data.stream": "joint"}, 2)
     half.add({"encoder.name": "agcn", "data.stream": "bone"}, 1, correct=400, data_hash="other")
+    half.add({"encoder.name": "agcn", "data.stream": "bone"}, 2)
     folder = half.save()
     damaged = folder / "trials" / half.planned[0]["key"] / "scores.parquet"
     damaged.write_bytes(damaged.read_bytes()[:100])
@@ -224,7 +225,7 @@ def test_what_is_missing_or_failed_is_said_and_changes_the_exit_code(
     said = " ".join(capsys.readouterr().out.split())
     for part in (
         "no memory left",
-        "1 planned trials are not finished",
+        "2 planned trials are not finished",
         "trials of different data of nw-ucla cross-view: feed, other",
         "scores.parquet: not a readable Parquet file",
         "2S of seed 1 left out",
