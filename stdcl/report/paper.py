@@ -25,7 +25,7 @@ from stdcl.report.lines import Line, lines_of, varied
 from stdcl.report.load import SweepState, TrialState
 from stdcl.report.machines import code_remarks, machine_fact, machine_notes, measured_on
 from stdcl.report.paper_judgement import Competitor, PaperJudgement, judge_table
-from stdcl.report.published import Reported, differences_to_published, reported_results
+from stdcl.report.published import Place, Reported, differences_to_published, reported_results
 from stdcl.results.fusion import STREAMS
 from stdcl.results.layout import RunFolder
 from stdcl.results.scores import Answers, Scores, per_class_accuracy, read_scores
@@ -416,11 +416,7 @@ def _rows(name: str, printed: Sequence[Reported], lines: Sequence[Line]) -> tupl
         row = Row(each.method, encoder, arm, each.parameter, each.value, printed=True, named=named)
         rows.setdefault(each.method, row)
     by_parameter = next((row.parameter for row in rows.values() if row.parameter), "")
-    alike: dict[tuple[str, str], list[Line]] = {}
-    for line in lines:
-        alike.setdefault((line.place.encoder, line.place.arm), []).append(line)
-    differing = dict.fromkeys(key for group in alike.values() for key in varied(group))
-    keys = [key for key in differing if not key.startswith(("data.", "encoder."))]
+    keys = _naming(lines)
     where: dict[int, Row] = {}
     for line in lines:
         value = value_text(line.settings.get(by_parameter)) if by_parameter and line.place.arm != "baseline" else ""
@@ -441,6 +437,22 @@ def _rows(name: str, printed: Sequence[Reported], lines: Sequence[Line]) -> tupl
             label = _label(line, own, short_names(keys))
             where[id(line)] = rows.setdefault(label, Row(label, line.place.encoder, line.place.arm, named=tuple(own)))
     return tuple(rows.values()), where
+
+
+def _naming(lines: Sequence[Line]) -> list[str]:
+    """The keys that name rows: in which lines of one encoder and arm differ within a column, or as a sweep asks.
+
+    What a recipe has otherwise for another dataset is no difference between rows.
+    """
+    alike: dict[tuple[str, str], list[Line]] = {}
+    of_a_column: dict[Place, list[Line]] = {}
+    for line in lines:
+        alike.setdefault((line.place.encoder, line.place.arm), []).append(line)
+        of_a_column.setdefault(line.place, []).append(line)
+    asked = {key for line in lines for trial in line.trials for key in (*trial.parameters, *trial.stated)}
+    asked |= {key for group in of_a_column.values() for key in varied(group)}
+    differing = dict.fromkeys(key for group in alike.values() for key in varied(group))
+    return [key for key in differing if key in asked and not key.startswith(("data.", "encoder."))]
 
 
 def _identity(printed: Reported) -> tuple[str, str]:

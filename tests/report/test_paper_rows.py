@@ -79,3 +79,16 @@ def test_of_a_cell_with_two_configurations_no_stated_arm_claims_anything(tmp_pat
     assert asked == ["low - own", "wet - own", "ce - own"]
     notes = [one_line(note) for note in paper_display(table).notes]
     assert [name for name in asked if any(note.startswith(f"{name}, ") for note in notes)] == ["ce - own"]
+
+
+def test_what_a_recipe_has_otherwise_for_another_dataset_makes_no_row_of_its_own(tmp_path: Path) -> None:
+    """An encoder that Table 1 does not print, by its recipe on two datasets: one row for each arm."""
+    sweep = Sweep(tmp_path / "a", ("data.dataset",), seeds=list(SEEDS), file={"table": "2", "seeds": list(SEEDS)})
+    for dataset, protocol, recipe in (("nw-ucla", "cross-view", "ablation"), ("ntu60", "x-sub", "full")):
+        place = {"dataset": dataset, "protocol": protocol, "encoder": "hcn"}
+        for arm in ("baseline", "grid"):
+            for seed in SEEDS:
+                own = {"recipe": recipe, "data.protocol": protocol}
+                sweep.add({"data.dataset": dataset}, seed, arm=arm, right=answers(0.8, seed), config=own, **place)
+    cells = table_of(sweep, "2").entries
+    assert {row.name for (row, _), entry in cells.items() if entry.run} == {"HCN", "HCN w/STD-CL"}
