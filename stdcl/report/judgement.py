@@ -12,7 +12,7 @@ from stdcl.config.arms import BASELINE
 from stdcl.config.model import is_baseline
 from stdcl.config.sweep import SweepConfig
 from stdcl.report.answers import SweepAnswers
-from stdcl.report.labels import short_names, value_text
+from stdcl.report.labels import pair_name, settings_text, short_names
 from stdcl.report.load import TrialState
 from stdcl.results.comparable import sequences_key
 from stdcl.statistics.difference import Difference
@@ -188,7 +188,7 @@ def questions_of(arms: Sequence[Arm], config: SweepConfig | None, parameters: Se
             asked = trend({value: str(index) for value, index in group.items()}, Scale(compare.scale))
             first = arms[next(iter(group.values()))]
             rest_of = {name: v for name, v in first.parameters.items() if name != key}
-            parts = [first.name if first.stated else "", _text(rest_of, parameters)]
+            parts = [first.name if first.stated else "", settings_text(rest_of, parameters)]
             where = "".join(f", {part}" for part in parts if part)
             name = f"{short_names(parameters)[key]}: {asked.name}{where}"
             out.append((Question(name, asked.coefficients), None, None))
@@ -197,25 +197,21 @@ def questions_of(arms: Sequence[Arm], config: SweepConfig | None, parameters: Se
 
 def _pair(arms: Sequence[Arm], parameters: Sequence[str], arm: int, other: int) -> _Planned:
     one, two = arms[arm], arms[other]
-    if one.stated and two.stated and one.parameters == two.parameters:  # what both share is said once
-        name = ", ".join(filter(None, (f"{one.name} - {two.name}", _text(one.parameters, parameters))))
+    if one.stated and two.stated:
+        its, others = (settings_text(each.parameters, parameters) for each in (one, two))
+        name = pair_name(one.name, its, two.name, others)
     else:
         name = f"{_name(one, parameters)} - {_name(two, parameters)}"
     return Question(name, {str(other): -1.0, str(arm): 1.0}), arm, other
 
 
 def _name(arm: Arm, parameters: Sequence[str]) -> str:
-    text = _text(arm.parameters, parameters)
+    text = settings_text(arm.parameters, parameters)
     if arm.stated:
         return f"{arm.name}, {text}" if text else arm.name
     if arm.name != BASELINE:
         return text or "contrast"
     return f"{BASELINE}, {text}" if text and not is_baseline(arm.parameters) else text or BASELINE
-
-
-def _text(values: Mapping[str, Any], parameters: Sequence[str]) -> str:
-    short = short_names(parameters)
-    return ", ".join(f"{short[key]} {value_text(value)}" for key, value in values.items())
 
 
 def _finished(arm: Arm, answers: SweepAnswers) -> list[TrialState]:

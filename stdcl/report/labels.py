@@ -47,3 +47,21 @@ def letter(index: int) -> str:
         index, rest = divmod(index - 1, 26)
         text = chr(ord("a") + rest) + text
     return text
+
+
+def settings_text(values: Mapping[str, Any], parameters: Sequence[str]) -> str:
+    """Return what is varied in words: ``temperature 0.5, r 8``.
+
+    Args:
+        values: dotted key -> value.
+        parameters: all keys that are told apart, of which ``values`` has some.
+    """
+    short = short_names(parameters)
+    return ", ".join(f"{short[key]} {value_text(value)}" for key, value in values.items())
+
+
+def pair_name(one: str, its: str, other: str, others: str) -> str:
+    """Return the name of a question about two arms and what is varied beside them; what both share is said once."""
+    if its == others:
+        return ", ".join(filter(None, (f"{one} - {other}", its)))
+    return " - ".join(", ".join(filter(None, pair)) for pair in ((one, its), (other, others)))

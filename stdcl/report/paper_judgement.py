@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from stdcl.config.arms import AXES, BASELINE, references_of
 from stdcl.config.compare import CompareConfig
-from stdcl.report.labels import short_names, value_text
+from stdcl.report.labels import pair_name, settings_text, short_names
 from stdcl.report.lines import Line, SweepCell
 from stdcl.report.load import SweepState
 from stdcl.report.table import without_reference
@@ -204,17 +204,13 @@ def _pairs(found: Sequence[Competitor], sweeps: Sequence[SweepState]) -> list[_P
 
 
 def _name(cell: SweepCell, reference: SweepCell) -> str:
-    """Names of two arms with what is varied beside them; what both share is said once, a column's place not at all."""
-    one, other = _beside(cell), _beside(reference)
-    if one == other or not other:
-        return ", ".join(filter(None, (f"{cell.arm} - {reference.arm}", one)))
-    return f"{', '.join(filter(None, (cell.arm, one)))} - {reference.arm}, {other}"
-
-
-def _beside(cell: SweepCell) -> str:
-    own = {key: value for key, value in cell.parameters.items() if key not in _OF_THE_COLUMN}
-    short = short_names(list(own))
-    return ", ".join(f"{short[key]} {value_text(value)}" for key, value in own.items())
+    """The question of a cell and its reference; what the column says is left out."""
+    keys = list(dict.fromkeys([*cell.parameters, *reference.parameters]))
+    its, others = (
+        settings_text({key: value for key, value in each.parameters.items() if key not in _OF_THE_COLUMN}, keys)
+        for each in (cell, reference)
+    )
+    return pair_name(cell.arm, its, reference.arm, others)
 
 
 def _ask(
