@@ -28,6 +28,8 @@ class OfflineRun:
     summary: dict[str, Any] = field(default_factory=dict)
     step_metrics: dict[str, str] = field(default_factory=dict)
     tags: list[str] = field(default_factory=list)
+    host: str = ""
+    environment: list[str] = field(default_factory=list)  # the names of what is recorded of the machine
     exit_code: int | None = None
 
 
@@ -73,6 +75,7 @@ def _read(path: Path) -> OfflineRun:
                     "job_type": record.run.job_type,
                 }
                 run.tags = list(record.run.tags)
+                run.host = record.run.host
                 run.config.update(_items(record.run.config.update))
             case "config":
                 run.config.update(_items(record.config.update))
@@ -83,6 +86,8 @@ def _read(path: Path) -> OfflineRun:
             case "metric":
                 name = record.metric.name or record.metric.glob_name
                 run.step_metrics[name] = record.metric.step_metric
+            case "environment":
+                run.environment += [name.name for name, _ in record.environment.ListFields()]
             case "exit":
                 run.exit_code = record.exit.exit_code
     run.config.pop("_wandb", None)
