@@ -15,80 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from stdcl import specs
-from stdcl.config.model import is_of_method
 from stdcl.errors import UserError
-from stdcl.report.answers import SweepAnswers, read_sweep_answers
-from stdcl.report.fusing import NO_SEED, Fusion, fused_scores, fusions
-from stdcl.report.labels import short_names, value_text
+from stdcl.report.answers import read_sweep_answers
+from stdcl.report.fusing import NO_SEED
 from stdcl.report.lines import Line, lines_of, varied
 from stdcl.report.load import SweepState, TrialState
-from stdcl.report.machines import code_remarks, machine_fact, machine_notes, measured_on
+from stdcl.report.machines import code_remarks, machine_notes, measured_on
 from stdcl.report.paper_judgement import Competitor, PaperJudgement, judge_table
-from stdcl.report.published import Place, Reported, differences_to_published, reported_results
+from stdcl.report.paper_rows import SOURCES, Row, rows_of
+from stdcl.report.paper_runs import ACCURACY, FUSED, LEVEL, Column, Runs, runs_of
+from stdcl.report.published import Reported, differences_to_published, reported_results
 from stdcl.results.fusion import STREAMS
-from stdcl.results.layout import RunFolder
-from stdcl.results.scores import Answers, Scores, per_class_accuracy, read_scores
 from stdcl.results.state import UNFINISHED
-from stdcl.statistics.difficulty import NAMES, level_of
 from stdcl.statistics.verdict import Verdict
-
-ACCURACY = "top1_acc_percent"
-LEVEL = "mean_class_acc_percent"
-MEMORY = "memory_usage_G"
-MINUTES = "time_min_per_epoch"
-SOURCES = {
-    "1": "STD-CL paper Table 1",
-    "2": "STD-CL paper Table 2",
-    "3": "STD-CL paper Table 3",
-    **{f"4{letter}": f"STD-CL paper Table 4({letter})" for letter in "abcde"},
-}
-"""A sweep file's ``table`` -> the source of its numbers; any other name is a table that the paper does not have."""
 
 NO_CLASS = "no such class"
 """In place of a cell's states: its trials have no class of this level."""
-FUSED = {"2S": STREAMS[:2], "4S": STREAMS}
-_ARMS = {"GAP": "gap", "STD-CL": "std-cl"}
-"""What rows of Table 3 are, where the shipped numbers do not say: there they stand beside runs of their own."""
-_ENCODER_OF_TABLE_3 = "CTR-GCN"
-"""The title of the encoder of its rows that name none in brackets."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: where a number is measured.
-
-    Attributes:
-        dataset, protocol: the benchmark.
-        stream: a stream, ``2S``, ``4S``, or ``level:Hard`` and so on; empty where it does not matter.
-        metric: as in the shipped numbers; they are percent, GiB or minutes.
-    """
-
-    dataset: str
-    protocol: str
-    stream: str
-    metric: str = ACCURACY
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row.
-
-    Attributes:
-        name: the paper's, or what the runs are.
-        encoder, arm: of its runs; empty where the paper alone has it.
-        parameter, value: the ablated key and its value, as text; empty without one.
-        printed: whether the paper has the row.
-        named: keys whose values its name says.
-    """
-
-    name: str
-    encoder: str = ""
-    arm: str = ""
-    parameter: str = ""
-    value: str = ""
-    printed: bool = False
-    named: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,46 +112,6 @@ class PaperTable:
         return self.entries.get((row, column), Entry())
 
 
-@dataclass(frozen=True)
-class _Runs:
-    """What belongs to a cell: answers per seed, or numbers alone.
-
-    Attributes:
-        line: as what it is compared.
-        values, answers: by seed.
-        trials: ``sweep/trial`` of its trials.
-        planned: seeds.
-        fusion: of fused streams, of what it was made.
-    """
-
-    line: Line
-    values: Mapping[int, float]
-    answers: Mapping[int, Answers]
-    trials: tuple[str, ...]
-    planned: tuple[int, ...]
-    fusion: Fusion | None = None
-
-    @property
-    def parts(self) -> tuple[Line, ...]:
-        """Its lines: one, or one per fused stream."""
-        return (self.line,) if self.fusion is None else self.fusion.parts
-
-    @property
-    def choices(self) -> int:
-        """Configurations that it may be."""
-        return 1 if self.fusion is None else self.fusion.choices
-
-    @property
-    def states(self) -> dict[int, str]:
-        """Seed -> what became of it."""
-        if self.fusion is None:
-            return {trial.seed: trial.state for trial in self.line.trials}
-        return {
-            seed: "not fused" if state == "finished" and seed not in self.values else state
-            for seed, state in self.fusion.states.items()
-        }
-
-
 def paper_table(name: str, sweeps: Sequence[SweepState]) -> PaperTable:
     """Fill a table from sweeps.
 
@@ -240,8 +142,8 @@ def paper_table(name: str, sweeps: Sequence[SweepState]) -> PaperTable:
     ]
     printed = [each for each in reported_results() if each.source == SOURCES.get(name)]
     remarks += _not_alone(sweeps) if name == "4e" else []
-    runs = _runs(name, lines, answers, remarks)
-    rows, where = _rows(name, printed, lines)
+    runs = runs_of(name, lines, answers, remarks)
+    rows, where = rows_of(name, printed, lines)
     columns = _columns(printed, runs)
     entries = _entries(printed, runs, rows, columns, where, remarks)
     entries, judgement = _judged(entries, runs, where, sweeps)
@@ -316,169 +218,12 @@ def _last_line(error: object) -> str:
     return text.splitlines()[-1][:200] if text else "no error text"
 
 
-def _runs(name: str, lines: Sequence[Line], answers: SweepAnswers, remarks: list[str]) -> dict[Column, list[_Runs]]:
-    """What each column has of ours."""
-    out: dict[Column, list[_Runs]] = {}
-    for line in lines:
-        place = line.place
-        if name == "4e":
-            for metric, values in _costs(line, remarks).items():
-                column = Column(place.dataset, place.protocol, "", metric)
-                out.setdefault(column, []).append(_Runs(line, values, {}, line.names, line.planned))
-        elif name == "4d":
-            for level, values in _levels(line, remarks).items():
-                column = Column(place.dataset, place.protocol, f"level:{level}", LEVEL)
-                out.setdefault(column, []).append(_Runs(line, values, {}, line.names, line.planned))
-        else:
-            values = {trial.seed: 100 * float(trial.row["accuracy"]) for trial in line.finished}
-            own = {t.seed: answers.by_trial[t.key] for t in line.finished if t.key in answers.by_trial}
-            column = Column(place.dataset, place.protocol, place.stream)
-            out.setdefault(column, []).append(_Runs(line, values, own, line.names, line.planned))
-    if name not in ("4d", "4e"):
-        _add_fused(out, lines, answers, remarks)
-    return out
-
-
-def _add_fused(
-    out: dict[Column, list[_Runs]], lines: Sequence[Line], answers: SweepAnswers, remarks: list[str]
-) -> None:
-    for fused, needed in FUSED.items():
-        for fusion in fusions(lines, needed):
-            place = fusion.parts[0].place
-            found: dict[int, Scores] = {}
-            if fusion.choices == 1:
-                found, left_out = fused_scores(fusion, answers)
-                remarks += [f"{fused} of {why}" for why in left_out]
-            column = Column(place.dataset, place.protocol, fused)
-            runs = _Runs(
-                line=fusion.line,
-                values={seed: 100 * scores.accuracy for seed, scores in found.items()},
-                answers={seed: _answers(scores) for seed, scores in found.items()},
-                trials=fusion.trials,
-                planned=fusion.planned,
-                fusion=fusion,
-            )
-            out.setdefault(column, []).append(runs)
-
-
-def _answers(scores: Scores) -> Answers:
-    order = np.argsort(scores.ids, kind="stable")
-    subjects, copies = (None if each is None else each[order] for each in (scores.subjects, scores.copies))
-    return Answers(scores.ids[order], scores.correct[order], subjects, copies, "", scores.data_hash)
-
-
-def _costs(line: Line, remarks: list[str]) -> dict[str, dict[int, float]]:
-    """GiB and minutes an epoch of each seed."""
-    out: dict[str, dict[int, float]] = {MEMORY: {}, MINUTES: {}}
-    for trial in line.finished:
-        seconds = machine_fact(trial, "steady_epoch_seconds")
-        if "peak_memory_mib" in trial.row:
-            out[MEMORY][trial.seed] = float(trial.row["peak_memory_mib"]) / 1024
-        if seconds is not None:
-            out[MINUTES][trial.seed] = float(seconds) / 60
-        else:
-            remarks.append(f"{trial.key}: no minutes: it says none of a second to fourth epoch of its last attempt")
-    return out
-
-
 def _not_alone(sweeps: Sequence[SweepState]) -> list[str]:
     return [
         f"{sweep.name}: its file does not say alone: true, so that memory and minutes may be other trials' as well"
         for sweep in sweeps
         if sweep.sweep is not None and not sweep.sweep.config.alone
     ]
-
-
-def _levels(line: Line, remarks: list[str]) -> dict[str, dict[int, float]]:
-    """Mean class accuracy of each level and seed; grouped by the line's own accuracies, as the paper does."""
-    by_seed: dict[int, np.ndarray] = {}
-    for trial in line.finished:
-        try:
-            by_seed[trial.seed] = per_class_accuracy(read_scores(RunFolder(trial.folder).scores()))
-        except UserError as error:
-            remarks.append(f"left out: {error}")
-    out: dict[str, dict[int, float]] = {level: {} for level in NAMES}
-    if by_seed:
-        groups = level_of(np.mean(list(by_seed.values()), axis=0))
-        for seed, accuracies in by_seed.items():
-            for index, level in enumerate(NAMES):
-                if (groups == index).any():
-                    out[level][seed] = 100 * float(accuracies[groups == index].mean())
-    return out
-
-
-def _rows(name: str, printed: Sequence[Reported], lines: Sequence[Line]) -> tuple[tuple[Row, ...], dict[int, Row]]:
-    """The rows, and the row of each line by the line's ``id``."""
-    rows: dict[str, Row] = {}
-    for each in printed:
-        encoder, arm = _identity(each)
-        named = (each.parameter,) if each.parameter else ()
-        row = Row(each.method, encoder, arm, each.parameter, each.value, printed=True, named=named)
-        rows.setdefault(each.method, row)
-    by_parameter = next((row.parameter for row in rows.values() if row.parameter), "")
-    keys = _naming(lines)
-    where: dict[int, Row] = {}
-    for line in lines:
-        value = value_text(line.settings.get(by_parameter)) if by_parameter and line.place.arm != "baseline" else ""
-        fits = [
-            row
-            for row in rows.values()
-            # Of a row that was made for another line, the name says that line's setting.
-            if row.printed
-            and (row.encoder, row.arm) == (line.place.encoder, line.place.arm)
-            and (not row.parameter or row.value == value)
-            and bool(row.parameter) == bool(by_parameter and line.place.arm != "baseline")
-        ]
-        if fits and name in SOURCES:
-            where[id(line)] = fits[0]
-        else:
-            # Of a baseline, the method's own keys say nothing.
-            own = [k for k in keys if k in line.settings and not (line.place.arm == "baseline" and is_of_method(k))]
-            label = _label(line, own, short_names(keys))
-            where[id(line)] = rows.setdefault(label, Row(label, line.place.encoder, line.place.arm, named=tuple(own)))
-    return tuple(rows.values()), where
-
-
-def _naming(lines: Sequence[Line]) -> list[str]:
-    """The keys that name rows: in which lines of one encoder and arm differ within a column, or as a sweep asks.
-
-    What a recipe has otherwise for another dataset is no difference between rows.
-    """
-    alike: dict[tuple[str, str], list[Line]] = {}
-    of_a_column: dict[Place, list[Line]] = {}
-    for line in lines:
-        alike.setdefault((line.place.encoder, line.place.arm), []).append(line)
-        of_a_column.setdefault(line.place, []).append(line)
-    asked = {key for line in lines for trial in line.trials for key in (*trial.parameters, *trial.stated)}
-    asked |= {key for group in of_a_column.values() for key in varied(group)}
-    differing = dict.fromkeys(key for group in alike.values() for key in varied(group))
-    return [key for key in differing if key in asked and not key.startswith(("data.", "encoder."))]
-
-
-def _identity(printed: Reported) -> tuple[str, str]:
-    """Encoder and arm of a printed row; empty where no run can be one."""
-    if printed.encoder:
-        return printed.encoder, printed.arm
-    if printed.source == SOURCES["3"]:
-        method, _, named = printed.method.partition("(")
-        title = named.rstrip(")") or _ENCODER_OF_TABLE_3
-        found = next((name for name, spec in specs.encoders().items() if spec.title == title), "")
-        return (found, _ARMS[method]) if found and method in _ARMS else ("", "")
-    # Tables 4(d) and 4(e) name encoders as they are printed.
-    plain = printed.method.removesuffix(" w/ours")
-    for encoder, spec in specs.encoders().items():
-        if plain in (spec.paper_name, spec.title):
-            return encoder, "std-cl" if plain != printed.method else "baseline"
-    return "", ""
-
-
-def _label(line: Line, keys: Sequence[str], names: Mapping[str, str]) -> str:
-    """What a row that the paper does not have is called."""
-    values = [f"{names[key]} {value_text(line.settings[key])}" for key in keys]
-    encoder = specs.encoders().get(line.place.encoder)
-    named = encoder.title if encoder is not None else line.place.encoder
-    arm = "" if line.place.arm == "baseline" else f" w/{'STD-CL' if line.place.arm == 'std-cl' else line.place.arm}"
-    return f"{named}{arm}{': ' if values else ''}{', '.join(values)}"
 
 
 def _columns(printed: Sequence[Reported], runs: Mapping[Column, object]) -> tuple[Column, ...]:
@@ -499,7 +244,7 @@ def _columns(printed: Sequence[Reported], runs: Mapping[Column, object]) -> tupl
 
 def _entries(
     printed: Sequence[Reported],
-    runs: Mapping[Column, Sequence[_Runs]],
+    runs: Mapping[Column, Sequence[Runs]],
     rows: Sequence[Row],
     columns: Sequence[Column],
     where: Mapping[int, Row],
@@ -531,14 +276,14 @@ def _entries(
     return out
 
 
-def _filled(entry: Entry, runs: _Runs, row: Row, column: Column) -> Entry:
+def _filled(entry: Entry, runs: Runs, row: Row, column: Column) -> Entry:
     states = runs.states
     no_class = column.metric == LEVEL and not runs.values and bool(runs.line.finished)
     counted = ", ".join(f"{number} {state}" for state, number in Counter(states.values()).items())
     return replace(
         entry,
         values=tuple(runs.values[seed] for seed in sorted(runs.values)),
-        without_copies=_without_copies(runs),
+        without_copies=runs.without_copies,
         planned=len(runs.planned) or len(states),
         states=NO_CLASS if no_class else counted or NO_SEED,
         differences=_differences(runs.parts, row),
@@ -564,18 +309,9 @@ def _differences(parts: Sequence[Line], row: Row) -> dict[str, tuple[Any, Any]] 
     return out
 
 
-def _without_copies(runs: _Runs) -> float | None:
-    found = [
-        float(each.right[~each.copies].mean())
-        for each in runs.answers.values()
-        if each.copies is not None and each.copies.any() and not each.copies.all()
-    ]
-    return 100 * float(np.mean(found)) if found and len(found) == len(runs.values) else None
-
-
 def _judged(
     entries: dict[tuple[Row, Column], Entry],
-    runs: Mapping[Column, Sequence[_Runs]],
+    runs: Mapping[Column, Sequence[Runs]],
     where: Mapping[int, Row],
     sweeps: Sequence[SweepState],
 ) -> tuple[dict[tuple[Row, Column], Entry], PaperJudgement]:

@@ -8,8 +8,10 @@ from typing import Any
 from stdcl.report.display import BREAK, Display
 from stdcl.report.formats.csv import TREND, to_csv
 from stdcl.report.labels import NOTHING, differences_text, letter
-from stdcl.report.paper import ACCURACY, LEVEL, MEMORY, MINUTES, NO_CLASS, SOURCES, Column, Entry, PaperTable, Row
+from stdcl.report.paper import NO_CLASS, Entry, PaperTable
 from stdcl.report.paper_judgement import PaperAnswer
+from stdcl.report.paper_rows import SOURCES, Row
+from stdcl.report.paper_runs import ACCURACY, LEVEL, MEMORY, MINUTES, Column
 from stdcl.statistics.power import ALPHA
 from stdcl.statistics.sequential import Stage
 from stdcl.statistics.verdict import NOT_ENOUGH, Verdict, Word

@@ -15,7 +15,9 @@ from stdcl.cli.command import main
 from stdcl.errors import UserError
 from stdcl.report.display import one_line
 from stdcl.report.load import load_sweep_state
-from stdcl.report.paper import MEMORY, MINUTES, SOURCES, Column, PaperTable, paper_table, tables_of
+from stdcl.report.paper import PaperTable, paper_table, tables_of
+from stdcl.report.paper_rows import SOURCES
+from stdcl.report.paper_runs import MEMORY, MINUTES, Column
 from stdcl.report.paper_wording import paper_csv, paper_display
 from stdcl.report.published import reported_results
 from stdcl.results.fusion import fuse
