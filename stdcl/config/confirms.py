@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from stdcl.config.section import Positive, Section, Seed
@@ -29,3 +31,5 @@ class ConfirmsConfig(Section):
     """Its seeds, which the sweep may not use again."""
     arms: dict[str, PromiseConfig] = Field(min_length=1)
     """Arm -> what the search promised of it."""
+    base: dict[str, Any] | None = None
+    """The base under which it promised that, with the test set; null in a file of an earlier version: the sweep's."""

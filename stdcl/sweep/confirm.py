@@ -158,6 +158,7 @@ def _content(sweep: Sweep, chosen: Sequence[_Candidate], judged: int, seeds: int
             judged=judged,
             seeds=config.seeds,
             arms=arms.promises,
+            base=base,
         ).model_dump(mode="json"),
     }
     defaults = SweepConfig.model_fields

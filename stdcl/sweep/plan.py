@@ -37,6 +37,7 @@ _FREE = (
     "warm_start",
     "confirms.judged",
     "confirms.arms",
+    "confirms.base",
 )
 """Keys that may differ between two runs of a sweep, or that have a rule of their own below."""
 

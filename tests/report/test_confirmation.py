@@ -91,6 +91,21 @@ def test_without_the_setting_of_the_search_there_is_no_gap(tmp_path: Path) -> No
     assert all("may be of another setting" in line for line in unknown)
 
 
+@pytest.mark.parametrize("stream", ["bone", "joint"])
+def test_a_base_that_was_set_anew_is_another_setting_than_the_search_had(tmp_path: Path, stream: str) -> None:
+    searched = {"data": {"dataset": "nw-ucla"}, "encoder": {"name": "ctrgcn"}}
+    base = {"data": {"dataset": "nw-ucla", "path": "elsewhere", "stream": stream}, "encoder": {"name": "ctrgcn"}}
+    arms = {name: ARMS[name] for name in ("baseline", "trial-7")}
+    confirms = {**CONFIRMS, "arms": {"trial-7": CONFIRMS["arms"]["trial-7"]}, "base": searched}
+    file = {"arms": arms, "reference": "baseline", "confirms": confirms, "baseline": False, "base": base}
+    facts = {"arms": arms, "reference": "baseline"}
+    sweep = Sweep(tmp_path / "c", (), "What is left of it?", file=file, plan_facts=facts)
+    sweep.add({}, 2, arm="trial-7", correct=390)
+    (gap,) = gaps(sweep_table(sweep.save()))
+    assert gap.own is (stream == "joint")
+    assert (gap.points is None) is (stream == "bone")
+
+
 def test_the_gap_is_between_promise_and_mean_over_fresh_seeds(confirmed: Path) -> None:
     table = sweep_table(confirmed)
     best, other = gaps(table)

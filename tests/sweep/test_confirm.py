@@ -83,6 +83,7 @@ def test_the_best_are_trained_again_on_the_test_set_beside_the_controls(search: 
             "default": {"trial": config.confirms.arms["default"].trial, "accuracy": 0.85, "sequences": None},
             "trial-0": {"trial": config.confirms.arms["trial-0"].trial, "accuracy": 0.8, "sequences": None},
         },
+        "base": config.base,
     }
     assert config.confirms.arms["trial-1"].trial.startswith("trial=1,")
 
