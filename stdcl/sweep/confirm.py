@@ -87,7 +87,8 @@ def write_confirmation(search: Path, top: int, seeds: int, name: str | None = No
         raise UserError(f"--name {content['name']}: that is the search's own; give another name")
     if path.exists():
         _refuse_another_selection(path, content)
-    command = shlex.join(["stdcl", "confirm", sweep.config.name, "--top", str(top), "--seeds", str(seeds)])
+    words = ["stdcl", "confirm", sweep.config.name, "--top", str(top), "--seeds", str(seeds)]
+    command = shlex.join([*words, *(["--name", name] if name else [])])
     atomic.write_text(path, f"# Written by `{command}`.\n{dump_yaml(content)}")
     return path, notes
 

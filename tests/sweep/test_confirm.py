@@ -181,6 +181,8 @@ def test_its_trials_are_said_to_come_from_the_command_that_was_typed(
     words = ["confirm", "searching", "--top", "1", "--seeds", "2", "--name", "again", "--set", "seeds=[2, 3]"]
     assert stdcl.cli.main([*words, "--quiet"]) == 0
     assert asked["file"] == search / "again.yaml"
+    first, *_ = (search / "again.yaml").read_text().splitlines()
+    assert first == "# Written by `stdcl confirm searching --top 1 --seeds 2 --name again`."
     assert asked["command"] == shlex.join(["stdcl", *words])
 
 
