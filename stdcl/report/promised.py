@@ -26,6 +26,8 @@ def is_promised(sweep: Sweep | None, arm: str, parameters: Mapping[str, Any]) ->
     confirms = sweep.config.confirms if sweep is not None else None
     if sweep is None or confirms is None or arm not in confirms.arms:
         return False
+    if not parameters and confirms.base in (None, sweep.config.base):
+        return True  # nothing to resolve, which another machine may not be able to: it may lack the plugin
     searched = sweep if confirms.base is None else replace(sweep, base=_with_places(confirms.base, sweep))
     seed = sweep.config.seeds[0]
     try:

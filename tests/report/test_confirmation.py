@@ -106,6 +106,20 @@ def test_a_base_that_was_set_anew_is_another_setting_than_the_search_had(tmp_pat
     assert (gap.points is None) is (stream == "bone")
 
 
+@pytest.mark.parametrize("version", ["this", "earlier"])
+def test_the_searchs_own_base_need_not_resolve_where_the_report_is_made(tmp_path: Path, version: str) -> None:
+    """A plugin's encoder, for example, may be missing there."""
+    base = {"data": {"dataset": "nw-ucla", "path": "x"}, "encoder": {"name": "nowhere"}}
+    arms = {name: ARMS[name] for name in ("baseline", "trial-7")}
+    confirms = {**CONFIRMS, "arms": {"trial-7": CONFIRMS["arms"]["trial-7"]}}
+    confirms |= {"base": base} if version == "this" else {}
+    file = {"arms": arms, "reference": "baseline", "confirms": confirms, "baseline": False, "base": base}
+    sweep = Sweep(tmp_path / "c", (), "What is left?", file=file, plan_facts={"arms": arms, "reference": "baseline"})
+    sweep.add({}, 2, arm="trial-7", correct=390)
+    (gap,) = gaps(sweep_table(sweep.save()))
+    assert gap.own is True
+
+
 def test_the_gap_is_between_promise_and_mean_over_fresh_seeds(confirmed: Path) -> None:
     table = sweep_table(confirmed)
     best, other = gaps(table)
