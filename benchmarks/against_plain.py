@@ -59,7 +59,7 @@ class Network:
         for parameter in self.parameters.values():
             parameter.grad = None
         loss = cross_entropy(self.logits(batch.x, training=True), batch.labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.item()
 
     def apart(self, exact: Network) -> float:

@@ -29,14 +29,10 @@ class _Running:
     since: datetime
     began: float
     """Seconds, when it began or its last row came."""
-    epochs: int
     work: Work
-    done: int = 0
+    done: int
     has_row: bool = False
     accuracy: float | None = None
-
-    def of_one_epoch(self) -> float:
-        return self.work.amount / max(1, self.epochs)
 
 
 @dataclass
@@ -81,7 +77,7 @@ class Board:
         self._start_seconds = 0.0
         self._trained: dict[str, _Trained] = {}
         self._lengths = self._known = 0
-        self._to_run = to_run
+        self._to_run = None if to_run is None else dict(to_run)
         self._waiting: dict[str, float] = {}
         for work in (to_run or {}).values():
             self._wait(work)
@@ -94,8 +90,8 @@ class Board:
         if known is not None:
             known.began, known.has_row = self._clock(), False
             return
-        work = (self._to_run or {}).get(key, Work("", float(epochs)))
-        self._running[key] = _Running(datetime.now(UTC), self._clock(), epochs, work)
+        work = (self._to_run or {}).get(key, Work("", epochs, 1.0))
+        self._running[key] = _Running(datetime.now(UTC), self._clock(), work, work.at)
         self._begun += 1
         self._known += 1
         self._lengths += epochs
@@ -115,7 +111,7 @@ class Board:
             took = alone
         trained = self._trained.setdefault(trial.work.kind, _Trained())
         trained.seconds += took
-        trained.amount += trial.of_one_epoch()
+        trained.amount += trial.work.of_one_epoch
         trial.began, trial.has_row, trial.done = now, True, int(row["epoch"])
         trial.accuracy = row.get("accuracy")
 
@@ -125,13 +121,15 @@ class Board:
         if trial is None:
             self._begun += 1
             self._wait((self._to_run or {}).get(key), -1)
+        elif self._to_run is not None:
+            self._to_run[key] = trial.work._replace(at=trial.done)  # should it run again
         self._states[ending] += 1
         self._last.append(
             TrialLine(
                 key,
                 ending,
                 epoch=trial.done if trial is not None else 0,
-                epochs=trial.epochs if trial is not None else None,
+                epochs=trial.work.epochs if trial is not None else None,
                 accuracy=trial.accuracy if trial is not None else None,
                 error=error.splitlines()[0] if error else None,
             )
@@ -187,8 +185,7 @@ class Board:
         start = self._start_seconds / max(1, self._starts)
         running = list(self._running.values())
         left = sum(
-            (each.epochs - each.done) * each.of_one_epoch() * self._speed(each.work.kind)
-            + (0.0 if each.has_row else start)
+            each.work._replace(at=each.done).amount * self._speed(each.work.kind) + (0.0 if each.has_row else start)
             for each in running
         )
         to_begin = max(0, self._total - self._before - self._begun)
@@ -226,7 +223,7 @@ class Board:
             key,
             "running",
             epoch=trial.done,
-            epochs=trial.epochs,
+            epochs=trial.work.epochs,
             accuracy=trial.accuracy,
             sequences_per_second=found.rate if found is not None else None,
             seconds_left=found.seconds_left if found is not None else None,

@@ -505,7 +505,7 @@ class _Runner:
                 f"{len(held)} trial(s) are left alone, as was asked: {listed}{', ...' if len(held) > 3 else ''}; "
                 "`stdcl unpause` and `stdcl retry` let them go on"
             )
-        to_run = work_of(todo)
+        to_run = work_of(todo, lambda trial: self._recorder.next_at(trial).epoch)
         todo = [trial for trial in todo if trial.key not in held]
         if not todo:
             return _Outcome({}, False)

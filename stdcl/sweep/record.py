@@ -92,8 +92,11 @@ class Recorder:
         """Return how many epochs an invocation is to train of a trial. Raises as ``status`` and ``begins_at``."""
         if self.status(trial).state in ("finished", "pruned", *HELD):
             return 0
-        at = self.goes_on_at(trial)
-        return self.epochs_of_new(trial) if at is None else max(0, trial.config.training.epochs - at.epoch)
+        return max(0, trial.config.training.epochs - self.next_at(trial).epoch)
+
+    def next_at(self, trial: Trial) -> Position:
+        """Return where the next attempt of a trial goes on or begins. Raises as ``begins_at``."""
+        return self.goes_on_at(trial) or self.begins_at(trial)
 
     def epochs_of_new(self, trial: Trial) -> int:
         """Return how many epochs a trial trains that begins. Raises as ``begins_at``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from stdcl.config.sweep import Trial
@@ -13,20 +13,34 @@ class Work(NamedTuple):
 
     Attributes:
         kind: trials of one kind take equal time for an equal amount.
-        amount: of all its epochs, in any unit.
+        epochs: all that it has.
+        of_one_epoch: the amount of one, in any unit.
+        at: epochs that are behind it.
     """
 
     kind: str
-    amount: float
+    epochs: int
+    of_one_epoch: float
+    at: int = 0
+
+    @property
+    def amount(self) -> float:
+        """Of the epochs that are left."""
+        return max(0, self.epochs - self.at) * self.of_one_epoch
 
 
-def work_of(trials: Iterable[Trial]) -> dict[str, Work]:
-    """Return key -> work: frames that the encoder sees in training, by what a frame's time depends on."""
-    return {trial.key: _work(trial) for trial in trials}
+def work_of(trials: Iterable[Trial], at: Callable[[Trial], int]) -> dict[str, Work]:
+    """Return key -> work: frames that the encoder sees in training, by what a frame's time depends on.
+
+    Args:
+        trials: that are to be run.
+        at: the epoch that a trial goes on at or, from another run's checkpoint, begins at.
+    """
+    return {trial.key: _work(trial, at(trial)) for trial in trials}
 
 
-def _work(trial: Trial) -> Work:
+def _work(trial: Trial, at: int) -> Work:
     data, config = trial.config.data, trial.config
     # Not by the sizes of the contrast: a search draws new ones for every trial, and no kind would have a second.
     kind = (config.encoder.name, data.dataset, data.protocol, config.arm, config.training.batch_size)
-    return Work(" ".join(map(str, kind)), float(config.training.epochs * data.repeat * data.frames))
+    return Work(" ".join(map(str, kind)), config.training.epochs, float(data.repeat * data.frames), at)

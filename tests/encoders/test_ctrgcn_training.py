@@ -39,9 +39,9 @@ def test_a_training_step_equals_that_of_pytorch_operations(dataset: str) -> None
     labels = torch.tensor([0, 1, 2, 1])
 
     loss = functional.cross_entropy(model(x).logits, labels)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     expected = functional.cross_entropy(PlainCTRGCN({**parameters, **buffers}, training=True).logits(x), labels)
-    expected.backward()  # type: ignore[no-untyped-call]
+    expected.backward()
 
     assert loss.item() == pytest.approx(expected.item(), rel=BOUND)
     size = torch.cat([p.grad.flatten() for p in parameters.values() if p.grad is not None]).norm()

@@ -59,7 +59,7 @@ def test_trials_that_run_at_the_same_time_share_what_is_left(tmp_path: Path, clo
 
 def test_trials_that_differ_in_length_are_estimated_by_their_work(tmp_path: Path, clock: Clock) -> None:
     """Six short epochs of 3 s say of a trial with 20 epochs of ten times the frames that it takes 600 s, not 60."""
-    work = {"short": Work("hcn", 6.0), "long": Work("hcn", 200.0), "other": Work("ctrgcn", 6.0)}
+    work = {"short": Work("hcn", 6, 1.0), "long": Work("hcn", 20, 10.0), "other": Work("ctrgcn", 2, 3.0)}
     told = Board("mixed", 3, 0, lambda key: tmp_path / key, clock, work)
     told.begins("short", 6)
     clock.now = 3.0
@@ -79,6 +79,21 @@ def test_trials_that_differ_in_length_are_estimated_by_their_work(tmp_path: Path
     assert told.seconds_left() == pytest.approx(30 + 200 * 3)
     told.again("long", None)
     assert told.seconds_left() == pytest.approx(30 + 200 * 3), "it was waited for"
+
+
+def test_epochs_that_are_behind_a_trial_are_not_left(tmp_path: Path, clock: Clock) -> None:
+    """One trial has 60 of 65 epochs from an earlier invocation, the next has none; then one goes on after a pause."""
+    work = {"old": Work("hcn", 65, 1.0, at=60), "new": Work("hcn", 65, 1.0)}
+    told = Board("again", 2, 0, lambda key: tmp_path / key, clock, work)
+    told.begins("old", 65)
+    assert told.epochs_done("old") == 60
+    clock.now = 2.0
+    told.row("old", 65, {"epoch": 61})
+    assert told.seconds_left() == pytest.approx(2 * (4 + 65))
+    told.ends("old", "paused")
+    assert told.seconds_left() == pytest.approx(2 * 65)
+    told.again("old", "paused")
+    assert told.seconds_left() == pytest.approx(2 * (4 + 65))
 
 
 def test_a_process_that_died_starts_once_more(tmp_path: Path, clock: Clock) -> None:

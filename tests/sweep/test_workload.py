@@ -8,7 +8,7 @@ from tests.sweep.conftest import GRID, MakeSweep
 
 def test_trials_of_another_method_or_batch_are_of_another_kind(make_sweep: MakeSweep) -> None:
     def found(*overrides: str) -> set[Work]:
-        return set(work_of(make_sweep(GRID, *overrides).trials()).values())
+        return set(work_of(make_sweep(GRID, *overrides).trials(), lambda trial: 0).values())
 
     every = found()
     assert len(every) == 2, "cross-entropy alone and STD-CL, whatever the temperature and the seed"
@@ -17,3 +17,11 @@ def test_trials_of_another_method_or_batch_are_of_another_kind(make_sweep: MakeS
     kinds = {work.kind for work in every}
     assert not kinds & {work.kind for work in found("base.training.batch_size=32")}
     assert not kinds & {work.kind for work in found("base.encoder.name=agcn")}
+
+
+def test_what_is_behind_a_trial_is_no_work(make_sweep: MakeSweep) -> None:
+    trials = make_sweep(GRID).trials()
+    first = trials[0].key
+    work = work_of(trials, lambda trial: 4 if trial.key == first else 0)
+    assert work[first].amount == 2 * 52.0
+    assert {each.amount for key, each in work.items() if key != first} == {6 * 52.0}
