@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from stdcl.atomic import staging_file
 from stdcl.errors import UserError
+from stdcl.report.files import is_outdated, texts
 from stdcl.report.portable import (
     folders_named,
     portable_added,
@@ -27,6 +28,7 @@ from stdcl.report.portable import (
 )
 from stdcl.report.provenance import provenance
 from stdcl.report.table import sweep_table
+from stdcl.report.wording import display
 from stdcl.results.layout import RunFolder, SweepFolder
 from stdcl.results.store import PART
 
@@ -46,7 +48,8 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
     whole path of data, and of one that a command names, the last part stays, which for data is looked up under
     $STDCL_DATA; other runs are named by their places below the storage folder. Messages of errors stay as they are.
     Unpacked in $STDCL_STORAGE it is a sweep that ``stdcl sweep`` continues. Each sweep's folder has its SHA256SUMS, so
-    that archives unpacked beside each other keep theirs.
+    that archives unpacked beside each other keep theirs. The sweep's own table is a new one where the folder has none,
+    or one that is older than the last attempt at a trial.
 
     Args:
         directories: the sweeps' folders.
@@ -91,6 +94,10 @@ def write_bundle(directories: Sequence[Path], path: Path) -> list[str]:
         found |= {file: partial(_portable, file, portable, storage) for file, portable in changed.items()}
         found |= {file: partial(_text, file, named) for name in _TEXTS for file in folder.report.glob(name)}
         inside = {str(file.relative_to(directory)): read for file, read in found.items() if file.is_file()}
+        if is_outdated(folder):
+            own = folder.report.relative_to(directory)
+            fresh = texts(table, display(table))
+            inside |= {f"{own}/{name}": partial(without_folders, fresh[name].encode(), named) for name in fresh}
         inside["commands.sh"] = partial(without_folders, ("\n".join(commands) + "\n").encode(), named)
         members[table.name] = inside
     written = []

@@ -14,7 +14,10 @@ from stdcl.report.notes import remarks
 from stdcl.report.table import SweepTable, sweep_table
 from stdcl.report.wording import display
 from stdcl.results.layout import FIGURE, SweepFolder
+from stdcl.results.store import PART
 
+TABLE = "table"
+"""Stem of the files of a sweep's own table."""
 CONFIRMATION = "confirmation.csv"
 """What a search promised, beside what came out."""
 
@@ -55,18 +58,41 @@ def write_table(table: SweepTable, shown: Display, directory: Path) -> list[Path
     A sweep that confirms a search also has ``confirmation.csv``. Each file is written atomically; returns the files.
     ``accuracy.png`` is only written when a trial has a result; one from before is left as it is.
     """
-    written = write_display(shown, directory, "table")
-    for name, content in (("table.csv", csv.render(table)), ("trials.csv", csv.render_trials(table))):
-        write_text(directory / name, content)
-        written.append(directory / name)
-    if table.confirms is not None:
-        write_text(directory / CONFIRMATION, render_csv(table))
-        written.append(directory / CONFIRMATION)
+    written = write_texts(table, shown, directory)
     if table.finished:
         from stdcl.report.figures.accuracy import draw  # Matplotlib is slow to import
 
         written.append(draw(table, directory / FIGURE))
     return written
+
+
+def write_texts(table: SweepTable, shown: Display, directory: Path) -> list[Path]:
+    """Write what `write_table` writes, but for the figure; returns the files."""
+    content = texts(table, shown)
+    for name, text_of_file in content.items():
+        write_text(directory / name, text_of_file)
+    return [directory / name for name in content]
+
+
+def texts(table: SweepTable, shown: Display) -> dict[str, str]:
+    """Return name -> content of the files of a sweep's own table."""
+    content = {f"{TABLE}{suffix}": render(shown) for suffix, render in SUFFIXES.items()}
+    content |= {f"{TABLE}.csv": csv.render(table), "trials.csv": csv.render_trials(table)}
+    if table.confirms is not None:
+        content[CONFIRMATION] = render_csv(table)
+    return content
+
+
+def is_outdated(folder: SweepFolder) -> bool:
+    """Return whether a sweep's own table is missing, or older than the end of an attempt at one of its trials.
+
+    One that is as new stays as it was asked for (``stdcl table --metric``).
+    """
+    try:
+        written = (folder.report / f"{TABLE}.txt").stat().st_mtime_ns
+    except FileNotFoundError:
+        return True
+    return any(part.stat().st_mtime_ns > written for part in folder.results.glob(PART))
 
 
 def write_display(shown: Display, directory: Path, stem: str) -> list[Path]:

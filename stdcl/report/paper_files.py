@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stdcl.atomic import write_text
-from stdcl.report.files import write_display
+from stdcl.report.files import is_outdated, write_display, write_texts
 from stdcl.report.formats import csv, text
 from stdcl.report.load import SweepState, load_sweep_state
 from stdcl.report.notes import remarks
@@ -89,7 +89,9 @@ def write_figures(
 def write_reports(states: Sequence[SweepState], out: Path | None, width: int = text.WIDTH) -> tuple[str, bool]:
     """Write the tables that sweeps' files name, ``table_<name>`` in every format.
 
-    A search fills no table of the paper: its own is written, under its name.
+    A search fills no table of the paper: its own is written, under its name. Without ``out``, each sweep's own table
+    (``table.txt`` and the others) is written anew where it is missing or older than the last attempt at
+    a trial.
 
     Args:
         states: of the sweeps, see `states_of`; those of one table are joined.
@@ -108,14 +110,19 @@ def write_reports(states: Sequence[SweepState], out: Path | None, width: int = t
     for name, sweeps in tables_of([state for state in states if state.search == "grid"]).items():
         table = paper_table(name, sweeps)
         folder = out or SweepFolder(sweeps[0].directory).report
-        display, stem = paper_display(table), f"table_{name}"
-        files = write_display(display, folder, stem)
+        rendered, stem = paper_display(table), f"table_{name}"
+        files = write_display(rendered, folder, stem)
         write_text(folder / f"{stem}.csv", paper_csv(table))
         for sweep in sweeps:
             write_inputs(SweepFolder(sweep.directory).report, sweep.trials)
         listed = ", ".join([*(file.name for file in files), f"{stem}.csv"])
-        shown.append(f"{text.render(display, width)}\nwritten to {folder}: {listed}")
+        shown.append(f"{text.render(rendered, width)}\nwritten to {folder}: {listed}")
         complete = complete and not table.remarks
+    for state in states if out is None else ():
+        sweep_folder = SweepFolder(state.directory)
+        if is_outdated(sweep_folder):  # that of an interruption would contradict the new ones
+            own = build_table(state)
+            write_texts(own, display(own), sweep_folder.report)
     return "\n\n".join(shown), complete
 
 

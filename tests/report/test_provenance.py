@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tarfile
 from dataclasses import replace
@@ -16,6 +17,7 @@ from stdcl.cli.command import main
 from stdcl.config.yaml_text import dump_yaml
 from stdcl.errors import UserError
 from stdcl.report.bundle import write_bundle
+from stdcl.report.files import write_report
 from stdcl.report.portable import folders_named, portable_added, portable_plan, portable_sweep, without_folders
 from stdcl.report.provenance import cell_name, find_cell, provenance, stale
 from stdcl.report.table import sweep_table
@@ -192,6 +194,34 @@ def test_a_bundle_holds_what_a_reviewer_needs_and_is_the_same_every_time(
         for digest, name in (line.split("  ", 1) for line in found.pop("tau/SHA256SUMS").decode().splitlines())
     }
     assert sums == {name: hashlib.sha256(data).hexdigest() for name, data in found.items()}
+
+
+def test_a_table_from_before_a_result_is_made_anew(directory: Path, tmp_path: Path) -> None:
+    def packed(name: str) -> str:
+        write_bundle([directory], tmp_path / "all.tar.gz")
+        with tarfile.open(tmp_path / "all.tar.gz") as archive:
+            member = archive.extractfile(f"tau/report/{name}")
+            assert member is not None
+            return member.read().decode()
+
+    report = SweepFolder(directory).report
+    last = max(file.stat().st_mtime_ns for file in directory.glob("results/*.parquet"))
+    first = {name: packed(name) for name in ("table.txt", "table.csv", "trials.csv")}
+    assert not (report / "table.txt").exists(), "packing writes nothing into the sweep"
+    write_report(directory)
+    assert {name: (report / name).read_text() for name in first} == first
+
+    for name in first:
+        (report / name).write_text("of an interruption")
+        os.utime(report / name, ns=(last, last))
+    assert packed("table.txt") == "of an interruption", "as new as the results: what stdcl table was asked for"
+    for name in first:
+        os.utime(report / name, ns=(last - 1, last - 1))
+    assert {name: packed(name) for name in first} == first
+    main(["report", str(directory), "--out", str(tmp_path / "there")])
+    assert (report / "table.txt").read_text() == "of an interruption", "what is written goes elsewhere"
+    main(["report", str(directory)])
+    assert {name: (report / name).read_text() for name in first} == first
 
 
 def test_a_bundle_has_one_folder_for_each_sweep_with_its_sums(directory: Path, tmp_path: Path) -> None:
