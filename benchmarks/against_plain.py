@@ -13,6 +13,7 @@ RUN is the folder of a trained run of one person's sequences by the NW-UCLA load
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 import random
 from collections.abc import Callable
@@ -28,8 +29,8 @@ from stdcl.data.dataset import Batch, SkeletonDataset
 from stdcl.data.sampler import epoch_order, global_batches
 from stdcl.encoders.base import Encoder
 from stdcl.encoders.ctrgcn.network import CTRGCN
-from stdcl.runs.evaluate import find_checkpoint, read_config
-from stdcl.training.components import Data, new_encoder, open_data
+from stdcl.runs.trained import trained
+from stdcl.training.components import new_encoder, open_data
 from stdcl.training.optim import build_optimizer
 from tests.encoders.plain_ctrgcn import PlainCTRGCN
 
@@ -114,20 +115,19 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=4)
     parser.add_argument("--steps", type=int, default=6)
     args = parser.parse_args()
-    folder, state = find_checkpoint(args.run, "last")
-    config = read_config(folder, state)
-    data: Data = open_data(config)
-    encoder = new_encoder(config, data.layout)
-    if not isinstance(encoder, CTRGCN) or data.layout.num_persons != 1 or config.data.stream != "joint":
-        raise SystemExit(f"{args.run}: a CTR-GCN of one person's joint stream is expected")
-    weights = {k.removeprefix("encoder."): v for k, v in state["model"].items() if k.startswith("encoder.")}
-    encoder.load_state_dict(weights)
+    found = trained(args.run, "last", None)
+    encoder, config = found.encoder, found.config
+    data = open_data(config)
+    fits = data.layout.num_persons == 1 and config.data.stream == "joint" and data.train.transform.loader == "pick"
+    if not isinstance(encoder, CTRGCN) or not fits:
+        raise SystemExit(f"{args.run}: a CTR-GCN of one person's joint stream by NW-UCLA's loader is expected")
+    weights = copy.deepcopy(encoder.state_dict())  # training moves the running statistics
 
-    ours, plain, _ = three(encoder)
-    found, logits = right(ours, lambda part: data.test.batch(0, part).x, data.test.labels)
+    ours, plain = Network(encoder, None), Network(encoder, torch.float32)
+    once, logits = right(ours, lambda part: data.test.batch(0, part).x, data.test.labels)
     again, other = right(plain, lambda part: data.test.batch(0, part).x, data.test.labels)
     apart = float((logits - other).abs().max())
-    print(f"test: {found} of {len(data.test)} right, plain {again}; logits apart by {apart:.1e}", flush=True)
+    print(f"test: {once} of {len(data.test)} right, plain {again}; logits apart by {apart:.1e}", flush=True)
 
     seed, epoch, size = config.training.seed, config.training.epochs, config.training.batch_size
     batches = global_batches(epoch_order(seed, epoch, len(data.train)), size, drop_last=True)
@@ -135,7 +135,7 @@ def main() -> None:
         encoder.load_state_dict(weights)
         networks = three(encoder)
         batch = data.train.batch(epoch, items)
-        print_step(f"{folder.name}, batch {number}", [network.loss(batch) for network in networks], networks)
+        print_step(f"{found.checkpoint}, batch {number}", [network.loss(batch) for network in networks], networks)
 
     rng = random.Random(seed)
     for name, draw in (
